@@ -1,0 +1,173 @@
+//! Builds the parts of a node and runs them: what `main` and every test start.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use actix_http::HttpService;
+use actix_server::Server;
+use actix_service::map_config;
+use actix_web::App as HttpApp;
+use actix_web::dev::AppConfig;
+use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::NodeId;
+use crate::http;
+use crate::hub::Fanout;
+use crate::metrics::Metrics;
+use crate::node::{Refresher, Table, Writer};
+use crate::replica::Replica;
+use crate::session::Services;
+use crate::settings::Settings;
+use crate::shutdown::{self, Signals};
+use crate::store::memory::MemoryStore;
+use crate::store::redis::RedisStore;
+use crate::store::{PresenceStore, StoreError};
+use crate::sweeper::Sweeper;
+
+/// A node that has its port and its parts, and does not serve yet.
+pub struct App {
+    listener: TcpListener,
+    addr: SocketAddr,
+    store: Arc<dyn PresenceStore>,
+    writer: Writer,
+    services: Arc<Services>,
+}
+
+impl App {
+    /// Binds the port and builds the parts. To be called and run within one `actix_rt::System`.
+    ///
+    /// # Errors
+    /// A contradiction in the settings, a port in use, or a Redis that refuses the password. A Redis that does not answer is
+    /// no error: the node starts, is not ready, and becomes so when Redis comes.
+    pub async fn build(settings: Settings) -> anyhow::Result<Self> {
+        settings.validate()?;
+        let node = NodeId::from_bits(rand::random());
+        let (host, port) = (settings.server.host.as_str(), settings.server.port);
+        let listener = TcpListener::bind((host, port))
+            .with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
+        let addr = listener.local_addr().context("cannot read the address listened on")?;
+        let store = open_store(node, &settings).await?;
+
+        let metrics = Arc::new(Metrics::default());
+        let fanout = Arc::new(Fanout::default());
+        let table = Table::new(node, settings.presence.grace);
+        let (writer, link) =
+            Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);
+        let backoff_max = settings.redis.backoff_max;
+        let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics.clone(), link, backoff_max);
+        let services = Arc::new(Services {
+            settings,
+            table,
+            replica,
+            fanout,
+            metrics,
+            draining: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            n_sockets: AtomicUsize::new(0),
+        });
+        Ok(Self { listener, addr, store, writer, services })
+    }
+
+    /// The address that is listened on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The node's id, fresh at every start.
+    pub fn node_id(&self) -> NodeId {
+        self.services.table.node()
+    }
+
+    /// Which store is in use, for people; without the password.
+    pub fn store_name(&self) -> String {
+        let redis = &self.services.settings.redis;
+        match &redis.url {
+            Some(url) => format!("{url} (prefix {})", redis.prefix),
+            None => "embedded (one node; set REDIS_URL for many)".to_owned(),
+        }
+    }
+
+    /// Serves until a signal, then drains.
+    ///
+    /// # Errors
+    /// If the server cannot start or fails.
+    pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
+        let Self { listener, store, writer, services, .. } = self;
+        let settings = services.settings.clone();
+        let stop = CancellationToken::new();
+        let _stop_all = stop.clone().drop_guard();
+
+        let writer = writer.spawn(settings.drain.reconnect_spread + settings.presence.grace);
+        tokio::spawn(services.replica.clone().run(stop.clone()));
+        let sweeper = Sweeper::new(store.clone(), services.metrics.clone(), settings.presence.sweep);
+        tokio::spawn(sweeper.run(stop.clone()));
+        tokio::spawn(Refresher::new(store, services.table.clone(), &settings.presence).run(stop.clone()));
+
+        let server = serve(listener, services.clone())?;
+        let handle = server.handle();
+        let mut server = actix_rt::spawn(server);
+        tokio::select! {
+            ended = &mut server => {
+                ended.context("the server panicked")?.context("the server failed")?;
+                bail!("the server ended by itself");
+            }
+            () = signals.drain() => {}
+        }
+        shutdown::drain(&services, &handle, writer, settings.drain.timeout).await;
+        Ok(())
+    }
+}
+
+/// Opens the store that the settings name.
+async fn open_store(node: NodeId, settings: &Settings) -> anyhow::Result<Arc<dyn PresenceStore>> {
+    let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new())) };
+    let store = RedisStore::new(node, url.expose_secret(), &settings.redis, &settings.presence)
+        .with_context(|| format!("cannot use {url} (redis.url)"))?;
+    match store.open_writer().await {
+        Err(error @ StoreError::Misconfigured(_)) => {
+            Err(error).with_context(|| format!("cannot use {url} (redis.url)"))
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, "Redis does not answer yet; this node is not ready until it does: {error}");
+            Ok(Arc::new(store))
+        }
+        Ok(_) => Ok(Arc::new(store)),
+    }
+}
+
+fn serve(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<Server> {
+    let server_settings = services.settings.server.clone();
+    let n_workers = match server_settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let builder = Server::build()
+        .workers(n_workers)
+        // Sockets are bounded by `server.max_sockets`, over all workers; beyond the server's own limit even health checks
+        // would hang.
+        .max_concurrent_connections(server_settings.max_sockets + HTTP_CONNECTIONS)
+        .disable_signals()
+        // Sessions are drained before (`shutdown.rs`).
+        .shutdown_timeout(1);
+    let server = builder.listen("rollcall", listener, move || {
+        let (services, server_settings) = (services.clone(), server_settings.clone());
+        let app_services = services.clone();
+        let app = HttpApp::new()
+            .configure(move |config| http::configure(config, app_services))
+            .wrap(http::cors(&server_settings));
+        HttpService::build()
+            .tcp_nodelay(true)
+            // A client that closes its side is gone; waiting for more leaks CLOSE_WAIT sockets.
+            .h1_allow_half_closed(false)
+            .upgrade(http::upgrade_service(services))
+            .finish(map_config(app, |()| AppConfig::default()))
+            .tcp()
+    });
+    Ok(server.context("cannot serve on the port")?.run())
+}
+
+/// Plain HTTP connections that are accepted besides the sockets.
+const HTTP_CONNECTIONS: usize = 4096;

@@ -1,0 +1,70 @@
+//! Delays between tries.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+/// The delays of a retry loop: the first try again comes at once, then they double up to a cap, each with full jitter so
+/// that nodes that failed together do not come back together.
+/// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+#[derive(Debug)]
+pub struct Backoff {
+    max: Duration,
+    n_failures: u32,
+}
+
+/// The first delay before jitter.
+const FIRST: Duration = Duration::from_millis(50);
+
+impl Backoff {
+    /// Delays of at most `max`.
+    pub fn new(max: Duration) -> Self {
+        Self { max, n_failures: 0 }
+    }
+
+    /// Whether the last try was good, so that this failure is the first.
+    pub fn is_first(&self) -> bool {
+        self.n_failures == 0
+    }
+
+    /// Says that a try was good.
+    pub fn reset(&mut self) {
+        self.n_failures = 0;
+    }
+
+    /// Waits before the next try.
+    pub async fn wait(&mut self) {
+        let delay = self.next();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    fn next(&mut self) -> Duration {
+        let n_failures = self.n_failures;
+        self.n_failures = n_failures.saturating_add(1);
+        if n_failures == 0 {
+            return Duration::ZERO;
+        }
+        let ceiling = FIRST.saturating_mul(1 << (n_failures - 1).min(16)).min(self.max);
+        // Not below half: a burst of tries without any delay helps nobody.
+        ceiling.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_the_cap_and_start_over() {
+        let mut backoff = Backoff::new(Duration::from_secs(1));
+        assert!(backoff.next().is_zero());
+        let delays: Vec<_> = (0..40).map(|_| backoff.next()).collect();
+        assert!(delays[0] <= FIRST && delays[0] >= FIRST / 2);
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(1)));
+        assert!(delays[39] >= Duration::from_millis(500));
+        backoff.reset();
+        assert!(backoff.next().is_zero());
+    }
+}

@@ -1,0 +1,44 @@
+//! The wall clock: read here and nowhere else (`clippy.toml` refuses it elsewhere), so that whoever meets a time knows
+//! where it came from. What nodes must agree on (leases, revisions) takes its time from the store instead; intervals
+//! and deadlines are tokio's, which cannot be set back.
+
+use crate::domain::Timestamp;
+
+/// The time of this machine, in milliseconds since 1970 UTC; a clock set before 1970 reads as 0.
+#[expect(clippy::disallowed_methods, reason = "this is the place that the ban points to")]
+pub fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond().try_into().unwrap_or(0))
+}
+
+/// Writes a time as JavaScript's `toISOString` does, `2024-01-01T00:00:00.000Z`: UTC, always three decimals, so that
+/// equal lengths sort as text. Times after the year 9999 are written as its end, for RFC 3339 has no others.
+pub fn rfc3339(t: Timestamp) -> String {
+    let timestamp = i64::try_from(t.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", timestamp.unwrap_or(jiff::Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_three_decimals_always() {
+        assert_eq!(rfc3339(Timestamp(1_704_067_200_000)), "2024-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(Timestamp(1_704_067_200_120)), "2024-01-01T00:00:00.120Z");
+        assert_eq!(rfc3339(Timestamp(1_709_251_199_999)), "2024-02-29T23:59:59.999Z");
+        assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_written_as_its_end() {
+        assert!(rfc3339(Timestamp(u64::MAX)).starts_with("9999-12-30T"));
+        assert_eq!(rfc3339(Timestamp(u64::MAX)).len(), "2024-01-01T00:00:00.000Z".len());
+    }
+
+    #[test]
+    fn now_is_after_this_was_written_and_does_not_run_away() {
+        let (first, second) = (now(), now());
+        assert!(first.0 > 1_735_689_600_000, "2025 is over: {first:?}");
+        assert!(second.0 < first.0 + 60_000, "{first:?} then {second:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! The events of presence: what a store decides, numbers and publishes.
+
+use super::{Presence, Timestamp, UserId};
+
+/// A point in the history of one scope. Ordered by revision, which never falls, not even from one epoch to the next
+/// (design, decision 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Which life of the store's data this is: the revision at which it began.
+    pub epoch: u64,
+    /// Number of the last transition; below 2^53, so that JavaScript and Lua count it exactly.
+    pub revision: u64,
+}
+
+/// One numbered event: in Redis and on every node the same, in the same order, each exactly once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The epoch and this transition's own revision.
+    pub position: Position,
+    /// Whom it is about.
+    pub user: UserId,
+    /// What happened.
+    pub change: Change,
+    /// When the store decided it, by the store's clock.
+    pub at: Timestamp,
+}
+
+/// What a transition changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The user's first socket came.
+    Online(Presence),
+    /// A user who was and stays present has another profile. Can only happen between `Online` and `Offline`.
+    Changed(Presence),
+    /// The user's last socket went. Can only happen after `Online`.
+    Offline(OfflineReason),
+}
+
+/// Why a user is no longer present: the reason of the last of their sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OfflineReason {
+    /// The client said `leave`, or closed with 1000 or without a code.
+    Left,
+    /// The connection broke (1001, 1006, an error) and nobody came back within the grace.
+    ConnectionLost,
+    /// The client was silent for too long, and nobody came back within the grace.
+    TimedOut,
+    /// The node was lost: its lease ran out.
+    NodeLost,
+    /// The node was drained, and the user did not come back elsewhere.
+    NodeDrained,
+    /// The node that tells this learned of it from a snapshot, which has no reasons.
+    Unknown,
+}
+
+impl OfflineReason {
+    /// Every reason, for metrics and documentation.
+    pub const ALL: [Self; 6] =
+        [Self::Left, Self::ConnectionLost, Self::TimedOut, Self::NodeLost, Self::NodeDrained, Self::Unknown];
+
+    /// The reason's name on the wire, in Redis and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::ConnectionLost => "connection_lost",
+            Self::TimedOut => "timed_out",
+            Self::NodeLost => "node_lost",
+            Self::NodeDrained => "node_drained",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}

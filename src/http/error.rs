@@ -1,0 +1,102 @@
+//! The only map from errors to status codes.
+
+use actix_web::body::BoxBody;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::json;
+
+/// An error as a client sees it: `{"success":false,"message":"…","code":"…"}`. Clients branch on the code.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// A query parameter is not what it should be.
+    #[error("`{name}` {what}")]
+    InvalidParameter {
+        /// The parameter.
+        name: String,
+        /// The end of a sentence that begins with its name.
+        what: String,
+    },
+    /// A request to `/ws` is no WebSocket handshake.
+    #[error("a WebSocket handshake is expected here: {0}")]
+    NotAWebSocketHandshake(String),
+    /// Nothing is here.
+    #[error("there is no such resource")]
+    NotFound,
+    /// The resource only knows GET.
+    #[error("only GET is allowed here")]
+    MethodNotAllowed,
+    /// The body is too large.
+    #[error("the body must be at most {max_bytes} bytes")]
+    PayloadTooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The node does not know yet who is online.
+    #[error("this node has not read who is online yet")]
+    NotReady,
+    /// The node is draining: another one serves.
+    #[error("this node is shutting down; try again")]
+    Draining,
+    /// The node holds as many sockets as it may.
+    #[error("this node has no room for another socket; try again")]
+    Full,
+}
+
+impl ApiError {
+    /// The error's name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::NotAWebSocketHandshake(_) => "not_a_websocket_handshake",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::PayloadTooLarge { .. } => "payload_too_large",
+            Self::NotReady => "not_ready",
+            Self::Draining => "draining",
+            Self::Full => "full",
+        }
+    }
+
+    /// Seconds after which a client may try again, where that helps.
+    fn retry_after_seconds(&self) -> Option<u32> {
+        match self {
+            Self::NotReady | Self::Draining | Self::Full => Some(1),
+            Self::InvalidParameter { .. }
+            | Self::NotAWebSocketHandshake(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::PayloadTooLarge { .. } => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
+            Self::NotAWebSocketHandshake(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotReady | Self::Draining | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        match self {
+            Self::MethodNotAllowed => {
+                response.insert_header((header::ALLOW, "GET"));
+            }
+            Self::NotAWebSocketHandshake(_) => {
+                response.insert_header((header::UPGRADE, "websocket"));
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+            }
+            _ => {}
+        }
+        response.json(json!({ "success": false, "message": self.to_string(), "code": self.code() }))
+    }
+}

@@ -1,0 +1,89 @@
+//! `GET /ws`: from a WebSocket handshake to a session.
+//!
+//! This is actix-http's upgrade service rather than a handler of the `App`: it is handed the TCP stream itself, and the
+//! HTTP/1 dispatcher with its two 8 KiB buffers is gone before the session begins (docs/adr/0001). It gets every request
+//! with `Upgrade: websocket`, whatever its path.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_codec::Framed;
+use actix_http::body::MessageBody;
+use actix_http::{Request, Response, h1, ws};
+use actix_rt::net::TcpStream;
+use actix_service::{ServiceFactory, fn_factory, fn_service};
+use actix_web::{HttpRequest, ResponseError};
+use bytes::Bytes;
+
+use super::ApiError;
+use super::query::Parameters;
+use crate::domain::UserId;
+use crate::session::{self, Seat, Services, Worker};
+
+/// The path of the native WebSocket.
+const PATH: &str = "/ws";
+
+/// The service for upgrades. Each worker thread makes one, and with it starts its hub.
+pub fn upgrade_service(
+    services: Arc<Services>,
+) -> impl ServiceFactory<
+    (Request, Framed<TcpStream, h1::Codec>),
+    Config = (),
+    Response = (),
+    Error = actix_http::Error,
+    InitError = (),
+> {
+    fn_factory(move || {
+        let worker = Worker::start(services.clone());
+        async move {
+            Ok::<_, ()>(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                upgrade(worker.clone(), request, framed)
+            }))
+        }
+    })
+}
+
+/// `GET /ws` without an upgrade.
+pub async fn not_an_upgrade(_request: HttpRequest) -> Result<&'static str, ApiError> {
+    Err(ApiError::NotAWebSocketHandshake("no `Upgrade: websocket`".to_owned()))
+}
+
+async fn upgrade(
+    worker: Rc<Worker>,
+    request: Request,
+    framed: Framed<TcpStream, h1::Codec>,
+) -> Result<(), actix_http::Error> {
+    match admit(&worker, &request) {
+        Ok((user, seat)) => {
+            let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
+            let parts = h1::SendResponse::new(framed, response).await?.into_parts();
+            session::spawn(worker, seat, parts.io, parts.read_buf, user);
+        }
+        Err(error) => {
+            h1::SendResponse::new(framed, refusal(&error)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Who comes, if they may.
+fn admit(worker: &Worker, request: &Request) -> Result<(Option<UserId>, Seat), ApiError> {
+    if request.path() != PATH {
+        return Err(ApiError::NotFound);
+    }
+    ws::verify_handshake(request.head()).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
+    let user = Parameters::parse(request.uri().query().unwrap_or_default())?.user("userId")?;
+    if worker.services.draining.is_cancelled() {
+        return Err(ApiError::Draining);
+    }
+    Ok((user, worker.take_seat().ok_or(ApiError::Full)?))
+}
+
+fn refusal(error: &ApiError) -> Response<Bytes> {
+    let (response, body) = error.error_response().into_parts();
+    let body = body.try_into_bytes().unwrap_or_default();
+    let mut refusal = Response::with_body(response.status(), body);
+    *refusal.headers_mut() = response.headers().clone();
+    refusal.head_mut().set_connection_type(actix_http::ConnectionType::Close);
+    refusal
+}

@@ -1,0 +1,360 @@
+//! One socket as its hub sees it: how far it has been served, and what waits for it alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+
+use super::log::BroadcastLog;
+use crate::domain::UserId;
+
+/// Where a socket's bytes go: the seam between fan-out and transport.
+pub trait Outbound {
+    /// Writes what can be written without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing can be written now; anything else ends the socket.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// What a session has to do for its socket; see [`super::Attachment::attention`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// The socket takes no more bytes: wait until it does, then flush.
+    Blocked,
+    /// The socket fell off the log and has drained: tell it to start over, and where.
+    Resync,
+    /// The socket fell off the log again, too soon: close it.
+    TooSlow,
+    /// The socket is broken.
+    Broken,
+}
+
+/// A socket's state in the hub.
+///
+/// What goes to the socket is the log from `position` on, without the ranges in `skips` (events about the socket's own
+/// user), and with each private frame at its place: before the first event whose position is not below it.
+pub struct Listener {
+    outbound: Rc<dyn Outbound>,
+    /// Whose socket it is, while it listens.
+    user: Option<UserId>,
+    position: u64,
+    skips: VecDeque<(u64, u64)>,
+    private: VecDeque<(u64, Bytes)>,
+    private_bytes: usize,
+    blocked: bool,
+    fell_off: bool,
+    broken: bool,
+    last_resync: Option<Instant>,
+    /// The session, if it waits for something to do.
+    waker: Option<Waker>,
+}
+
+/// Private bytes above which a client's further requests are not read: it does not read the answers.
+const CONGESTED_BYTES: usize = 64 * 1024;
+
+impl Listener {
+    pub fn new(outbound: Rc<dyn Outbound>) -> Self {
+        Self {
+            outbound,
+            user: None,
+            position: 0,
+            skips: VecDeque::new(),
+            private: VecDeque::new(),
+            private_bytes: 0,
+            blocked: false,
+            fell_off: false,
+            broken: false,
+            last_resync: None,
+            waker: None,
+        }
+    }
+
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.as_ref()
+    }
+
+    /// Listens from `position` on, as `user`.
+    pub fn listen(&mut self, user: UserId, position: u64) {
+        self.user = Some(user);
+        self.position = position;
+        self.skips.clear();
+        if std::mem::take(&mut self.fell_off) {
+            self.last_resync = Some(Instant::now());
+        }
+    }
+
+    /// Hears no more events. Returns whose socket it was.
+    pub fn mute(&mut self) -> Option<UserId> {
+        self.skips.clear();
+        self.fell_off = false;
+        self.user.take()
+    }
+
+    /// Leaves out an event: it is about the socket's own user.
+    pub fn skip(&mut self, begin: u64, end: u64) {
+        match self.skips.back_mut() {
+            Some((_, last)) if *last == begin => *last = end,
+            _ => self.skips.push_back((begin, end)),
+        }
+    }
+
+    /// Puts a frame for this socket alone at `position` of the log.
+    pub fn send(&mut self, position: u64, frame: Bytes) {
+        self.private_bytes += frame.len();
+        self.private.push_back((position, frame));
+    }
+
+    /// Whether the client does not read its answers.
+    pub fn is_congested(&self) -> bool {
+        self.private_bytes > CONGESTED_BYTES
+    }
+
+    /// Whether everything that waits for this socket alone has been written.
+    pub fn is_drained(&self) -> bool {
+        self.private.is_empty() || self.broken
+    }
+
+    /// The socket can be written to again.
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// What the session is to do now, if anything; else it is woken when there is something.
+    pub fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
+        if self.broken {
+            Some(Attention::Broken)
+        } else if self.fell_off && self.last_resync.is_some_and(|last| last.elapsed() < resync_interval) {
+            Some(Attention::TooSlow)
+        } else if self.blocked {
+            Some(Attention::Blocked)
+        } else if self.fell_off {
+            Some(Attention::Resync)
+        } else {
+            if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                self.waker = Some(waker.clone());
+            }
+            None
+        }
+    }
+
+    /// There is a hole before the log's end that cannot be filled.
+    pub fn fall_off(&mut self) {
+        if self.user.is_some() && !self.fell_off {
+            self.fell_off = true;
+            self.skips.clear();
+            self.wake();
+        }
+    }
+
+    /// Writes what can be written without waiting.
+    pub fn flush(&mut self, log: &BroadcastLog) {
+        while !self.blocked && !self.broken {
+            if self.hears() && self.position < log.start() {
+                self.fall_off();
+            }
+            let hears = self.hears();
+            if let Some((at, frame)) = self.private.front()
+                && (!hears || *at <= self.position)
+            {
+                let written = self.outbound.try_write(frame);
+                self.advance_private(written);
+            } else if hears && self.position < log.end() {
+                // The position may move over what is to be left out, up to the end or to a private frame's place.
+                let to = self.end_of_run(log);
+                if to > self.position {
+                    let written = self.outbound.try_write(log.read(self.position, to));
+                    self.advance_log(written, log);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn hears(&self) -> bool {
+        self.user.is_some() && !self.fell_off
+    }
+
+    /// Up to where the log can be written in one piece from `position`, which moves over a range to be left out.
+    fn end_of_run(&mut self, log: &BroadcastLog) -> u64 {
+        let mut to = log.end();
+        while let Some((begin, end)) = self.skips.front().copied() {
+            if end <= self.position {
+                self.skips.pop_front();
+            } else if begin <= self.position {
+                self.position = end;
+            } else {
+                to = to.min(begin);
+                break;
+            }
+        }
+        match self.private.front() {
+            Some((at, _)) => to.min((*at).max(self.position)),
+            None => to,
+        }
+    }
+
+    fn advance_private(&mut self, written: io::Result<usize>) {
+        let Some(n_bytes) = self.check(written) else { return };
+        self.private_bytes -= n_bytes;
+        if let Some((_, frame)) = self.private.front_mut() {
+            frame.advance(n_bytes);
+            if frame.is_empty() {
+                self.private.pop_front();
+            }
+        }
+        if self.private.is_empty() {
+            // An idle socket holds no memory for its queue.
+            self.private = VecDeque::new();
+        }
+    }
+
+    fn advance_log(&mut self, written: io::Result<usize>, log: &BroadcastLog) {
+        let Some(n_bytes) = self.check(written) else { return };
+        self.position += n_bytes as u64;
+        let end = log.end_of_frame(self.position - 1);
+        if end > self.position {
+            // A frame was begun: its rest must come next, even if the log forgets it.
+            let mut rest = Vec::with_capacity((end - self.position) as usize);
+            while self.position < end {
+                let piece = log.read(self.position, end);
+                rest.extend_from_slice(piece);
+                self.position += piece.len() as u64;
+            }
+            self.private_bytes += rest.len();
+            self.private.push_front((self.position, rest.into()));
+        }
+    }
+
+    /// The bytes written, if any.
+    fn check(&mut self, written: io::Result<usize>) -> Option<usize> {
+        match written {
+            Ok(n_bytes) if n_bytes > 0 => return Some(n_bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
+            Ok(_) | Err(_) => self.broken = true,
+        }
+        self.wake();
+        None
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A kernel buffer: takes as much as it has room for.
+    #[derive(Default)]
+    struct Pipe {
+        room: Cell<usize>,
+        taken: RefCell<Vec<u8>>,
+    }
+
+    impl Outbound for Pipe {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let n_bytes = bytes.len().min(self.room.get());
+            if n_bytes == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room.set(self.room.get() - n_bytes);
+            self.taken.borrow_mut().extend_from_slice(&bytes[..n_bytes]);
+            Ok(n_bytes)
+        }
+    }
+
+    fn user() -> UserId {
+        UserId::parse("a").unwrap()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Event { own: bool, length: usize },
+        Private { length: usize },
+        Room(usize),
+        Flush,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (any::<bool>(), 1..20usize).prop_map(|(own, length)| Step::Event { own, length }),
+            (1..20usize).prop_map(|length| Step::Private { length }),
+            (0..40usize).prop_map(Step::Room),
+            Just(Step::Flush),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_socket_gets_every_frame_whole_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
+            let pipe = Rc::new(Pipe::default());
+            let mut log = BroadcastLog::new(1 << 20);
+            let mut listener = Listener::new(pipe.clone());
+            listener.listen(user(), 0);
+            let mut expected = Vec::new();
+            for (i, step) in steps.iter().enumerate() {
+                match step {
+                    Step::Event { own, length } => {
+                        let frame = vec![i as u8; *length];
+                        let (begin, end) = log.append(i as u64, &frame);
+                        if *own { listener.skip(begin, end) } else { expected.extend(frame) }
+                    }
+                    Step::Private { length } => {
+                        let frame = vec![i as u8; *length];
+                        listener.send(log.end(), frame.clone().into());
+                        expected.extend(frame);
+                    }
+                    Step::Room(room) => {
+                        pipe.room.set(*room);
+                        listener.unblock();
+                    }
+                    Step::Flush => listener.flush(&log),
+                }
+                prop_assert!(expected.starts_with(&pipe.taken.borrow()));
+            }
+            pipe.room.set(usize::MAX);
+            listener.unblock();
+            listener.flush(&log);
+            prop_assert_eq!(&*pipe.taken.borrow(), &expected);
+            prop_assert!(listener.is_drained() && listener.private_bytes == 0);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_does_not_read_falls_off_with_its_last_frame_whole() {
+        let pipe = Rc::new(Pipe::default());
+        let mut log = BroadcastLog::new(30);
+        let mut listener = Listener::new(pipe.clone());
+        listener.listen(user(), 0);
+        pipe.room.set(4);
+        for sequence in 1..=10 {
+            log.append(sequence, &[sequence as u8; 10]);
+            listener.flush(&log);
+        }
+        let waker = Waker::noop();
+        let interval = Duration::from_secs(30);
+        assert_eq!(listener.attention(interval, waker), Some(Attention::Blocked));
+        pipe.room.set(100);
+        listener.unblock();
+        listener.flush(&log);
+        assert_eq!(*pipe.taken.borrow(), [1; 10], "the frame that was begun is completed, nothing else is written");
+        assert_eq!(listener.attention(interval, waker), Some(Attention::Resync));
+
+        listener.listen(user(), log.end());
+        listener.fall_off();
+        assert_eq!(listener.attention(interval, waker), Some(Attention::TooSlow));
+    }
+}

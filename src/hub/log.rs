@@ -1,0 +1,118 @@
+//! The broadcast log of one worker: encoded frames, each once, and where each begins.
+
+use std::collections::VecDeque;
+
+/// A bounded run of encoded frames. Positions count bytes since the log began, and always lie between frames when they are
+/// kept: a socket remembers how far it has been served by one number, whatever the load.
+#[derive(Debug)]
+pub struct BroadcastLog {
+    bytes: VecDeque<u8>,
+    entries: VecDeque<Entry>,
+    /// Position of the first byte that is still here.
+    start: u64,
+    capacity_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    sequence: u64,
+    /// Position after the entry's last byte.
+    end: u64,
+}
+
+impl BroadcastLog {
+    /// A log that keeps the last `capacity_bytes` (`fanout.log_bytes`) of frames.
+    pub fn new(capacity_bytes: usize) -> Self {
+        Self { bytes: VecDeque::new(), entries: VecDeque::new(), start: 0, capacity_bytes }
+    }
+
+    /// Appends the frame of the view's change number `sequence`, and forgets the oldest beyond the capacity. Returns where
+    /// the frame begins and ends.
+    pub fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
+        while !self.entries.is_empty() && self.bytes.len() + frame.len() > self.capacity_bytes {
+            self.forget_first();
+        }
+        let begin = self.end();
+        self.bytes.extend(frame);
+        let end = self.end();
+        self.entries.push_back(Entry { sequence, end });
+        (begin, end)
+    }
+
+    /// Position of the oldest frame kept. Who is behind it has fallen off.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Position after the newest frame.
+    pub fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// Position of the first frame whose sequence is above `sequence`, or the end.
+    pub fn position_after(&self, sequence: u64) -> u64 {
+        match self.entries.partition_point(|entry| entry.sequence <= sequence) {
+            0 => self.start,
+            n => self.entries[n - 1].end,
+        }
+    }
+
+    /// The end of the frame that the byte at `position` is part of.
+    pub fn end_of_frame(&self, position: u64) -> u64 {
+        let index = self.entries.partition_point(|entry| entry.end <= position);
+        self.entries.get(index).map_or(self.end(), |entry| entry.end)
+    }
+
+    /// The bytes from `from` on, up to `to` or to where they are no longer contiguous in memory.
+    pub fn read(&self, from: u64, to: u64) -> &[u8] {
+        let (from, to) = ((from - self.start) as usize, (to - self.start) as usize);
+        let (head, tail) = self.bytes.as_slices();
+        if from < head.len() { &head[from..to.min(head.len())] } else { &tail[from - head.len()..to - head.len()] }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes.drain(..(entry.end - self.start) as usize);
+            self.start = entry.end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read_all(log: &BroadcastLog, mut from: u64, to: u64) -> Vec<u8> {
+        let mut read = Vec::new();
+        while from < to {
+            let piece = log.read(from, to);
+            read.extend_from_slice(piece);
+            from += piece.len() as u64;
+        }
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn the_log_is_the_tail_of_what_was_appended(lengths in prop::collection::vec(1..40usize, 1..200)) {
+            let mut log = BroadcastLog::new(100);
+            let mut frames: Vec<(u64, Vec<u8>)> = Vec::new();
+            for (i, length) in lengths.iter().enumerate() {
+                let sequence = 2 * i as u64 + 1;
+                let frame = vec![i as u8; *length];
+                let (begin, end) = log.append(sequence, &frame);
+                frames.push((begin, frame));
+                prop_assert_eq!(end, log.end());
+                prop_assert!(log.end() - log.start() <= 100);
+                let all: Vec<u8> = frames.iter().filter(|(at, _)| *at >= log.start()).flat_map(|(_, f)| f.clone()).collect();
+                prop_assert_eq!(read_all(&log, log.start(), log.end()), all);
+                // The next sequence has not come: its place is the end. This one's place is its beginning.
+                prop_assert_eq!(log.position_after(sequence), log.end());
+                prop_assert_eq!(log.position_after(sequence - 1), begin);
+                prop_assert_eq!(log.end_of_frame(begin), end);
+                prop_assert_eq!(log.end_of_frame(end - 1), end);
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What a node knows of its standing with the store.
+
+use std::time::Instant;
+
+use crate::domain::{Position, Timestamp};
+
+/// Whether the store answers, and where it was when it last did. Written by the writer, read by the replica.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Link {
+    /// Nothing has been heard from the store since the node started.
+    Starting,
+    /// The store answers, and everything this node wants had been asserted when this was written.
+    Up {
+        /// The store's position at the last beat.
+        position: Position,
+        /// Until then Offline transitions are noted only, because the store lost its data.
+        hold_until: Option<Instant>,
+        /// Counts up with every beat, so that two beats with the same position are told apart.
+        n_beats: u64,
+    },
+    /// The store does not answer.
+    Down {
+        /// The last time it did, by its own clock.
+        as_of: Timestamp,
+    },
+}

@@ -1,0 +1,64 @@
+//! Keeps the keys of living sockets alive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Table;
+use crate::settings::PresenceSettings;
+use crate::store::PresenceStore;
+
+/// Extends, once a second, the keys of all users heard from in that second, in few pipelines; and every quarter of their
+/// life those of all sockets of this node, so that a client that never says `user_activity` keeps its keys as well.
+///
+/// The keys' life only outlives a dead fleet; presence does not depend on it. So an error here is not retried: the next
+/// heartbeat, or the next quarter, comes.
+pub struct Refresher {
+    store: Arc<dyn PresenceStore>,
+    table: Arc<Table>,
+    every: Duration,
+    all_every: Duration,
+}
+
+/// How long heartbeats are gathered. `user_activity` has to show within 2 s.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Sockets in one pipeline: 3 keys each, about 5 ms of the server's time (docs/performance.md).
+const PIPELINE: usize = 1000;
+
+impl Refresher {
+    /// A refresher for the sockets of `table`.
+    pub fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
+        Self { store, table, every: GATHER.min(presence.user_ttl / 8), all_every: presence.user_ttl / 4 }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_all = Instant::now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let mut sockets = self.table.take_heard();
+            if last_all.elapsed() >= self.all_every {
+                last_all = Instant::now();
+                sockets = self.table.confirmed_sockets();
+            }
+            for sockets in sockets.chunks(PIPELINE) {
+                match self.store.refresh(sockets).await {
+                    Ok(missing) => self.table.mark_missing(&missing),
+                    Err(error) => {
+                        debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", sockets.len());
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! The sockets that this node wants to be present, and what the store has confirmed of each.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::domain::{
+    Change, NodeId, OfflineReason, Position, Presence, Profile, SocketId, Timestamp, Transition, UserId,
+};
+use crate::store::{Intent, Order, Outcome};
+
+/// The node's own sockets: what is wanted of each, and what the store holds.
+///
+/// A std mutex, because every critical section is short and none awaits. Sessions insert and remove; the writer takes orders
+/// and settles them; the replica tells what it applied.
+pub struct Table {
+    node: NodeId,
+    grace: Duration,
+    inner: Mutex<Inner>,
+    /// Wakes the writer when something is to be done.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    last_number: u64,
+    sockets: HashMap<u64, Socket>,
+    users: HashMap<UserId, LocalUser>,
+    /// Sockets to look at, each at most once (`Socket::queued`).
+    dirty: VecDeque<u64>,
+    /// Sockets in grace, in the order in which it ends: it is the same for all.
+    graces: VecDeque<(Instant, u64)>,
+    /// Sockets heard from since the last refresh.
+    heard: HashSet<u64>,
+    /// Highest revision seen, by an order's reply or by the replica.
+    seen: u64,
+}
+
+struct Socket {
+    user: UserId,
+    wanted: Wanted,
+    confirmed: Confirmed,
+    queued: bool,
+    in_flight: bool,
+    /// Revision of the reply to the join, 0 before.
+    joined_at: u64,
+    /// The session that waits for its join.
+    waiter: Option<oneshot::Sender<Position>>,
+}
+
+/// What is wanted of a socket. It only ever goes down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Present,
+    Grace(OfflineReason),
+    /// Gone by the client's own word.
+    Left,
+    Removed(OfflineReason),
+}
+
+/// What the store holds of a socket, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirmed {
+    Absent,
+    Present,
+    Grace,
+    /// An outcome was not heard, or the store lost its data.
+    Unknown,
+}
+
+struct LocalUser {
+    presence: Presence,
+    /// The profile was stated by a client and the store has not dated it yet.
+    stated: bool,
+    sockets: Vec<u64>,
+}
+
+/// A socket's place in the table. Dropping it puts the socket in grace, so that a session that panicked or was dropped
+/// cannot leak its socket.
+pub struct Registration {
+    table: Arc<Table>,
+    socket: SocketId,
+    user: UserId,
+    ended: bool,
+}
+
+impl Table {
+    /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
+    pub fn new(node: NodeId, grace: Duration) -> Arc<Self> {
+        Arc::new(Self { node, grace, inner: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// The node whose sockets these are.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Wants a new socket of `user` to be present. `stated` is the profile that the client gave; `known` is what the replica
+    /// has, to be asserted again if the store ever loses it.
+    ///
+    /// The receiver gets the position of the store's reply, once there is one.
+    pub fn insert(
+        self: &Arc<Self>,
+        user: &UserId,
+        stated: Option<Profile>,
+        known: Option<Presence>,
+    ) -> (Registration, oneshot::Receiver<Position>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        inner.last_number += 1;
+        let number = inner.last_number;
+        inner.sockets.insert(
+            number,
+            Socket {
+                user: user.clone(),
+                wanted: Wanted::Present,
+                confirmed: Confirmed::Absent,
+                queued: false,
+                in_flight: false,
+                joined_at: 0,
+                waiter: Some(sender),
+            },
+        );
+        let local = inner.users.entry(user.clone()).or_insert_with(|| LocalUser {
+            presence: known.unwrap_or_default(),
+            stated: false,
+            sockets: Vec::with_capacity(1),
+        });
+        local.sockets.push(number);
+        local.state(stated);
+        inner.enqueue(number);
+        drop(inner);
+        self.changed.notify_one();
+        let socket = SocketId { node: self.node, number };
+        (Registration { table: self.clone(), socket, user: user.clone(), ended: false }, receiver)
+    }
+
+    /// Whether a socket of the user is wanted here, and not only in grace.
+    pub fn wants(&self, user: &UserId) -> bool {
+        self.lock().wants(user)
+    }
+
+    /// The users of whom a socket is wanted here, and their data.
+    pub fn wanted_users(&self) -> Vec<(UserId, Presence)> {
+        let inner = self.lock();
+        let wanted = inner.users.iter().filter(|(user, _)| inner.wants(user));
+        wanted.map(|(user, local)| (user.clone(), local.presence.clone())).collect()
+    }
+
+    /// The user's data as this node would assert it.
+    pub fn presence(&self, user: &UserId) -> Option<Presence> {
+        self.lock().users.get(user).map(|local| local.presence.clone())
+    }
+
+    /// Takes note of a transition that the replica applied: a newer profile is what this node asserts from now on, and a user
+    /// who said goodbye elsewhere takes the sockets in grace along here too.
+    pub fn observe(&self, transition: &Transition) {
+        let mut inner = self.lock();
+        inner.seen = inner.seen.max(transition.position.revision);
+        let Some(local) = inner.users.get_mut(&transition.user) else { return };
+        match &transition.change {
+            Change::Online(presence) | Change::Changed(presence) => {
+                if !local.stated && presence.updated_at > local.presence.updated_at && presence.profile.is_some() {
+                    local.presence = presence.clone();
+                }
+            }
+            Change::Offline(_) => {
+                let numbers = local.sockets.clone();
+                if inner.end_graces(&numbers, transition.position.revision) {
+                    drop(inner);
+                    self.changed.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Notes that the client of a socket was active.
+    pub fn heard_from(&self, socket: SocketId) {
+        self.lock().heard.insert(socket.number);
+    }
+
+    /// The sockets heard from since the last call.
+    pub fn take_heard(&self) -> Vec<(SocketId, UserId)> {
+        let mut inner = self.lock();
+        let heard = std::mem::take(&mut inner.heard);
+        heard.into_iter().filter_map(|number| self.confirmed_socket(&inner, number)).collect()
+    }
+
+    /// Every socket that the store holds for this node, as far as is known.
+    pub fn confirmed_sockets(&self) -> Vec<(SocketId, UserId)> {
+        let inner = self.lock();
+        inner.sockets.keys().filter_map(|number| self.confirmed_socket(&inner, *number)).collect()
+    }
+
+    /// Something of these sockets is missing in the store: they are asserted again.
+    pub fn mark_missing(&self, sockets: &[SocketId]) {
+        let mut inner = self.lock();
+        for socket in sockets {
+            if let Some(entry) = inner.sockets.get_mut(&socket.number) {
+                entry.confirmed = Confirmed::Unknown;
+                inner.enqueue(socket.number);
+            }
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Number of sockets wanted or in grace.
+    pub fn n_sockets(&self) -> usize {
+        self.lock().sockets.len()
+    }
+
+    /// Number of users with a socket here.
+    pub fn n_users(&self) -> usize {
+        self.lock().users.len()
+    }
+
+    fn confirmed_socket(&self, inner: &Inner, number: u64) -> Option<(SocketId, UserId)> {
+        let socket = inner.sockets.get(&number).filter(|socket| socket.confirmed == Confirmed::Present)?;
+        Some((SocketId { node: self.node, number }, socket.user.clone()))
+    }
+
+    fn want(&self, socket: SocketId, wanted: Wanted) {
+        let mut inner = self.lock();
+        inner.want(socket.number, wanted);
+        match wanted {
+            Wanted::Grace(_) => inner.graces.push_back((Instant::now() + self.grace, socket.number)),
+            Wanted::Left => {
+                // The goodbye takes the user's sockets in grace along; here that can be known at once.
+                let user = inner.sockets.get(&socket.number).map(|socket| socket.user.clone());
+                let numbers = user.and_then(|user| inner.users.get(&user)).map(|local| local.sockets.clone());
+                inner.end_graces(&numbers.unwrap_or_default(), u64::MAX);
+            }
+            Wanted::Present | Wanted::Removed(_) => {}
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No critical section can panic half way, but a poisoned lock must not take presence down with it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's side.
+impl Table {
+    /// Waits until there may be orders.
+    ///
+    /// # Cancel safety
+    /// A wake-up that is not consumed stays for the next call.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Up to `limit` orders for sockets of which none is in flight; each must be settled.
+    pub(super) fn take_orders(&self, limit: usize) -> Vec<Order> {
+        let mut inner = self.lock();
+        let mut orders = Vec::new();
+        while orders.len() < limit
+            && let Some(number) = inner.dirty.pop_front()
+        {
+            if let Some(intent) = inner.next_intent(number)
+                && let Some(socket) = inner.sockets.get_mut(&number)
+            {
+                socket.in_flight = true;
+                let id = SocketId { node: self.node, number };
+                orders.push(Order { socket: id, user: socket.user.clone(), intent });
+            }
+        }
+        orders
+    }
+
+    /// Takes in what became of an order; `None` if that is unknown.
+    pub(super) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
+        let mut inner = self.lock();
+        if let Some(Outcome::Done { position, updated_at }) = outcome {
+            inner.seen = inner.seen.max(position.revision);
+            if let Intent::Join(sent) = &order.intent {
+                inner.date_profile(&order.user, sent, updated_at);
+            }
+        }
+        inner.settle(order, outcome);
+    }
+
+    /// Ends the graces that are over; returns when the next one will be.
+    pub(super) fn end_due_graces(&self, now: Instant) -> Option<Instant> {
+        let mut inner = self.lock();
+        while let Some((until, number)) = inner.graces.front().copied() {
+            if until > now {
+                return Some(until);
+            }
+            inner.graces.pop_front();
+            inner.end_graces(&[number], u64::MAX);
+        }
+        None
+    }
+
+    /// The store may hold anything or nothing of this node: everything is asserted anew.
+    pub(super) fn forget_confirmations(&self) {
+        let mut inner = self.lock();
+        let numbers: Vec<u64> = inner.sockets.keys().copied().collect();
+        for number in numbers {
+            if let Some(socket) = inner.sockets.get_mut(&number) {
+                socket.confirmed = Confirmed::Unknown;
+                inner.enqueue(number);
+            }
+        }
+    }
+
+    /// How many sockets the store must hold for this node: at least those confirmed, at most those in grace as well, which a
+    /// goodbye elsewhere may have taken along. `None` while an outcome is unknown.
+    pub(super) fn confirmed_range(&self) -> Option<std::ops::RangeInclusive<u64>> {
+        let inner = self.lock();
+        let (mut n_present, mut n_grace) = (0, 0);
+        for socket in inner.sockets.values() {
+            match socket.confirmed {
+                Confirmed::Present => n_present += 1,
+                Confirmed::Grace => n_grace += 1,
+                Confirmed::Unknown => return None,
+                Confirmed::Absent => {}
+            }
+        }
+        Some(n_present..=n_present + n_grace)
+    }
+
+    /// Compares with the sockets that the store really holds for this node: what is missing there is asserted again, what is
+    /// not held here is removed there. Returns how many differ.
+    pub(super) fn reconcile(&self, held: &[(SocketId, UserId)]) -> usize {
+        let mut inner = self.lock();
+        let in_store: HashSet<u64> = held.iter().map(|(socket, _)| socket.number).collect();
+        let missing: Vec<u64> = inner
+            .sockets
+            .iter()
+            .filter(|(number, socket)| socket.confirmed == Confirmed::Present && !in_store.contains(number))
+            .map(|(number, _)| *number)
+            .collect();
+        let foreign: Vec<_> = held.iter().filter(|(socket, _)| !inner.sockets.contains_key(&socket.number)).collect();
+        let n_different = missing.len() + foreign.len();
+        for number in missing {
+            if let Some(socket) = inner.sockets.get_mut(&number) {
+                socket.confirmed = Confirmed::Absent;
+            }
+            inner.enqueue(number);
+        }
+        for (socket, user) in foreign {
+            inner.adopt_for_removal(socket.number, user);
+        }
+        n_different
+    }
+
+    /// Highest revision seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.lock().seen
+    }
+}
+
+impl Inner {
+    fn wants(&self, user: &UserId) -> bool {
+        let is_wanted = |number| self.sockets.get(number).is_some_and(|socket| socket.wanted == Wanted::Present);
+        self.users.get(user).is_some_and(|local| local.sockets.iter().any(is_wanted))
+    }
+
+    /// Lowers what is wanted of a socket; it never rises again.
+    fn want(&mut self, number: u64, wanted: Wanted) {
+        if let Some(socket) = self.sockets.get_mut(&number) {
+            socket.wanted = wanted;
+            self.enqueue(number);
+        }
+    }
+
+    fn enqueue(&mut self, number: u64) {
+        if let Some(socket) = self.sockets.get_mut(&number)
+            && !socket.queued
+            && !socket.in_flight
+        {
+            socket.queued = true;
+            self.dirty.push_back(number);
+        }
+    }
+
+    /// What to ask of the store so that it holds what is wanted; forgets a socket that is nowhere any more.
+    fn next_intent(&mut self, number: u64) -> Option<Intent> {
+        let socket = self.sockets.get_mut(&number)?;
+        socket.queued = false;
+        match (socket.wanted, socket.confirmed) {
+            (Wanted::Present, Confirmed::Present) => None,
+            (Wanted::Present, _) => {
+                let user = socket.user.clone();
+                let local = self.users.get(&user)?;
+                let mut presence = local.presence.clone();
+                if local.stated {
+                    presence.updated_at = Timestamp(0);
+                }
+                Some(Intent::Join(presence))
+            }
+            (Wanted::Grace(_), Confirmed::Present | Confirmed::Unknown) => Some(Intent::Grace),
+            (Wanted::Grace(_), Confirmed::Absent | Confirmed::Grace) => None,
+            (Wanted::Left | Wanted::Removed(_), Confirmed::Absent) => {
+                self.forget(number);
+                None
+            }
+            (Wanted::Left, _) => Some(Intent::Leave),
+            (Wanted::Removed(reason), _) => Some(Intent::Remove(reason)),
+        }
+    }
+
+    fn settle(&mut self, order: &Order, outcome: Option<Outcome>) {
+        let number = order.socket.number;
+        let Some(socket) = self.sockets.get_mut(&number) else { return };
+        socket.in_flight = false;
+        match outcome {
+            Some(Outcome::Done { position, .. }) => {
+                socket.confirmed = match order.intent {
+                    Intent::Join(_) => Confirmed::Present,
+                    Intent::Grace => Confirmed::Grace,
+                    Intent::Leave | Intent::Remove(_) => Confirmed::Absent,
+                };
+                if matches!(order.intent, Intent::Join(_)) {
+                    socket.joined_at = position.revision;
+                    if let Some(waiter) = socket.waiter.take() {
+                        // The session may have ended meanwhile.
+                        let _ = waiter.send(position);
+                    }
+                }
+            }
+            // A refusal changed nothing, so what was confirmed stays; the beat that follows says whether it still holds.
+            Some(Outcome::Refused(_)) => {}
+            None => socket.confirmed = Confirmed::Unknown,
+        }
+        // Nothing may be left to do; the next look at it finds out.
+        self.enqueue(number);
+    }
+
+    /// The store has dated the profile that was sent with a join.
+    fn date_profile(&mut self, user: &UserId, sent: &Presence, updated_at: Timestamp) {
+        if let Some(local) = self.users.get_mut(user)
+            && local.stated
+            && sent.profile.is_some()
+            && sent.profile == local.presence.profile
+        {
+            local.presence.updated_at = updated_at;
+            local.stated = false;
+        }
+    }
+
+    /// Removes those of `numbers` that are in grace and joined before `revision`. Whether there were any.
+    fn end_graces(&mut self, numbers: &[u64], revision: u64) -> bool {
+        let mut any = false;
+        for number in numbers {
+            if let Some(socket) = self.sockets.get(number)
+                && let Wanted::Grace(reason) = socket.wanted
+                && (revision == u64::MAX || (socket.joined_at > 0 && socket.joined_at < revision))
+            {
+                self.want(*number, Wanted::Removed(reason));
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(socket) = self.sockets.remove(&number) else { return };
+        self.heard.remove(&number);
+        if let Some(local) = self.users.get_mut(&socket.user) {
+            local.sockets.retain(|other| *other != number);
+            if local.sockets.is_empty() {
+                self.users.remove(&socket.user);
+            }
+        }
+    }
+
+    /// Takes up a socket that only the store knows, to remove it there.
+    fn adopt_for_removal(&mut self, number: u64, user: &UserId) {
+        let socket = Socket {
+            user: user.clone(),
+            wanted: Wanted::Removed(OfflineReason::ConnectionLost),
+            confirmed: Confirmed::Unknown,
+            queued: false,
+            in_flight: false,
+            joined_at: 0,
+            waiter: None,
+        };
+        self.sockets.insert(number, socket);
+        self.enqueue(number);
+    }
+}
+
+impl LocalUser {
+    /// Takes over the profile that a client stated, if it says something new.
+    fn state(&mut self, stated: Option<Profile>) {
+        if stated.is_some() && stated != self.presence.profile {
+            self.presence.profile = stated;
+            self.stated = true;
+        }
+    }
+}
+
+impl Registration {
+    /// The socket's id.
+    pub fn socket(&self) -> SocketId {
+        self.socket
+    }
+
+    /// Whose socket it is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Notes that the client was active.
+    pub fn heard(&self) {
+        self.table.heard_from(self.socket);
+    }
+
+    /// States the user's profile anew. The receiver gets the position of the store's reply.
+    pub fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = self.table.lock();
+        if let Some(local) = inner.users.get_mut(&self.user) {
+            local.state(stated);
+        }
+        if let Some(socket) = inner.sockets.get_mut(&self.socket.number) {
+            // The join is sent once more: it carries the profile, and its reply the position.
+            socket.confirmed = Confirmed::Unknown;
+            socket.waiter = Some(sender);
+            inner.enqueue(self.socket.number);
+        }
+        drop(inner);
+        self.table.changed.notify_one();
+        receiver
+    }
+
+    /// The client said goodbye: gone at once, along with the user's sockets in grace.
+    pub fn leave(mut self) {
+        self.ended = true;
+        self.table.want(self.socket, Wanted::Left);
+    }
+
+    /// The connection ended otherwise: the socket stays registered for the grace.
+    pub fn lose(mut self, reason: OfflineReason) {
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: OfflineReason) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let wanted = if self.table.grace.is_zero() { Wanted::Removed(reason) } else { Wanted::Grace(reason) };
+            self.table.want(self.socket, wanted);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.end(OfflineReason::ConnectionLost);
+    }
+}

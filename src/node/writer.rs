@@ -1,0 +1,282 @@
+//! The one task that drives the store to what the node wants.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Table;
+use super::lease::Link;
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::domain::Timestamp;
+use crate::metrics::Metrics;
+use crate::settings::{PresenceSettings, RedisSettings};
+use crate::store::{
+    Beat, BeatReply, Claim, LeaseState, Outcome, PresenceStore, Refusal, StoreError, StoreResult, StoreWriter,
+};
+
+/// Orders in one pipeline. Large enough that a round trip costs little beside it, small enough that a batch is answered in
+/// a few milliseconds and a beat never waits long behind it.
+const BATCH: usize = 256;
+
+/// Drives the store to the state of the [`Table`]: one ordered connection, at most one order in flight per socket, the
+/// current wish sent again whenever an outcome is unknown. It also beats, on the same connection, so that the number of
+/// sockets that a beat returns can be compared exactly.
+pub struct Writer {
+    store: Arc<dyn PresenceStore>,
+    table: Arc<Table>,
+    link: watch::Sender<Link>,
+    metrics: Arc<Metrics>,
+    beat_every: Duration,
+    backoff: Backoff,
+    /// The epoch that the node believes in, and the generation of the connection.
+    claim: Claim,
+    n_beats: u64,
+    n_mismatches: u32,
+    as_of: Timestamp,
+}
+
+/// How the end of the process tells the writer to stop.
+pub struct DrainHandle {
+    stop: CancellationToken,
+    lease: Duration,
+    done: oneshot::Receiver<()>,
+}
+
+impl DrainHandle {
+    /// Stops the writer: nothing is asserted any more, and the lease ends after the spread and the grace, so that whoever
+    /// comes back on another node before that was never away. Ends when the store has confirmed it, or cannot.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        // An error is a writer that has ended already.
+        let _ = self.done.await;
+    }
+
+    /// How long the store keeps this node's sockets after the drain.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+}
+
+impl Writer {
+    /// A writer for `table`; the receiver follows the node's standing with the store.
+    pub fn new(
+        store: Arc<dyn PresenceStore>,
+        table: Arc<Table>,
+        metrics: Arc<Metrics>,
+        presence: &PresenceSettings,
+        redis: &RedisSettings,
+    ) -> (Self, watch::Receiver<Link>) {
+        let (link, receiver) = watch::channel(Link::Starting);
+        let writer = Self {
+            store,
+            table,
+            link,
+            metrics,
+            beat_every: presence.beat,
+            backoff: Backoff::new(redis.backoff_max),
+            claim: Claim { epoch: 0, generation: 0 },
+            n_beats: 0,
+            n_mismatches: 0,
+            as_of: clock::now(),
+        };
+        (writer, receiver)
+    }
+
+    /// Starts the task. `drain_lease` is how long the lease lasts after a drain.
+    pub fn spawn(mut self, drain_lease: Duration) -> DrainHandle {
+        let stop = CancellationToken::new();
+        let (done, on_done) = oneshot::channel();
+        let handle = DrainHandle { stop: stop.clone(), lease: drain_lease, done: on_done };
+        tokio::spawn(async move {
+            self.run(&stop, drain_lease).await;
+            // Nobody may be waiting.
+            let _ = done.send(());
+        });
+        handle
+    }
+
+    async fn run(&mut self, stop: &CancellationToken, drain_lease: Duration) {
+        loop {
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                () = stop.cancelled() => return,
+            };
+            let served = match connected {
+                Ok(mut writer) => self.serve(&mut *writer, stop, drain_lease).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = served else { return };
+            self.report(&error);
+            tokio::select! {
+                () = self.backoff.wait() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Opens a connection, takes the lease under a new generation and asserts what is wanted.
+    async fn connect(&mut self) -> StoreResult<Box<dyn StoreWriter>> {
+        self.claim.generation += 1;
+        let mut writer = self.store.open_writer().await?;
+        self.beat(&mut *writer).await?;
+        self.drive_all(&mut *writer).await?;
+        let reply = self.beat(&mut *writer).await?;
+        self.publish_link(reply);
+        self.backoff.reset();
+        Ok(writer)
+    }
+
+    /// Drives the store over one connection; returns when told to stop, fails when the connection does.
+    async fn serve(
+        &mut self,
+        writer: &mut dyn StoreWriter,
+        stop: &CancellationToken,
+        drain_lease: Duration,
+    ) -> StoreResult<()> {
+        let mut beats = interval(self.beat_every);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beats.reset();
+        let mut grace_end = self.table.end_due_graces(Instant::now());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    if let Err(error) = writer.drain(drain_lease).await {
+                        warn!(error = %error, "Could not announce the drain, so the lease has to run out: {error}");
+                    }
+                    return Ok(());
+                }
+                _ = beats.tick() => {
+                    let reply = self.beat(writer).await?;
+                    self.drive_all(writer).await?;
+                    self.publish_link(reply);
+                }
+                () = self.table.changed() => {}
+                () = at(grace_end) => {}
+            }
+            grace_end = self.table.end_due_graces(Instant::now());
+            self.drive_all(writer).await?;
+        }
+    }
+
+    /// Sends orders until none is left, but not so long that the next beat is late. What remains is taken up after it.
+    async fn drive_all(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<()> {
+        let started = Instant::now();
+        while started.elapsed() < self.beat_every / 2 {
+            let orders = self.table.take_orders(BATCH);
+            if orders.is_empty() {
+                return Ok(());
+            }
+            let outcomes = match writer.drive(self.claim, &orders).await {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    for order in &orders {
+                        self.table.settle(order, None);
+                    }
+                    return Err(error);
+                }
+            };
+            let mut refused = None;
+            for (order, outcome) in orders.iter().zip(outcomes) {
+                if let Outcome::Refused(refusal) = outcome {
+                    refused = Some(refusal);
+                }
+                self.table.settle(order, Some(outcome));
+            }
+            match refused {
+                None => {}
+                // Somebody else's connection claims to be this node's newer one: take over again.
+                Some(Refusal::OldGeneration) => {
+                    return Err(StoreError::Unreachable("a newer connection of this node has taken over".to_owned()));
+                }
+                Some(Refusal::ForeignEpoch | Refusal::NoLease) => {
+                    debug!(refusal = ?refused, "The store refused an order");
+                    self.beat(writer).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Beats, and does what the reply asks for until the node holds a lease under which its orders are accepted.
+    async fn beat(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<BeatReply> {
+        loop {
+            let beat = Beat { generation: self.claim.generation, seen: self.table.seen() };
+            let started = Instant::now();
+            let reply = writer.beat(beat).await?;
+            self.metrics.beat_latency(started.elapsed());
+            self.as_of = reply.now;
+            let is_first = self.claim.epoch == 0;
+            if reply.position.epoch != self.claim.epoch {
+                if !is_first {
+                    warn!(epoch = reply.position.epoch, "The store lost its data and began a new epoch: asserting all");
+                    self.table.forget_confirmations();
+                }
+                self.claim.epoch = reply.position.epoch;
+            }
+            match reply.lease {
+                LeaseState::Renewed => {
+                    self.compare_count(writer, reply.n_sockets).await?;
+                    return Ok(reply);
+                }
+                LeaseState::Granted => {
+                    if !is_first {
+                        warn!("The lease had run out: asserting all sockets under a new one");
+                        self.table.forget_confirmations();
+                    }
+                    return Ok(reply);
+                }
+                LeaseState::Fenced => {
+                    warn!("The lease had run out and peers have begun to sweep this node: finishing the sweep");
+                    self.metrics.fenced();
+                    while !writer.sweep_self().await? {}
+                }
+            }
+        }
+    }
+
+    /// Two mismatches in a row, with nothing in flight, are a real difference.
+    async fn compare_count(&mut self, writer: &mut dyn StoreWriter, n_sockets: u64) -> StoreResult<()> {
+        match self.table.confirmed_range() {
+            Some(range) if !range.contains(&n_sockets) => self.n_mismatches += 1,
+            _ => self.n_mismatches = 0,
+        }
+        if self.n_mismatches >= 2 {
+            self.n_mismatches = 0;
+            let n_different = self.table.reconcile(&writer.held_sockets().await?);
+            warn!(n_different, "The store held other sockets for this node than it should: reconciling");
+            self.metrics.reconciled();
+        }
+        Ok(())
+    }
+
+    fn publish_link(&mut self, reply: BeatReply) {
+        self.n_beats += 1;
+        let hold_until = (!reply.hold.is_zero()).then(|| Instant::now() + reply.hold);
+        let link = Link::Up { position: reply.position, hold_until, n_beats: self.n_beats };
+        if !matches!(self.link.send_replace(link), Link::Up { .. }) {
+            info!(epoch = reply.position.epoch, revision = reply.position.revision, "The store answers");
+        }
+    }
+
+    /// The first failure after a good connection is given one quick new try before the node counts as cut off.
+    fn report(&mut self, error: &StoreError) {
+        self.metrics.store_error();
+        if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
+            warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
+            self.link.send_replace(Link::Down { as_of: self.as_of });
+        }
+    }
+}
+
+/// Sleeps until `instant`, for ever if there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}

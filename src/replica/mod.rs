@@ -1,0 +1,317 @@
+//! The node's copy of who is present: all reads come from it, and everything that is told.
+//!
+//! [`View`] decides, without I/O; this file feeds it: it subscribes, applies transitions in order, notices that it is deaf or
+//! has missed something, and fills the gap from the store's log or from a snapshot.
+
+mod view;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::view::{Announcement, View};
+use self::view::{Applied, Tell};
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
+use crate::metrics::Metrics;
+use crate::node::{Link, Table};
+use crate::store::{PresenceStore, Snapshot, StoreResult};
+
+/// Who is told every change of the view, in order. Called while the view is locked, so that the order of what is told is the
+/// order of the changes, and a list read afterwards contains all that was told before: it must not block.
+pub trait Announce: Send + Sync {
+    /// Takes the announcement up for delivery.
+    fn announce(&self, announcement: &Announcement);
+}
+
+/// The view, and the tasks that keep it in step with the store.
+pub struct Replica {
+    store: Arc<dyn PresenceStore>,
+    table: Arc<Table>,
+    announce: Arc<dyn Announce>,
+    metrics: Arc<Metrics>,
+    view: RwLock<View>,
+    ready: AtomicBool,
+    started_at: Timestamp,
+    link: watch::Receiver<Link>,
+    backoff_max: Duration,
+    catch_up_wanted: Notify,
+    deaf: Notify,
+}
+
+/// How long a joiner waits for its own transition before a catch-up is started, and before it is welcomed all the same.
+/// Source: design, decision 6.
+const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
+const WELCOME_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a subscription was given up.
+enum End {
+    Stopped,
+    /// It ended, or it delivers nothing although the store goes on.
+    Lost,
+}
+
+impl Replica {
+    /// A replica of what `store` holds. `link` is the writer's.
+    pub fn new(
+        store: Arc<dyn PresenceStore>,
+        table: Arc<Table>,
+        announce: Arc<dyn Announce>,
+        metrics: Arc<Metrics>,
+        link: watch::Receiver<Link>,
+        backoff_max: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            table,
+            announce,
+            metrics,
+            view: RwLock::default(),
+            ready: AtomicBool::new(false),
+            started_at: clock::now(),
+            link,
+            backoff_max,
+            catch_up_wanted: Notify::new(),
+            deaf: Notify::new(),
+        })
+    }
+
+    /// The view, for reading. Hold it shortly: transitions wait.
+    pub fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the node can be asked: it has read a first snapshot, of a store whose users had time to be asserted.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The last time at which what a reader of `view` sees was surely right, if it may not be now: the store is out of reach,
+    /// or has not been read for the first time.
+    pub fn degraded_since(&self, view: &View) -> Option<Timestamp> {
+        view.degraded().or_else(|| (!self.is_ready()).then_some(self.started_at))
+    }
+
+    /// A socket of `user` was inserted into the table here.
+    pub fn arrived(&self, user: &UserId, presence: &Presence) {
+        if self.view().degraded().is_some() {
+            self.update(|view, tell| view.arrive(user, presence, clock::now(), tell));
+        }
+    }
+
+    /// Waits until the view reflects `confirmed`, the reply to an order; false if that, or the reply itself, takes too long.
+    pub async fn reflects(&self, confirmed: impl Future<Output = Option<Position>>) -> bool {
+        if self.view().degraded().is_some() {
+            return false;
+        }
+        let deadline = Instant::now() + WELCOME_AFTER;
+        let Ok(Some(position)) = timeout(WELCOME_AFTER, confirmed).await else { return false };
+        let reflected = {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            if view.position().revision >= position.revision {
+                return true;
+            }
+            view.wait_for(position.revision)
+        };
+        tokio::pin!(reflected);
+        if timeout(CATCH_UP_AFTER, &mut reflected).await.is_ok() {
+            return true;
+        }
+        self.catch_up_wanted.notify_one();
+        timeout(deadline.saturating_duration_since(Instant::now()), &mut reflected).await.is_ok()
+    }
+
+    /// Keeps the view in step until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = self.follow_link() => {}
+            () = self.follow_store(&stop) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Marks the view degraded when the store is out of reach, and compares its position with that of every beat.
+    async fn follow_link(&self) {
+        let mut link = self.link.clone();
+        let mut beaten: Option<Position> = None;
+        while link.changed().await.is_ok() {
+            let state = *link.borrow_and_update();
+            match state {
+                Link::Starting => {}
+                Link::Down { as_of } => {
+                    beaten = None;
+                    self.degrade(as_of);
+                }
+                Link::Up { position, .. } => {
+                    self.check_position(position, beaten);
+                    beaten = Some(position);
+                }
+            }
+        }
+        // The writer has ended; the view stays as it is until the process does.
+        std::future::pending().await
+    }
+
+    fn degrade(&self, as_of: Timestamp) {
+        // Read while the view is locked: whoever is inserted after this finds the view degraded.
+        self.update(|view, tell| view.degrade(as_of, self.table.wanted_users(), clock::now(), tell));
+    }
+
+    /// The store was at `position` at this beat and at `before` at the one before.
+    fn check_position(&self, position: Position, before: Option<Position>) {
+        let (known, degraded) = {
+            let view = self.view();
+            (view.position(), view.degraded())
+        };
+        if degraded.is_some() || known.epoch != position.epoch {
+            self.catch_up_wanted.notify_one();
+        } else if before.is_some_and(|before| before.epoch == known.epoch && before.revision > known.revision) {
+            warn!(
+                revision = known.revision,
+                store_revision = position.revision,
+                "The subscription has been silent for a whole beat although the store went on: subscribing anew"
+            );
+            self.degrade(clock::now());
+            self.deaf.notify_one();
+        } else {
+            self.update(|view, tell| view.settle_provisional(|user| self.table.wants(user), clock::now(), tell));
+        }
+    }
+
+    /// Subscribes, catches up and applies, again and again.
+    async fn follow_store(&self, stop: &CancellationToken) {
+        let mut backoff = Backoff::new(self.backoff_max);
+        loop {
+            match self.store.subscribe().await {
+                Ok(transitions) => match self.follow_subscription(transitions, &mut backoff, stop).await {
+                    End::Stopped => return,
+                    End::Lost => {}
+                },
+                Err(error) if backoff.is_first() => warn!(error = %error, "Could not subscribe: {error}"),
+                Err(_) => {}
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn follow_subscription(
+        &self,
+        mut transitions: mpsc::Receiver<Transition>,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut hold_until = self.catch_up(backoff).await;
+        loop {
+            tokio::select! {
+                transition = transitions.recv() => {
+                    let Some(transition) = transition else { return End::Lost };
+                    if self.apply(&transition, hold_until) == Applied::Gap {
+                        hold_until = self.catch_up(backoff).await;
+                    }
+                }
+                () = self.catch_up_wanted.notified() => hold_until = self.catch_up(backoff).await,
+                () = sleep_until(hold_until) => {
+                    hold_until = None;
+                    self.end_hold();
+                }
+                () = self.deaf.notified() => return End::Lost,
+                () = stop.cancelled() => return End::Stopped,
+            }
+        }
+    }
+
+    fn apply(&self, transition: &Transition, hold_until: Option<Instant>) -> Applied {
+        let applied = self.update(|view, tell| view.apply(transition, hold_until.is_some(), tell));
+        if applied == Applied::Yes {
+            self.table.observe(transition);
+        }
+        applied
+    }
+
+    /// Fills the gap between the view and the store, trying until it succeeds. Returns until when departures are only noted.
+    async fn catch_up(&self, backoff: &mut Backoff) -> Option<Instant> {
+        loop {
+            match self.try_catch_up().await {
+                Ok(hold) => {
+                    backoff.reset();
+                    return hold;
+                }
+                Err(error) => {
+                    if !backoff.is_first() && self.is_ready() && self.view().degraded().is_none() {
+                        warn!(error = %error, "Could not catch up: {error}");
+                        self.degrade(clock::now());
+                    }
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn try_catch_up(&self) -> StoreResult<Option<Instant>> {
+        let link = *self.link.borrow();
+        let known = self.view().position();
+        let missed = if known.epoch > 0 { self.store.log_after(known).await? } else { None };
+        let is_wanted = |user: &UserId| self.table.wants(user);
+        let hold = match missed {
+            Some(missed) => {
+                let holding = !missed.hold.is_zero();
+                missed.transitions.iter().for_each(|transition| self.table.observe(transition));
+                self.update(|view, tell| {
+                    view.catch_up(&missed.transitions, holding, is_wanted, clock::now(), tell);
+                });
+                missed.hold
+            }
+            None => {
+                let Snapshot { roster, hold } = self.store.snapshot().await?;
+                let (position, n_users) = (roster.position(), roster.len());
+                info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
+                self.update(|view, tell| view.replace(&roster, !hold.is_zero(), is_wanted, clock::now(), tell));
+                hold
+            }
+        };
+        let hold_until = (!hold.is_zero()).then(|| Instant::now() + hold);
+        self.metrics.caught_up();
+        if hold_until.is_none() {
+            self.end_hold();
+        }
+        // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
+        if matches!(link, Link::Up { .. }) {
+            self.update(|view, _| view.recover());
+        }
+        Ok(hold_until)
+    }
+
+    fn end_hold(&self) {
+        self.update(|view, tell| view.end_hold(|user| self.table.wants(user), clock::now(), tell));
+        if !self.ready.swap(true, Ordering::AcqRel) {
+            info!("Ready");
+        }
+    }
+
+    /// Changes the view, and tells every change while it is locked.
+    fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut view, &mut |announcement| self.announce.announce(&announcement));
+        let due = view.take_due_waiters();
+        drop(view);
+        for waiter in due {
+            // A session that ended no longer waits.
+            let _ = waiter.send(());
+        }
+        result
+    }
+}
+
+/// Sleeps until `instant`, for ever if there is none.
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}

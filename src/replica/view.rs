@@ -1,0 +1,461 @@
+//! What this node says about presence: a pure state machine, fed by the store's transitions and by what is unknown.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use tokio::sync::oneshot;
+
+use crate::domain::{Change, OfflineReason, Position, Presence, Roster, Timestamp, Transition, UserId};
+
+/// One change of the view, as every listener on this node is told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Counts the changes of this node's view, from 1. A list carries the view's; what is above it comes after the list.
+    pub sequence: u64,
+    /// Whom it is about.
+    pub user: UserId,
+    /// What happened.
+    pub change: Change,
+    /// The epoch that it is told in.
+    pub epoch: u64,
+    /// The revision that it is told at; none if it is provisional: the store has not confirmed it yet.
+    pub revision: Option<u64>,
+    /// Whether it fills a gap: it happened at or before `revision`, perhaps among other things.
+    pub catch_up: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What [`View::apply`] made of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in effect.
+    Yes,
+    /// It was in effect already.
+    Before,
+    /// Others are missing before it: catch up.
+    Gap,
+}
+
+/// The users that this node tells of, and how far they are to be trusted.
+///
+/// `told` is exactly what a listener who heard everything believes. It differs from the store's roster only by users who
+/// are in it although the store, as far as this node knows, does not have them:
+/// - *provisional*: a socket of theirs is wanted here and the store has not confirmed it;
+/// - *held*: the store lost its data, and they may not have been asserted again yet.
+///
+/// Invariant: a user is announced online only when not in `told`, and offline only when in it, so nobody hears the same user
+/// come or go twice in a row (test: `a_listener_never_hears_the_same_twice`).
+#[derive(Default)]
+pub struct View {
+    told: Roster,
+    sequence: u64,
+    provisional: HashSet<UserId>,
+    held: HashMap<UserId, OfflineReason>,
+    degraded: Option<Timestamp>,
+    waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+}
+
+/// Where announcements go.
+pub type Tell<'a> = &'a mut dyn FnMut(Announcement);
+
+impl View {
+    /// The users, as told.
+    pub fn roster(&self) -> &Roster {
+        &self.told
+    }
+
+    /// The number of the last announcement.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The store's position that is reflected.
+    pub fn position(&self) -> Position {
+        self.told.position()
+    }
+
+    /// If the view may be out of date: the last time it was not.
+    pub fn degraded(&self) -> Option<Timestamp> {
+        self.degraded
+    }
+
+    /// Applies the next transition of the store. While `holding`, departures are noted, not told.
+    pub fn apply(&mut self, transition: &Transition, holding: bool, tell: Tell<'_>) -> Applied {
+        let (known, new) = (self.position(), transition.position);
+        if new.revision <= known.revision {
+            return Applied::Before;
+        }
+        if new.epoch != known.epoch || new.revision != known.revision + 1 {
+            return Applied::Gap;
+        }
+        self.told.advance_to(new);
+        if holding && let Change::Offline(reason) = transition.change {
+            self.hold(&transition.user, reason);
+        } else {
+            self.put(&transition.user, &transition.change, Some(new.revision), false, transition.at, tell);
+        }
+        Applied::Yes
+    }
+
+    /// Takes over the store's roster at another position, telling the difference. Users whose socket is wanted here stay:
+    /// this node asserts them.
+    pub fn replace(
+        &mut self,
+        target: &Roster,
+        holding: bool,
+        is_wanted: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
+        let changes = self.told.diff(target);
+        self.provisional.retain(|user| !target.contains(user));
+        self.held.retain(|user, _| !target.contains(user));
+        self.converge(changes, target.position(), holding, is_wanted, at, tell);
+    }
+
+    /// Takes over transitions that were missed, telling what they come to for each user.
+    pub fn catch_up(
+        &mut self,
+        missed: &[Transition],
+        holding: bool,
+        is_wanted: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
+        let Some(last) = missed.last() else { return };
+        let mut outcome = BTreeMap::new();
+        for transition in missed {
+            let change = match &transition.change {
+                // As a set operation: whoever has a profile change is present.
+                Change::Online(presence) | Change::Changed(presence) => Change::Online(presence.clone()),
+                Change::Offline(reason) => Change::Offline(*reason),
+            };
+            outcome.insert(transition.user.clone(), change);
+        }
+        self.converge(outcome, last.position, holding, is_wanted, at, tell);
+    }
+
+    /// The time in which departures were only noted is over: whoever is still absent is gone.
+    pub fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+        let revision = Some(self.position().revision);
+        for (user, reason) in std::mem::take(&mut self.held) {
+            if is_wanted(&user) {
+                self.provisional.insert(user);
+            } else {
+                self.put(&user, &Change::Offline(reason), revision, true, at, tell);
+            }
+        }
+    }
+
+    /// The store is out of reach since `as_of`. Everybody `wanted` here who is not known yet arrives provisionally.
+    pub fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
+        self.degraded.get_or_insert(as_of);
+        for (user, presence) in wanted {
+            self.arrive(&user, &presence, at, tell);
+        }
+    }
+
+    /// The view is up to date again.
+    pub fn recover(&mut self) {
+        self.degraded = None;
+    }
+
+    /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.
+    pub fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+        if self.degraded.is_some() && !self.told.contains(user) {
+            self.put(user, &Change::Online(presence.clone()), None, false, at, tell);
+            self.provisional.insert(user.clone());
+        }
+    }
+
+    /// Drops the provisional users of whom no socket is wanted here any more: the store has not heard of them, and everything
+    /// that it was to hear has been said.
+    pub fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+        let gone: Vec<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
+        let revision = Some(self.position().revision);
+        for user in gone {
+            self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
+        }
+    }
+
+    /// Wakes the receiver once `revision` is reflected.
+    pub fn wait_for(&mut self, revision: u64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.entry(revision).or_default().push(sender);
+        receiver
+    }
+
+    /// Those whose revision is reflected now.
+    pub fn take_due_waiters(&mut self) -> Vec<oneshot::Sender<()>> {
+        if self.waiters.first_key_value().is_none_or(|(revision, _)| *revision > self.position().revision) {
+            return Vec::new();
+        }
+        let later = self.waiters.split_off(&(self.position().revision + 1));
+        std::mem::replace(&mut self.waiters, later).into_values().flatten().collect()
+    }
+
+    fn converge(
+        &mut self,
+        changes: impl IntoIterator<Item = (UserId, Change)>,
+        position: Position,
+        holding: bool,
+        is_wanted: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
+        self.told.advance_to(position);
+        for (user, change) in changes {
+            match change {
+                Change::Offline(_) if is_wanted(&user) => {
+                    if self.told.contains(&user) {
+                        self.provisional.insert(user);
+                    }
+                }
+                // Those who were held already keep the reason that is known.
+                Change::Offline(_) if self.held.contains_key(&user) => {}
+                Change::Offline(reason) if holding => self.hold(&user, lost_with_the_data(reason)),
+                change => self.put(&user, &change, Some(position.revision), true, at, tell),
+            }
+        }
+    }
+
+    fn hold(&mut self, user: &UserId, reason: OfflineReason) {
+        if self.told.contains(user) {
+            self.provisional.remove(user);
+            self.held.insert(user.clone(), reason);
+        }
+    }
+
+    /// Puts a change that the store confirms, or a provisional one, into effect and tells it if it is one.
+    fn put(
+        &mut self,
+        user: &UserId,
+        change: &Change,
+        revision: Option<u64>,
+        catch_up: bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
+        self.provisional.remove(user);
+        self.held.remove(user);
+        if let Some(change) = self.told.apply(user, change) {
+            self.sequence += 1;
+            let (sequence, epoch) = (self.sequence, self.position().epoch);
+            tell(Announcement { sequence, user: user.clone(), change, epoch, revision, catch_up, at });
+        }
+    }
+}
+
+/// A user missing in a store that lost its data was lost with their node, if nothing better is known.
+fn lost_with_the_data(reason: OfflineReason) -> OfflineReason {
+    match reason {
+        OfflineReason::Unknown => OfflineReason::NodeLost,
+        known => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp(1);
+
+    fn user(n: u8) -> UserId {
+        UserId::parse(&format!("u{n}")).unwrap()
+    }
+
+    /// What can happen to a node, seen from its view.
+    #[derive(Debug, Clone)]
+    enum Event {
+        /// A user comes to or leaves the store.
+        Toggle(u8),
+        /// A transition is not delivered.
+        Lose,
+        /// The gap is filled: from the log, or by a snapshot.
+        CatchUp { by_log: bool },
+        /// A local socket comes or goes.
+        ToggleLocal(u8),
+        /// The store goes away.
+        Down,
+        /// The store comes back, with its data or without.
+        Up { lost_data: bool },
+        /// The hold ends.
+        EndHold,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            8 => (0..6u8).prop_map(Event::Toggle),
+            1 => Just(Event::Lose),
+            2 => any::<bool>().prop_map(|by_log| Event::CatchUp { by_log }),
+            3 => (0..6u8).prop_map(Event::ToggleLocal),
+            1 => Just(Event::Down),
+            2 => any::<bool>().prop_map(|lost_data| Event::Up { lost_data }),
+            1 => Just(Event::EndHold),
+        ]
+    }
+
+    /// A store with a complete log, one node's wishes, and a listener who believes what they are told.
+    #[derive(Default)]
+    struct World {
+        view: View,
+        present: BTreeSet<UserId>,
+        position: Position,
+        log: Vec<Transition>,
+        local: BTreeSet<UserId>,
+        believed: BTreeSet<UserId>,
+        deaf: bool,
+        down: bool,
+        holding: bool,
+        last_sequence: u64,
+    }
+
+    impl World {
+        fn with_view(&mut self, act: impl FnOnce(&mut View, &BTreeSet<UserId>, bool, Tell<'_>)) {
+            let mut announced = Vec::new();
+            act(&mut self.view, &self.local, self.holding, &mut |a| announced.push(a));
+            for announcement in announced {
+                self.last_sequence += 1;
+                assert_eq!(announcement.sequence, self.last_sequence);
+                match announcement.change {
+                    Change::Online(_) => assert!(self.believed.insert(announcement.user), "heard to come twice"),
+                    Change::Offline(_) => assert!(self.believed.remove(&announcement.user), "heard to go twice"),
+                    Change::Changed(_) => assert!(self.believed.contains(&announcement.user)),
+                }
+            }
+            let told: BTreeSet<_> = self.view.roster().iter().map(|(user, _)| user.clone()).collect();
+            assert_eq!(told, self.believed, "the view is what was told");
+        }
+
+        fn set(&mut self, user: &UserId, online: bool) {
+            let changed = if online { self.present.insert(user.clone()) } else { self.present.remove(user) };
+            if !changed {
+                return;
+            }
+            self.position.revision += 1;
+            let change =
+                if online { Change::Online(Presence::default()) } else { Change::Offline(OfflineReason::Left) };
+            let transition = Transition { position: self.position, user: user.clone(), change, at: AT };
+            self.log.push(transition.clone());
+            if !self.deaf && !self.down {
+                self.with_view(|view, _, holding, tell| {
+                    view.apply(&transition, holding, tell);
+                });
+            }
+        }
+
+        fn catch_up(&mut self, by_log: bool) {
+            if self.down {
+                return;
+            }
+            self.deaf = false;
+            let known = self.view.position();
+            if by_log && known.epoch == self.position.epoch {
+                let missed: Vec<_> =
+                    self.log.iter().filter(|t| t.position.revision > known.revision).cloned().collect();
+                self.with_view(|view, local, holding, tell| {
+                    view.catch_up(&missed, holding, |user| local.contains(user), AT, tell);
+                });
+            } else {
+                let mut roster: Roster = self.present.iter().map(|user| (user.clone(), Presence::default())).collect();
+                roster.advance_to(self.position);
+                self.with_view(|view, local, holding, tell| {
+                    view.replace(&roster, holding, |user| local.contains(user), AT, tell);
+                });
+            }
+            self.view.recover();
+        }
+
+        fn happen(&mut self, event: Event) {
+            match event {
+                Event::Toggle(n) => {
+                    let user = user(n);
+                    let online = !self.present.contains(&user);
+                    // While the store can be reached, it holds whoever has a socket here.
+                    if !self.down && (online || !self.local.contains(&user)) {
+                        self.set(&user, online);
+                    }
+                }
+                Event::Lose => self.deaf = true,
+                Event::CatchUp { by_log } => self.catch_up(by_log),
+                Event::ToggleLocal(n) => {
+                    let user = user(n);
+                    if !self.local.remove(&user) {
+                        self.local.insert(user.clone());
+                        self.with_view(|view, _, _, tell| view.arrive(&user, &Presence::default(), AT, tell));
+                    }
+                    if !self.down {
+                        self.set(&user, self.local.contains(&user));
+                    }
+                }
+                Event::Down => {
+                    self.down = true;
+                    let wanted = self.local.iter().map(|user| (user.clone(), Presence::default())).collect();
+                    self.with_view(|view, _, _, tell| view.degrade(AT, wanted, AT, tell));
+                }
+                Event::Up { lost_data } if self.down => {
+                    if lost_data {
+                        self.present.clear();
+                        self.log.clear();
+                        self.position.revision += 1000;
+                        self.position.epoch = self.position.revision;
+                        self.holding = true;
+                    }
+                    // Own sockets are asserted first; what left meanwhile is taken back.
+                    self.deaf = true;
+                    self.down = false;
+                    for n in 0..6 {
+                        let user = user(n);
+                        if self.local.contains(&user) {
+                            self.set(&user, true);
+                        }
+                    }
+                    self.catch_up(true);
+                }
+                Event::Up { .. } => {}
+                Event::EndHold => {
+                    if self.holding && !self.down {
+                        self.holding = false;
+                        self.with_view(|view, local, _, tell| view.end_hold(|user| local.contains(user), AT, tell));
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn a_listener_never_hears_the_same_twice(events in prop::collection::vec(event(), 0..120)) {
+            let mut world = World::default();
+            for event in events {
+                world.happen(event);
+            }
+            // When every fault is over, what was told is the truth.
+            world.happen(Event::Up { lost_data: false });
+            world.catch_up(true);
+            world.happen(Event::EndHold);
+            world.with_view(|view, local, _, tell| view.settle_provisional(|user| local.contains(user), AT, tell));
+            prop_assert_eq!(&world.believed, &world.present);
+        }
+    }
+
+    #[test]
+    fn a_waiter_wakes_when_its_revision_is_reflected() {
+        let mut view = View::default();
+        let (mut early, mut late) = (view.wait_for(1), view.wait_for(2));
+        let position = Position { epoch: 0, revision: 1 };
+        let change = Change::Online(Presence::default());
+        view.apply(&Transition { position, user: user(1), change, at: AT }, false, &mut |_| {});
+        for waiter in view.take_due_waiters() {
+            waiter.send(()).unwrap();
+        }
+        assert!(early.try_recv().is_ok());
+        assert!(late.try_recv().is_err());
+    }
+}

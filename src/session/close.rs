@@ -1,0 +1,108 @@
+//! How a session ends: the one table from reasons to close codes and to what becomes of the user's presence.
+//! `docs/protocol.md` shows it to clients.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::domain::OfflineReason;
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client's close frame, with its code if it had one.
+    ClosedByClient(Option<u16>),
+    /// The stream ended or failed without one.
+    Broken,
+    /// The client broke RFC 6455.
+    ProtocolError,
+    /// A text message was not UTF-8.
+    InvalidUtf8,
+    /// A message was over `websocket.max_frame_bytes`.
+    TooLarge,
+    /// Nothing was heard for `websocket.silence_timeout_ms`.
+    Silent,
+    /// No `join_user` within `websocket.join_timeout_ms`.
+    NotJoined,
+    /// The client fell off the broadcast log twice within `fanout.resync_interval_ms`.
+    TooSlow,
+    /// The node drains.
+    Drained,
+}
+
+/// How long the peer has to take our close frame and answer it.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const NORMAL: u16 = 1000;
+const GOING_AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const INVALID_PAYLOAD: u16 = 1007;
+const POLICY_VIOLATION: u16 = 1008;
+const TOO_LARGE: u16 = 1009;
+/// Codes from 4000 on are the application's own (RFC 6455 §7.4.2).
+const SILENT: u16 = 4001;
+const TOO_SLOW: u16 = 4008;
+
+/// What an end means for the wire and for the presence.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Code and reason of our close frame; none if there is nobody to read it.
+    pub frame: Option<(u16, String)>,
+    /// Whether the peer is to answer with a close frame of its own.
+    pub awaits_reply: bool,
+    /// None: the user left by their own word. Else the socket stays for the grace, then goes with this reason.
+    pub loss: Option<OfflineReason>,
+}
+
+impl Goodbye {
+    /// The table. `spread` is within which a drained client is to come back.
+    pub fn of(end: &End, spread: Duration) -> Self {
+        let lost = Some(OfflineReason::ConnectionLost);
+        let ours = |code, reason: &str, loss| Self { frame: Some((code, reason.to_owned())), awaits_reply: true, loss };
+        match *end {
+            // 1000, or no code (1005): the page meant it.
+            End::ClosedByClient(code @ (None | Some(NORMAL))) => Self::reply(code, None),
+            // 1001 is what a browser sends on a reload: perhaps the user is back in a second.
+            End::ClosedByClient(code) => Self::reply(code, lost),
+            End::Broken => Self { frame: None, awaits_reply: false, loss: lost },
+            End::ProtocolError => ours(PROTOCOL_ERROR, "Protocol error", lost),
+            End::InvalidUtf8 => ours(INVALID_PAYLOAD, "Text is not UTF-8", lost),
+            End::TooLarge => ours(TOO_LARGE, "Message too large", lost),
+            End::Silent => ours(SILENT, "Silent for too long", Some(OfflineReason::TimedOut)),
+            End::NotJoined => ours(POLICY_VIOLATION, "User ID required", lost),
+            End::TooSlow => ours(TOO_SLOW, "Too slow", lost),
+            End::Drained => {
+                let delay_ms = rand::rng().random_range(0..=spread.as_millis());
+                ours(GOING_AWAY, &format!(r#"{{"reconnectAfterMs":{delay_ms}}}"#), lost)
+            }
+        }
+    }
+
+    /// The answer to the client's close frame echoes its code.
+    fn reply(code: Option<u16>, loss: Option<OfflineReason>) -> Self {
+        Self { frame: Some((code.unwrap_or(NORMAL), String::new())), awaits_reply: false, loss }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_clients_own_word_is_a_departure_without_grace() {
+        let loss = |end| Goodbye::of(&end, Duration::ZERO).loss;
+        assert_eq!(loss(End::ClosedByClient(None)), None);
+        assert_eq!(loss(End::ClosedByClient(Some(1000))), None);
+        assert_eq!(loss(End::ClosedByClient(Some(1001))), Some(OfflineReason::ConnectionLost));
+        assert_eq!(loss(End::Broken), Some(OfflineReason::ConnectionLost));
+        assert_eq!(loss(End::Silent), Some(OfflineReason::TimedOut));
+    }
+
+    #[test]
+    fn a_drain_says_when_to_come_back() {
+        let (code, reason) = Goodbye::of(&End::Drained, Duration::from_millis(5)).frame.unwrap();
+        let reason: serde_json::Value = serde_json::from_str(&reason).unwrap();
+        assert_eq!(code, 1001);
+        assert!(reason["reconnectAfterMs"].as_u64().unwrap() <= 5);
+    }
+}

@@ -1,0 +1,110 @@
+//! When a session speaks up by itself.
+
+use std::time::{Duration, Instant};
+
+use crate::settings::WebsocketSettings;
+
+/// A time that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// Ping the client.
+    Ping,
+    /// Nothing was heard for too long.
+    Silent,
+    /// The client has not said who they are.
+    NotJoined,
+}
+
+/// The three clocks of a session: the next ping, the silence, and the time to join.
+#[derive(Debug)]
+pub struct Heartbeat {
+    ping_interval: Duration,
+    silence_timeout: Duration,
+    join_timeout: Duration,
+    next_ping: Instant,
+    last_heard: Instant,
+    /// When the client must have joined; none once it has.
+    join_by: Option<Instant>,
+}
+
+impl Heartbeat {
+    /// Starts the clocks.
+    pub fn new(settings: &WebsocketSettings) -> Self {
+        let now = Instant::now();
+        Self {
+            ping_interval: settings.ping_interval,
+            silence_timeout: settings.silence_timeout,
+            join_timeout: settings.join_timeout,
+            next_ping: now + settings.ping_interval,
+            last_heard: now,
+            join_by: Some(now + settings.join_timeout),
+        }
+    }
+
+    /// The client sent something.
+    pub fn heard(&mut self) {
+        self.last_heard = Instant::now();
+    }
+
+    /// The client has joined.
+    pub fn joined(&mut self) {
+        self.join_by = None;
+    }
+
+    /// The client has left, and may join again.
+    pub fn left(&mut self) {
+        self.join_by = Some(Instant::now() + self.join_timeout);
+    }
+
+    /// Waits until the next of the times has come.
+    ///
+    /// # Cancel safety
+    /// A time that has come stays so until it was returned.
+    pub async fn alarm(&mut self) -> Alarm {
+        let silent_at = self.last_heard + self.silence_timeout;
+        let next = self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at));
+        tokio::time::sleep_until(next.into()).await;
+        let now = Instant::now();
+        if self.join_by.is_some_and(|join_by| join_by <= now) {
+            Alarm::NotJoined
+        } else if silent_at <= now {
+            Alarm::Silent
+        } else {
+            self.next_ping = now + self.ping_interval;
+            Alarm::Ping
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(ping_ms: u64, silence_ms: u64, join_ms: u64) -> WebsocketSettings {
+        let mut settings = crate::settings::Settings::default().websocket;
+        settings.ping_interval = Duration::from_millis(ping_ms);
+        settings.silence_timeout = Duration::from_millis(silence_ms);
+        settings.join_timeout = Duration::from_millis(join_ms);
+        settings
+    }
+
+    #[tokio::test]
+    async fn pings_go_on_until_the_silence_is_too_long() {
+        let mut heartbeat = Heartbeat::new(&settings(10, 35, 10_000));
+        heartbeat.joined();
+        let mut alarms = Vec::new();
+        while alarms.last() != Some(&Alarm::Silent) {
+            alarms.push(heartbeat.alarm().await);
+        }
+        assert!(alarms.len() > 1 && alarms[..alarms.len() - 1].iter().all(|alarm| *alarm == Alarm::Ping), "{alarms:?}");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_has_to_join_again_in_time() {
+        let mut heartbeat = Heartbeat::new(&settings(10_000, 30_000, 10));
+        assert_eq!(heartbeat.alarm().await, Alarm::NotJoined);
+        heartbeat.joined();
+        heartbeat.left();
+        assert_eq!(heartbeat.alarm().await, Alarm::NotJoined);
+    }
+}

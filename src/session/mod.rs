@@ -1,0 +1,356 @@
+//! One socket's life, from the upgrade to the close.
+
+mod close;
+mod heartbeat;
+mod inbound;
+mod outbound;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_rt::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::close::End;
+use self::close::Goodbye;
+use self::heartbeat::{Alarm, Heartbeat};
+use self::inbound::{Inbound, Incoming};
+use self::outbound::TcpOutbound;
+use crate::clock;
+use crate::domain::{Profile, UserId};
+use crate::hub::{Attachment, Attention, Fanout, Hub};
+use crate::metrics::Metrics;
+use crate::node::{Registration, Table};
+use crate::replica::{Replica, View};
+use crate::settings::Settings;
+use crate::wire::native::{BadFrame, ClientFrame, ErrorCode, FrameLimits, Request, Standing};
+use crate::wire::{frame, native};
+
+/// What every session of the process works with.
+pub struct Services {
+    /// The process's settings.
+    pub settings: Settings,
+    /// The node's own sockets.
+    pub table: Arc<Table>,
+    /// Who is online.
+    pub replica: Arc<Replica>,
+    /// The way to every worker's hub.
+    pub fanout: Arc<Fanout>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the node drains: every session says goodbye.
+    pub draining: CancellationToken,
+    /// The sessions that are running.
+    pub sessions: TaskTracker,
+    /// Sockets open now.
+    pub n_sockets: AtomicUsize,
+}
+
+/// What every session of one worker thread works with.
+pub struct Worker {
+    /// The process's part.
+    pub services: Arc<Services>,
+    hub: Rc<Hub>,
+}
+
+/// Room for one more socket; given back when dropped.
+pub struct Seat(Arc<Services>);
+
+impl Worker {
+    /// Starts the hub of the current worker thread.
+    pub fn start(services: Arc<Services>) -> Rc<Self> {
+        let hub = Hub::start(&services.fanout, services.metrics.clone(), &services.settings.fanout);
+        Rc::new(Self { services, hub })
+    }
+
+    /// Takes a seat for one more socket; none if the node is full (`server.max_sockets`).
+    pub fn take_seat(&self) -> Option<Seat> {
+        let seat = Seat(self.services.clone());
+        let n_before = self.services.n_sockets.fetch_add(1, Ordering::Relaxed);
+        (n_before < self.services.settings.server.max_sockets).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.n_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a session on the current worker thread. `user` joins at once; `early` is what the client sent right behind its
+/// handshake.
+pub fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, user: Option<UserId>) {
+    let sessions = worker.services.sessions.clone();
+    actix_rt::spawn(sessions.track_future(async move {
+        let _seat = seat;
+        let mut session = Session::open(&worker, stream, early);
+        let end = session.converse(user).await;
+        session.close(end).await;
+    }));
+}
+
+struct Session {
+    services: Arc<Services>,
+    stream: Rc<TcpStream>,
+    inbound: Inbound,
+    attachment: Attachment,
+    heartbeat: Heartbeat,
+    /// Present while joined. Dropping the session loses it with a grace, whatever happened.
+    registration: Option<Registration>,
+}
+
+/// Why a session stops waiting: one arm each.
+enum Cause {
+    /// The peer spoke, or its side ended.
+    Incoming(Result<Incoming, End>),
+    /// The hub needs the session's help.
+    Attention(Attention),
+    /// A time has come.
+    Alarm(Alarm),
+    /// The node drains.
+    Drain,
+}
+
+impl Session {
+    fn open(worker: &Worker, stream: TcpStream, early: BytesMut) -> Self {
+        let stream = Rc::new(stream);
+        let websocket = &worker.services.settings.websocket;
+        Self {
+            inbound: Inbound::new(stream.clone(), early, websocket.max_frame_bytes),
+            attachment: worker.hub.attach(Rc::new(TcpOutbound(stream.clone()))),
+            heartbeat: Heartbeat::new(websocket),
+            services: worker.services.clone(),
+            stream,
+            registration: None,
+        }
+    }
+
+    /// Joins, and answers until there is a reason to end.
+    async fn converse(&mut self, user: Option<UserId>) -> End {
+        if let Some(user) = user {
+            self.join(user, None, None).await;
+        }
+        let draining = self.services.draining.clone();
+        loop {
+            let cause = tokio::select! {
+                incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
+                attention = self.attachment.attention() => Cause::Attention(attention),
+                alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
+                () = draining.cancelled() => Cause::Drain,
+            };
+            let outcome = match cause {
+                Cause::Incoming(incoming) => self.on_incoming(incoming).await,
+                Cause::Attention(attention) => self.on_attention(attention).await,
+                Cause::Alarm(alarm) => self.on_alarm(alarm),
+                Cause::Drain => Err(End::Drained),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    async fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<(), End> {
+        self.heartbeat.heard();
+        match incoming? {
+            Incoming::Text(text) => self.on_text(&text).await,
+            Incoming::Binary => {
+                let message = "binary frames are not spoken here; send text";
+                self.attachment.send(native::error(ErrorCode::BinaryNotSupported, message, None));
+            }
+            Incoming::Ping(payload) => self.attachment.send(frame::pong(&payload)),
+            Incoming::Pong => {}
+            Incoming::Close(code) => return Err(End::ClosedByClient(code)),
+        }
+        Ok(())
+    }
+
+    async fn on_attention(&mut self, attention: Attention) -> Result<(), End> {
+        match attention {
+            Attention::Blocked => {
+                self.wait_until_writable().await?;
+                self.attachment.unblock();
+            }
+            Attention::Resync => self.resync(),
+            Attention::TooSlow => return Err(End::TooSlow),
+            Attention::Broken => return Err(End::Broken),
+        }
+        Ok(())
+    }
+
+    /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain.
+    async fn wait_until_writable(&mut self) -> Result<(), End> {
+        let draining = self.services.draining.clone();
+        loop {
+            let cause = tokio::select! {
+                writable = self.stream.writable() => return writable.map_err(|_| End::Broken),
+                incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
+                alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
+                () = draining.cancelled() => Cause::Drain,
+            };
+            match cause {
+                // A request would only add to what the client does not read; a close or a pong matters.
+                Cause::Incoming(incoming) => Box::pin(self.on_incoming(incoming)).await?,
+                Cause::Alarm(alarm) => self.on_alarm(alarm)?,
+                Cause::Attention(_) | Cause::Drain => return Err(End::Drained),
+            }
+        }
+    }
+
+    fn on_alarm(&mut self, alarm: Alarm) -> Result<(), End> {
+        match alarm {
+            Alarm::Ping => self.attachment.send(frame::ping()),
+            Alarm::Silent => return Err(End::Silent),
+            Alarm::NotJoined => return Err(End::NotJoined),
+        }
+        Ok(())
+    }
+
+    async fn on_text(&mut self, text: &str) {
+        let limits = &self.services.settings.limits;
+        let limits = FrameLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
+        match native::parse(text, limits) {
+            Ok(frame) => self.answer(frame).await,
+            Err(BadFrame { code, message, reference }) => {
+                self.attachment.send(native::error(code, &message, reference.as_deref()));
+            }
+        }
+    }
+
+    async fn answer(&mut self, frame: ClientFrame) {
+        let reference = frame.reference.as_deref();
+        match (frame.request, &self.registration) {
+            (Request::Join { user, profile }, None) => self.join(user, profile, reference).await,
+            (Request::Join { user, profile }, Some(joined)) if *joined.user() == user => {
+                self.join_again(profile, reference).await;
+            }
+            (Request::Join { .. }, Some(joined)) => {
+                let message = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
+                self.attachment.send(native::error(ErrorCode::AlreadyJoined, &message, reference));
+            }
+            (Request::Check { user }, _) => self.tell_status(&user, reference),
+            (Request::List { limit, cursor }, Some(_)) => {
+                let limit = limit.unwrap_or(self.services.settings.limits.page_default);
+                let (sequence, frame) = self.list(&self.services.replica.view(), cursor.as_ref(), limit, reference);
+                self.attachment.send_at(sequence, frame);
+            }
+            (Request::Activity, Some(joined)) => {
+                joined.heard();
+                if let Some(reference) = reference {
+                    self.attachment.send(native::user_activity_ack(reference));
+                }
+            }
+            (Request::Leave, Some(_)) => self.leave(reference),
+            (Request::List { .. } | Request::Activity | Request::Leave, None) => {
+                self.attachment.send(native::error(ErrorCode::NotJoined, "`join_user` first", reference));
+            }
+        }
+    }
+
+    /// Makes the user present, then shows them who else is.
+    async fn join(&mut self, user: UserId, profile: Option<Profile>, reference: Option<&str>) {
+        let Services { table, replica, .. } = &*self.services;
+        let known = replica.view().roster().get(&user).cloned();
+        let (registration, confirmed) = table.insert(&user, profile, known);
+        // From here on a cancelled or panicking session leaves through the registration's drop.
+        self.registration = Some(registration);
+        self.heartbeat.joined();
+        replica.arrived(&user, &table.presence(&user).unwrap_or_default());
+        let reflected = replica.reflects(async { confirmed.await.ok() }).await;
+        self.show(&user, reflected, reference);
+    }
+
+    /// A further `join_user` of the same user states the profile anew.
+    async fn join_again(&mut self, profile: Option<Profile>, reference: Option<&str>) {
+        let Some(registration) = &self.registration else { return };
+        let user = registration.user().clone();
+        let confirmed = registration.state_profile(profile);
+        let reflected = self.services.replica.reflects(async { confirmed.await.ok() }).await;
+        self.show(&user, reflected, reference);
+    }
+
+    /// Sends `welcome` and the first page, and listens from there on.
+    fn show(&mut self, user: &UserId, reflected: bool, reference: Option<&str>) {
+        let Some(socket) = self.registration.as_ref().map(Registration::socket) else { return };
+        let (sequence, welcome, list) = {
+            let view = self.services.replica.view();
+            let mut standing = self.standing(&view);
+            if !reflected {
+                standing.degraded.get_or_insert_with(clock::now);
+            }
+            let welcome = native::welcome(user, socket, view.roster().len(), standing, reference);
+            let (sequence, list) = self.list(&view, None, self.services.settings.limits.page_default, None);
+            (sequence, welcome, list)
+        };
+        self.attachment.listen(user, sequence);
+        self.attachment.send_at(sequence, welcome);
+        self.attachment.send_at(sequence, list);
+    }
+
+    /// The socket missed events: it forgets everything and gets a fresh first page.
+    fn resync(&mut self) {
+        let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
+        let (sequence, list) = {
+            let view = self.services.replica.view();
+            self.list(&view, None, self.services.settings.limits.page_default, None)
+        };
+        self.attachment.restart(&user, sequence, [native::resync(), list]);
+    }
+
+    fn list(&self, view: &View, cursor: Option<&UserId>, limit: usize, reference: Option<&str>) -> (u64, Bytes) {
+        let page = view.roster().page(cursor, limit, None);
+        let frame = native::online_users_list(&page, view.roster().len(), self.standing(view), reference);
+        (view.sequence(), frame)
+    }
+
+    fn tell_status(&self, user: &UserId, reference: Option<&str>) {
+        let (sequence, frame) = {
+            let view = self.services.replica.view();
+            let presence = view.roster().get(user);
+            (view.sequence(), native::user_online_status(user, presence, self.standing(&view), reference))
+        };
+        self.attachment.send_at(sequence, frame);
+    }
+
+    fn leave(&mut self, reference: Option<&str>) {
+        let Some(registration) = self.registration.take() else { return };
+        self.attachment.mute();
+        self.attachment.send(native::left(registration.user(), reference));
+        registration.leave();
+        self.heartbeat.left();
+    }
+
+    fn standing(&self, view: &View) -> Standing {
+        Standing { position: view.position(), degraded: self.services.replica.degraded_since(view) }
+    }
+
+    /// Says goodbye on the wire and to the store.
+    async fn close(mut self, end: End) {
+        let goodbye = Goodbye::of(&end, self.services.settings.drain.reconnect_spread);
+        if let Some(registration) = self.registration.take() {
+            match goodbye.loss {
+                None => registration.leave(),
+                Some(reason) => registration.lose(reason),
+            }
+        }
+        self.attachment.mute();
+        let Some((code, reason)) = goodbye.frame else { return };
+        self.attachment.send(frame::close(code, &reason));
+        // The peer's own close, or the end of its stream, says that it has read ours: closing earlier could reset the
+        // connection under it.
+        let handshake = async {
+            while !self.attachment.is_drained() {
+                if self.stream.writable().await.is_err() {
+                    return;
+                }
+                self.attachment.unblock();
+            }
+            while goodbye.awaits_reply && !matches!(self.inbound.next().await, Ok(Incoming::Close(_)) | Err(_)) {}
+        };
+        // A peer that does not answer is gone.
+        let _ = tokio::time::timeout(close::HANDSHAKE_TIMEOUT, handshake).await;
+    }
+}

@@ -1,0 +1,90 @@
+//! How a node ends: the drain order, written as code (design, decision 8).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_server::ServerHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::node::DrainHandle;
+use crate::session::Services;
+
+/// What asks a node to end.
+pub struct Signals {
+    drain: CancellationToken,
+}
+
+/// Ends a node from within its process: what tests use in place of a signal.
+#[derive(Clone)]
+pub struct Trigger(CancellationToken);
+
+impl Signals {
+    /// SIGTERM or SIGINT: the first starts the drain, the second exits at once with status 1.
+    ///
+    /// # Errors
+    /// If the process cannot listen for signals.
+    pub fn install() -> std::io::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let drain = CancellationToken::new();
+        let on_signal = drain.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if on_signal.is_cancelled() {
+                    warn!("Second signal: exiting without waiting");
+                    std::process::exit(1);
+                }
+                on_signal.cancel();
+            }
+        });
+        Ok(Self { drain })
+    }
+
+    /// Signals that only the trigger gives.
+    pub fn manual() -> (Self, Trigger) {
+        let drain = CancellationToken::new();
+        (Self { drain: drain.clone() }, Trigger(drain))
+    }
+
+    /// Waits for the first signal.
+    pub async fn drain(&self) {
+        self.drain.cancelled().await;
+    }
+}
+
+impl Trigger {
+    /// Starts the drain.
+    pub fn drain(&self) {
+        self.0.cancel();
+    }
+}
+
+/// Drains the node, within `deadline` (`drain.timeout_ms`):
+///
+/// 1. No new connections, and `/readyz` says 503.
+/// 2. The writer stops: what the sockets do from now on is no longer told to the store, whose lease for this node is set to
+///    the reconnect spread and the grace. Whoever comes back elsewhere within that was never away.
+/// 3. Every socket is closed with 1001 and its moment to come back.
+pub async fn drain(services: &Arc<Services>, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
+    info!(sockets = services.table.n_sockets(), "Draining");
+    let drained = async {
+        server.pause().await;
+        writer.drain().await;
+        services.draining.cancel();
+        services.sessions.close();
+        services.sessions.wait().await;
+    };
+    if timeout(deadline, drained).await.is_err() {
+        // Also when the store did not answer: the sockets still have to be told.
+        services.draining.cancel();
+        warn!(sessions = services.sessions.len(), "The drain took too long: ending with sockets open");
+    }
+    server.stop(false).await;
+}

@@ -1,0 +1,18 @@
+-- grace.lua: a socket broke; it stays registered, marked, until its node removes it or the user leaves. Idempotent.
+--
+-- ==== ARGV (own) ====
+-- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
+-- ==== Reply ====
+-- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- ==== Why atomic ====
+-- Mark only what is there: a leave may have taken the socket along, and a mark must not bring it back.
+local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
+
+local refused = refusal(node, epoch, generation)
+if refused then return { refused } end
+
+local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
+if entry and not string.find(entry, '"grace":true', 1, true) then
+  redis.call('HSET', USER_SOCKETS .. user, socket, string.sub(entry, 1, -2) .. ',"grace":true}')
+end
+return { 'OK', redis.call('GET', REVISION) }

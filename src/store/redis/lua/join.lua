@@ -1,0 +1,41 @@
+-- join.lua: one socket of a user is there. Idempotent.
+--
+-- ==== ARGV (own) ====
+-- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
+-- [15] profile: encoded JSON members, or '' to leave the stored one
+-- [16] date of the profile in ms, 0 if it is stated for the first time  [17] life of the user's keys, ms
+-- ==== Reply ====
+-- {'OK', revision, date of the stored profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- ==== Why atomic ====
+-- SADD decides whether the user is new. Between that and the publication a leave could otherwise overtake.
+local node, epoch, generation, socket, user, members = unpack(ARGV, 10, 15)
+local stated_at, ttl_ms = tonumber(ARGV[16]), ARGV[17]
+
+local refused = refusal(node, epoch, generation)
+if refused then return { refused } end
+
+local sockets_key, presence_key = USER_SOCKETS .. user, PRESENCE .. user
+local stored = redis.call('GET', presence_key)
+local stored_at = updated_at_of(stored)
+
+-- Which profile holds: a new statement is dated now unless it says what is stored; an old one, asserted again, wins by date.
+local head = '{"id":' .. cjson.encode(user) .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
+local says_the_same = stored and string.sub(stored, 1, #head) == head
+local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
+local presence, presence_at = stored, stored_at
+if wins then
+  presence_at = stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1)
+  presence = head .. text(presence_at) .. '}'
+end
+
+redis.call('HSETNX', sockets_key, socket, '{"node":"' .. node .. '","since":' .. text(now_ms) .. '}')
+redis.call('PEXPIRE', sockets_key, ttl_ms)
+redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
+redis.call('SET', presence_key, presence, 'PX', ttl_ms)
+redis.call('HSET', NODE_SOCKETS .. node, socket, user)
+if redis.call('SADD', USERS, user) == 1 then
+  return { 'OK', announce(epoch, 'online', user, '"user":' .. presence), text(presence_at) }
+elseif wins and members ~= '' then
+  return { 'OK', announce(epoch, 'changed', user, '"user":' .. presence), text(presence_at) }
+end
+return { 'OK', redis.call('GET', REVISION), text(presence_at) }

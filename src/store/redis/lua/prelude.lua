@@ -1,0 +1,65 @@
+-- prelude.lua: what every script of Rollcall begins with (the files are joined when the program is built).
+--
+-- A script is one atomic step: nobody sees a state change without its revision, its log entry and its publication, or the
+-- other way round. Redis rolls nothing back, so a script checks everything that can fail before its first write.
+--
+-- ==== KEYS (the same for every script; names in src/store/redis/keys.rs, contents in docs/redis.md) ====
+-- KEYS[1] epoch (HASH)   KEYS[2] revision (STRING)      KEYS[3] log (STREAM)
+-- KEYS[4] nodes (ZSET)   KEYS[5] sweep:after (STRING)   KEYS[6] users:set (SET)
+-- ==== ARGV ====
+-- ARGV[1..6] beginnings of the keys that end in an id; ARGV[7] channel; ARGV[8] log length in entries;
+-- ARGV[9] life of last-seen, ms; ARGV[10..] the script's own, described in its file
+local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS = unpack(KEYS)
+local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
+local CHANNEL, LOG_LENGTH, LAST_SEEN_TTL_MS = ARGV[7], ARGV[8], ARGV[9]
+
+-- The only clock: Redis TIME, in ms and in us. Numbers are printed by %.0f because Lua's own form keeps 14 digits.
+local time = redis.call('TIME')
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now_ms = math.floor(now_us / 1000)
+local function text(number) return string.format('%.0f', number) end
+
+-- Why an order of a node is refused, or nil: 'EPOCH' (the data is another life's), 'GENERATION' (a newer connection of the
+-- node has taken over), 'LEASE' (the node has no live lease).
+local function refusal(node, epoch, generation)
+  if redis.call('HGET', EPOCH, 'epoch') ~= epoch or redis.call('EXISTS', REVISION) == 0 then return 'EPOCH' end
+  if redis.call('GET', NODE_GENERATION .. node) ~= generation then return 'GENERATION' end
+  local lease_end = redis.call('ZSCORE', NODES, node)
+  if not lease_end or tonumber(lease_end) <= now_ms then return 'LEASE' end
+  return nil
+end
+
+-- Numbers, logs and publishes one transition. `detail` is a JSON member, e.g. "reason":"left".
+local function announce(epoch, kind, user, detail)
+  local revision = text(redis.call('INCR', REVISION))
+  local event = '{"epoch":' .. epoch .. ',"revision":' .. revision .. ',"type":"' .. kind .. '","userId":'
+    .. cjson.encode(user) .. ',' .. detail .. ',"at":' .. text(now_ms) .. '}'
+  redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, revision .. '-0', 'event', event)
+  redis.call('PUBLISH', CHANNEL, event)
+  return revision
+end
+
+-- Takes one socket out of the three places that know it.
+local function remove_socket(user, socket, node)
+  redis.call('HDEL', USER_SOCKETS .. user, socket)
+  redis.call('DEL', SOCKET_USER .. socket)
+  redis.call('HDEL', NODE_SOCKETS .. node, socket)
+end
+
+-- If the user has no socket left, makes that known. Returns whether it was a transition.
+local function settle(epoch, user, reason)
+  if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then return false end
+  redis.call('DEL', PRESENCE .. user)
+  redis.call('SET', LAST_SEEN .. user, text(now_ms), 'PX', LAST_SEEN_TTL_MS)
+  announce(epoch, 'offline', user, '"reason":"' .. reason .. '"')
+  return true
+end
+
+-- The node that a socket id names: the part before the dot.
+local function node_of(socket) return string.match(socket, '^([^.]*)') end
+
+-- The date in a presence JSON: written last, so that it is found without decoding. 0 if there is none.
+local function updated_at_of(presence)
+  return presence and tonumber(string.match(presence, '"updatedAt":(%d+)}$')) or 0
+end
+

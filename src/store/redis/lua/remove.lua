@@ -1,0 +1,16 @@
+-- remove.lua: one socket is gone, alone: its grace is over, or its node never meant it to be there. Idempotent.
+--
+-- ==== ARGV (own) ====
+-- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id  [15] reason
+-- ==== Reply ====
+-- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- ==== Why atomic ====
+-- As leave.lua.
+local node, epoch, generation, socket, user, reason = unpack(ARGV, 10, 15)
+
+local refused = refusal(node, epoch, generation)
+if refused then return { refused } end
+
+remove_socket(user, socket, node)
+settle(epoch, user, reason)
+return { 'OK', redis.call('GET', REVISION) }

@@ -1,0 +1,314 @@
+//! The truth in Redis: the only place that knows of Redis.
+//!
+//! - `keys.rs`: every name; `docs/redis.md` says what each holds.
+//! - `lua/*.lua`: every decision, one atomic script each; `scripts.rs` joins and calls them, `format.rs` reads what they say.
+//! - `writer.rs`: the node's one ordered connection. `bus.rs`: its subscription. Both end when their connection does; whoever
+//!   opened them opens new ones, with a delay, for no connection of the client library heals a half-open link (docs/adr/0005).
+//! - This file: the occasional calls (snapshot, log, refresh, sweep), over a small pool.
+
+mod bus;
+mod format;
+mod keys;
+mod scripts;
+mod writer;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::{Pool, Runtime};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::aio::ConnectionLike;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, ServerErrorKind};
+use tokio::sync::mpsc;
+
+use self::format::Head;
+use self::keys::{Keys, Partition};
+use self::scripts::{Preamble, Scripts};
+use super::{Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept};
+use crate::domain::{NodeId, Position, Roster, SocketId, Timestamp, Transition, UserId};
+use crate::settings::{PresenceSettings, RedisSettings};
+
+/// The store of many nodes.
+pub struct RedisStore {
+    client: Client,
+    pool: Pool,
+    shared: Arc<Shared>,
+}
+
+/// What every connection of this node needs.
+struct Shared {
+    node: NodeId,
+    keys: Keys,
+    scripts: Scripts,
+    preamble: Preamble,
+    presence: PresenceSettings,
+    connect_timeout: Duration,
+    call_timeout: Duration,
+}
+
+/// Users in one page of a snapshot: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs there.
+const SNAPSHOT_PAGE: usize = 1000;
+
+/// Entries in one read of the log.
+const LOG_PAGE: usize = 5000;
+
+impl RedisStore {
+    /// Prepares a store at `url`; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] if the URL is not one of Redis.
+    pub fn new(node: NodeId, url: &str, redis: &RedisSettings, presence: &PresenceSettings) -> StoreResult<Self> {
+        let info = connection_info(url)?;
+        let client = Client::open(info.clone()).map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        let manager =
+            deadpool_redis::Manager::new(info).map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        let pool = Pool::builder(manager)
+            .max_size(redis.pool_size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(redis.call_timeout))
+            .create_timeout(Some(redis.connect_timeout))
+            .recycle_timeout(Some(redis.call_timeout))
+            .build()
+            .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        let keys = Keys::new(&redis.prefix, Partition);
+        let last_seen_ttl_ms = presence.last_seen_ttl.as_millis() as u64;
+        let shared = Shared {
+            node,
+            preamble: Preamble::new(keys.clone(), presence.log_length, last_seen_ttl_ms),
+            keys,
+            scripts: Scripts::new(),
+            presence: presence.clone(),
+            connect_timeout: redis.connect_timeout,
+            call_timeout: redis.call_timeout,
+        };
+        Ok(Self { client, pool, shared: Arc::new(shared) })
+    }
+
+    async fn connection(&self) -> StoreResult<deadpool_redis::Connection> {
+        self.pool.get().await.map_err(|error| match error {
+            deadpool_redis::PoolError::Backend(error) => store_error(error),
+            deadpool_redis::PoolError::Timeout(_) => StoreError::Deadline(self.shared.call_timeout),
+            error => StoreError::Unreachable(error.to_string()),
+        })
+    }
+
+    async fn read_snapshot(&self) -> StoreResult<Snapshot> {
+        let mut connection = self.connection().await?;
+        let (start, _) = self.head(&mut *connection).await?;
+        let mut roster = self.scan_users(&mut *connection).await?;
+        let (end, now) = self.head(&mut *connection).await?;
+        if end.position.epoch != start.position.epoch {
+            return Err(StoreError::EpochChanged);
+        }
+        // The scan saw some users before and some after the transitions that came meanwhile; they are set operations.
+        let meanwhile = self.read_log(&mut *connection, start.position, end.position).await?;
+        for transition in meanwhile.ok_or(StoreError::EpochChanged)? {
+            roster.apply(&transition.user, &transition.change);
+        }
+        roster.advance_to(end.position);
+        Ok(Snapshot { roster, hold: format::rest_of_hold(end.hold_until_ms, now) })
+    }
+
+    /// Reads where the store is, in one step, and its clock.
+    async fn head(&self, connection: &mut impl ConnectionLike) -> StoreResult<(Head, Timestamp)> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().hgetall(&self.shared.keys.epoch).get(&self.shared.keys.revision).cmd("TIME");
+        type Reply = (HashMap<String, String>, Option<String>, (u64, u64));
+        let (epoch, revision, (seconds, micros)): Reply = self.shared.within(pipeline.query_async(connection)).await?;
+        Ok((Head::parse(&epoch, revision.as_deref())?, Timestamp(seconds * 1000 + micros / 1000)))
+    }
+
+    async fn scan_users(&self, connection: &mut impl ConnectionLike) -> StoreResult<Roster> {
+        let mut users = Vec::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SSCAN");
+            scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(SNAPSHOT_PAGE);
+            let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(connection)).await?;
+            let page = page.iter().map(|text| format::user_id(text)).collect::<StoreResult<Vec<_>>>()?;
+            if !page.is_empty() {
+                let mut get = redis::cmd("MGET");
+                for user in &page {
+                    get.arg(self.shared.keys.presence(user));
+                }
+                let stored: Vec<Option<String>> = self.shared.within(get.query_async(connection)).await?;
+                users.extend(page.into_iter().zip(stored.iter().map(|json| format::presence(json.as_deref()))));
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(users.into_iter().collect());
+            }
+        }
+    }
+
+    /// The transitions after `from` up to `to`; `None` if some of them are no longer there.
+    async fn read_log(
+        &self,
+        connection: &mut impl ConnectionLike,
+        from: Position,
+        to: Position,
+    ) -> StoreResult<Option<Vec<Transition>>> {
+        let mut transitions: Vec<Transition> = Vec::new();
+        let mut last = from.revision;
+        while last < to.revision {
+            let mut range = redis::cmd("XRANGE");
+            range.arg(&self.shared.keys.log).arg(format!("({last}-0")).arg(format!("{}-0", to.revision));
+            range.arg("COUNT").arg(LOG_PAGE);
+            let page: Vec<(String, Vec<String>)> = self.shared.within(range.query_async(connection)).await?;
+            for (_, fields) in &page {
+                let transition = format::transition(fields.get(1).map_or("", String::as_str))?;
+                if transition.position != (Position { epoch: to.epoch, revision: last + 1 }) {
+                    return Ok(None);
+                }
+                last += 1;
+                transitions.push(transition);
+            }
+            if page.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(transitions))
+    }
+
+    async fn sweep_expired(&self) -> StoreResult<Swept> {
+        let mut connection = self.connection().await?;
+        let (seconds, micros): (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut connection)).await?;
+        let mut expired = redis::cmd("ZRANGEBYSCORE");
+        expired.arg(&self.shared.keys.nodes).arg("-inf").arg(seconds * 1000 + micros / 1000);
+        let nodes: Vec<String> = self.shared.within(expired.query_async(&mut connection)).await?;
+        let mut swept = Swept::default();
+        for node in nodes {
+            let node: NodeId = node.parse().map_err(|_| StoreError::Malformed(format!("node id {node:?}")))?;
+            match self.shared.sweep_node(&mut *connection, node, &mut swept).await? {
+                SweepStep::Done => swept.nodes.push(node),
+                SweepStep::More => swept.more = true,
+                SweepStep::NotExpired => {}
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn refresh_keys(&self, sockets: &[(SocketId, UserId)]) -> StoreResult<Vec<SocketId>> {
+        const KEYS_OF_A_SOCKET: usize = 3;
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ttl_ms = self.shared.presence.user_ttl.as_millis() as i64;
+        let mut pipeline = redis::pipe();
+        for (socket, user) in sockets {
+            pipeline.pexpire(self.shared.keys.user_sockets(user), ttl_ms);
+            pipeline.pexpire(self.shared.keys.presence(user), ttl_ms);
+            pipeline.pexpire(self.shared.keys.socket_user(*socket), ttl_ms);
+        }
+        let mut connection = self.connection().await?;
+        let extended: Vec<bool> = self.shared.within(pipeline.query_async(&mut connection)).await?;
+        let whole = extended.chunks(KEYS_OF_A_SOCKET).map(|keys| keys.iter().all(|extended| *extended));
+        Ok(sockets.iter().zip(whole).filter(|(_, whole)| !whole).map(|((socket, _), _)| *socket).collect())
+    }
+}
+
+impl PresenceStore for RedisStore {
+    fn open_writer(&self) -> BoxFuture<'_, StoreResult<Box<dyn StoreWriter>>> {
+        async {
+            let writer = writer::RedisWriter::open(&self.client, self.shared.clone()).await?;
+            Ok(Box::new(writer) as Box<dyn StoreWriter>)
+        }
+        .boxed()
+    }
+
+    fn subscribe(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Transition>>> {
+        bus::subscribe(&self.client, &self.shared).boxed()
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Snapshot>> {
+        self.read_snapshot().boxed()
+    }
+
+    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Missed>>> {
+        async move {
+            let mut connection = self.connection().await?;
+            let (head, now) = self.head(&mut *connection).await?;
+            if head.position.epoch != position.epoch || head.position.revision < position.revision {
+                return Ok(None);
+            }
+            let transitions = self.read_log(&mut *connection, position, head.position).await?;
+            let hold = format::rest_of_hold(head.hold_until_ms, now);
+            Ok(transitions.map(|transitions| Missed { transitions, hold }))
+        }
+        .boxed()
+    }
+
+    fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>> {
+        self.refresh_keys(sockets).boxed()
+    }
+
+    fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>> {
+        self.sweep_expired().boxed()
+    }
+}
+
+/// What one call of `sweep.lua` left.
+enum SweepStep {
+    Done,
+    More,
+    NotExpired,
+}
+
+impl Shared {
+    /// Puts the deadline of every call on `call`.
+    async fn within<T>(&self, call: impl Future<Output = redis::RedisResult<T>>) -> StoreResult<T> {
+        match tokio::time::timeout(self.call_timeout, call).await {
+            Ok(reply) => reply.map_err(store_error),
+            Err(_) => Err(StoreError::Deadline(self.call_timeout)),
+        }
+    }
+
+    async fn sweep_node(
+        &self,
+        connection: &mut impl ConnectionLike,
+        node: NodeId,
+        swept: &mut Swept,
+    ) -> StoreResult<SweepStep> {
+        let mut load_and_sweep = redis::pipe();
+        load_and_sweep.add_command(self.scripts.sweep.load()).ignore();
+        let mut sweep = self.preamble.call(&self.scripts.sweep);
+        sweep.arg(node.as_str()).arg(self.presence.sweep_batch);
+        load_and_sweep.add_command(sweep);
+        let ((state, n_sockets, n_users),): ((String, u64, u64),) =
+            self.within(load_and_sweep.query_async(connection)).await?;
+        swept.n_sockets += n_sockets;
+        swept.n_users += n_users;
+        match state.as_str() {
+            "DONE" | "GONE" => Ok(SweepStep::Done),
+            "MORE" => Ok(SweepStep::More),
+            "LIVE" => Ok(SweepStep::NotExpired),
+            _ => Err(StoreError::Malformed(format!("sweep {state}"))),
+        }
+    }
+}
+
+/// The connection settings of `url`. The library leaves Nagle's algorithm on, which would hold back a pipeline's last part
+/// until the server has acknowledged the one before.
+fn connection_info(url: &str) -> StoreResult<ConnectionInfo> {
+    let info = url.into_connection_info().map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+fn store_error(error: RedisError) -> StoreError {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => {
+            StoreError::Misconfigured(error.to_string())
+        }
+        // A server that loads its data, or has no memory left, may serve later; NOAUTH and NOPERM need a person.
+        ErrorKind::Server(ServerErrorKind::NoPerm) => StoreError::Misconfigured(error.to_string()),
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            StoreError::Misconfigured(error.to_string())
+        }
+        ErrorKind::UnexpectedReturnType | ErrorKind::Parse => StoreError::Malformed(error.to_string()),
+        _ => StoreError::Unreachable(error.to_string()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The Lua scripts, joined with their prelude when the program is built, and the words that they share.
+
+use redis::{Cmd, Pipeline};
+
+use super::keys::Keys;
+
+/// Every script of this version.
+pub struct Scripts {
+    pub join: Script,
+    pub grace: Script,
+    pub leave: Script,
+    pub remove: Script,
+    pub beat: Script,
+    pub sweep: Script,
+    pub drain: Script,
+}
+
+/// One script: its text and the hash that it is called by.
+pub struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// `SCRIPT LOAD`: from then on the server knows the script by its hash.
+    pub fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.code);
+        command
+    }
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $file))))
+    };
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Self {
+            join: script!("join.lua"),
+            grace: script!("grace.lua"),
+            leave: script!("leave.lua"),
+            remove: script!("remove.lua"),
+            beat: script!("beat.lua"),
+            sweep: script!("sweep.lua"),
+            drain: script!("drain.lua"),
+        }
+    }
+
+    /// Loads the scripts that are called by hash in pipelines, where nothing falls back on NOSCRIPT.
+    pub fn load_all(&self) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.sweep, &self.drain] {
+            pipeline.add_command(script.load());
+        }
+        pipeline
+    }
+}
+
+/// What every call of a script begins with: the fixed part of `lua/prelude.lua`.
+#[derive(Debug, Clone)]
+pub struct Preamble {
+    keys: Keys,
+    log_length: usize,
+    last_seen_ttl_ms: u64,
+}
+
+impl Preamble {
+    pub fn new(keys: Keys, log_length: usize, last_seen_ttl_ms: u64) -> Self {
+        Self { keys, log_length, last_seen_ttl_ms }
+    }
+
+    /// `EVALSHA` of `script` with the fixed keys and arguments; the caller appends the script's own.
+    pub fn call(&self, script: &Script) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.hash).arg(self.keys.fixed().len());
+        command.arg(&self.keys.fixed()).arg(&self.keys.families());
+        command.arg(self.log_length).arg(self.last_seen_ttl_ms);
+        command
+    }
+}

@@ -1,0 +1,126 @@
+//! The node's one ordered connection: its beats and orders, pipelined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd};
+
+use super::{Shared, StoreError, StoreResult, SweepStep, format, store_error};
+use crate::domain::{SocketId, UserId};
+use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter, Swept};
+
+/// See [`StoreWriter`].
+pub struct RedisWriter {
+    connection: MultiplexedConnection,
+    shared: Arc<Shared>,
+}
+
+impl RedisWriter {
+    /// Connects and loads the scripts. The caller's first call is a beat.
+    pub async fn open(client: &Client, shared: Arc<Shared>) -> StoreResult<Self> {
+        // The response timeout is ours (`Shared::within`), one for each call.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(shared.connect_timeout))
+            .set_response_timeout(None);
+        let connect = client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = tokio::time::timeout(shared.connect_timeout, connect)
+            .await
+            .map_err(|_| StoreError::Deadline(shared.connect_timeout))?
+            .map_err(store_error)?;
+        let _: Vec<String> = shared.within(shared.scripts.load_all().query_async(&mut connection)).await?;
+        Ok(Self { connection, shared })
+    }
+
+    fn order_command(&self, claim: Claim, order: &Order) -> Cmd {
+        let scripts = &self.shared.scripts;
+        let script = match &order.intent {
+            Intent::Join(_) => &scripts.join,
+            Intent::Grace => &scripts.grace,
+            Intent::Leave => &scripts.leave,
+            Intent::Remove(_) => &scripts.remove,
+        };
+        let mut command = self.shared.preamble.call(script);
+        command.arg(self.shared.node.as_str()).arg(claim.epoch).arg(claim.generation);
+        command.arg(order.socket.to_string()).arg(order.user.as_str());
+        match &order.intent {
+            Intent::Join(presence) => {
+                let members = presence.profile.as_ref().map_or("", |profile| profile.members());
+                let ttl_ms = self.shared.presence.user_ttl.as_millis() as u64;
+                command.arg(members).arg(presence.updated_at.0).arg(ttl_ms);
+            }
+            Intent::Remove(reason) => {
+                command.arg(reason.as_str());
+            }
+            Intent::Grace | Intent::Leave => {}
+        }
+        command
+    }
+
+    async fn send_beat(&mut self, beat: Beat) -> StoreResult<BeatReply> {
+        let mut command = self.shared.preamble.call(&self.shared.scripts.beat);
+        command.arg(self.shared.node.as_str()).arg(beat.generation);
+        command.arg(self.shared.presence.lease.as_millis() as u64).arg(beat.seen);
+        // If somebody flushed the scripts this fails, and the connection that replaces this one loads them again.
+        let reply: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
+        format::beat_reply(&reply)
+    }
+
+    async fn send_orders(&mut self, claim: Claim, orders: &[Order]) -> StoreResult<Vec<Outcome>> {
+        let mut pipeline = redis::Pipeline::with_capacity(orders.len());
+        for order in orders {
+            pipeline.add_command(self.order_command(claim, order));
+        }
+        let replies: Vec<Vec<String>> = self.shared.within(pipeline.query_async(&mut self.connection)).await?;
+        replies.iter().map(|reply| format::outcome(claim.epoch, reply)).collect()
+    }
+
+    async fn send_drain(&mut self, lease: Duration) -> StoreResult<()> {
+        let mut command = self.shared.preamble.call(&self.shared.scripts.drain);
+        command.arg(self.shared.node.as_str()).arg(lease.as_millis() as u64);
+        let _: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    async fn read_held_sockets(&mut self) -> StoreResult<Vec<(SocketId, UserId)>> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.shared.keys.node_sockets(self.shared.node));
+        let held: Vec<(String, String)> = self.shared.within(command.query_async(&mut self.connection)).await?;
+        held.iter()
+            .map(|(socket, user)| {
+                let socket = socket.parse().map_err(|_| StoreError::Malformed(format!("socket id {socket:?}")))?;
+                Ok((socket, format::user_id(user)?))
+            })
+            .collect()
+    }
+}
+
+impl StoreWriter for RedisWriter {
+    fn beat(&mut self, beat: Beat) -> BoxFuture<'_, StoreResult<BeatReply>> {
+        self.send_beat(beat).boxed()
+    }
+
+    fn drive<'a>(&'a mut self, claim: Claim, orders: &'a [Order]) -> BoxFuture<'a, StoreResult<Vec<Outcome>>> {
+        self.send_orders(claim, orders).boxed()
+    }
+
+    fn sweep_self(&mut self) -> BoxFuture<'_, StoreResult<bool>> {
+        async {
+            let node = self.shared.node;
+            let mut swept = Swept::default();
+            let step = self.shared.sweep_node(&mut self.connection, node, &mut swept).await?;
+            Ok(!matches!(step, SweepStep::More))
+        }
+        .boxed()
+    }
+
+    fn drain(&mut self, lease: Duration) -> BoxFuture<'_, StoreResult<()>> {
+        self.send_drain(lease).boxed()
+    }
+
+    fn held_sockets(&mut self) -> BoxFuture<'_, StoreResult<Vec<(SocketId, UserId)>>> {
+        self.read_held_sockets().boxed()
+    }
+}

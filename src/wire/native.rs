@@ -1,0 +1,439 @@
+//! The native format: text frames of flat JSON over `/ws`; described in `docs/protocol.md`.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::frame;
+use super::json::{list_capacity, push_number, push_string, push_user, push_users, user_id};
+use crate::clock;
+use crate::domain::user::ProfileFields;
+use crate::domain::{Change, Position, Presence, Profile, RosterPage, SocketId, Timestamp, UserId};
+
+/// A client's frame, understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientFrame {
+    /// What is wanted.
+    pub request: Request,
+    /// Encoded JSON to be echoed on the answer.
+    pub reference: Option<String>,
+}
+
+/// What a client can want.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// `join_user {userId, name?, username?, email?, avatar?}`.
+    Join {
+        /// Who they are.
+        user: UserId,
+        /// What is to be shown of them.
+        profile: Option<Profile>,
+    },
+    /// `user_activity`: the heartbeat.
+    Activity,
+    /// `get_online_users {limit?, cursor?}`.
+    List {
+        /// Users a page.
+        limit: Option<usize>,
+        /// The last id of the page before.
+        cursor: Option<UserId>,
+    },
+    /// `check_user_online {userId}`.
+    Check {
+        /// Whom.
+        user: UserId,
+    },
+    /// `leave`.
+    Leave,
+}
+
+/// A frame that is no request. The connection goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFrame {
+    /// What is wrong, for programs.
+    pub code: ErrorCode,
+    /// What is wrong, for people.
+    pub message: String,
+    /// Encoded JSON to be echoed.
+    pub reference: Option<String>,
+}
+
+/// The codes of `error` frames. Clients branch on these, never on the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The text is not JSON.
+    InvalidJson,
+    /// The JSON is not an object.
+    NotAnObject,
+    /// Binary frames are not spoken here.
+    BinaryNotSupported,
+    /// There is no such `type`.
+    UnknownType,
+    /// A required field is missing.
+    MissingField,
+    /// A field has the wrong type or a value out of range.
+    InvalidField,
+    /// The request needs a `join_user` first.
+    NotJoined,
+    /// The socket has joined as another user; `leave` first.
+    AlreadyJoined,
+}
+
+impl ErrorCode {
+    /// The code on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnObject => "not_an_object",
+            Self::BinaryNotSupported => "binary_not_supported",
+            Self::UnknownType => "unknown_type",
+            Self::MissingField => "missing_field",
+            Self::InvalidField => "invalid_field",
+            Self::NotJoined => "not_joined",
+            Self::AlreadyJoined => "already_joined",
+        }
+    }
+}
+
+/// What bounds a client's frame.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameLimits {
+    /// Encoded profile (`limits.profile_bytes`).
+    pub profile_bytes: usize,
+    /// Users a page (`limits.page_max`).
+    pub page_max: usize,
+}
+
+/// Longest `ref`, encoded: it is memory that a client makes the server hold.
+const MAX_REFERENCE_BYTES: usize = 128;
+
+/// Understands a client's text frame.
+///
+/// # Errors
+/// [`BadFrame`], to be answered with [`error`].
+pub fn parse(text: &str, limits: FrameLimits) -> Result<ClientFrame, BadFrame> {
+    let value: Value = serde_json::from_str(text).map_err(|error| BadFrame {
+        code: ErrorCode::InvalidJson,
+        message: format!("the frame is not JSON: {error}"),
+        reference: None,
+    })?;
+    let Value::Object(fields) = value else {
+        let message = "the frame must be a JSON object".to_owned();
+        return Err(BadFrame { code: ErrorCode::NotAnObject, message, reference: None });
+    };
+    let reference = reference(&fields).map_err(|(code, message)| BadFrame { code, message, reference: None })?;
+    match request(&fields, limits) {
+        Ok(request) => Ok(ClientFrame { request, reference }),
+        Err((code, message)) => Err(BadFrame { code, message, reference }),
+    }
+}
+
+type Fault = (ErrorCode, String);
+
+fn request(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Request, Fault> {
+    let kind = required(fields, "type")?;
+    let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
+    match kind {
+        "join_user" => Ok(Request::Join { user: required_user(fields)?, profile: profile(fields, limits)? }),
+        "user_activity" => Ok(Request::Activity),
+        "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
+        "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
+        "leave" => Ok(Request::Leave),
+        _ => Err((ErrorCode::UnknownType, format!("there is no request of type {kind:?}"))),
+    }
+}
+
+fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a Value, Fault> {
+    present(fields, name).ok_or_else(|| (ErrorCode::MissingField, format!("`{name}` is missing")))
+}
+
+/// A field's value; `null` counts as absent.
+fn present<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).filter(|value| !value.is_null())
+}
+
+fn invalid(name: &str, what: &str) -> Fault {
+    (ErrorCode::InvalidField, format!("`{name}` {what}"))
+}
+
+fn required_user(fields: &Map<String, Value>) -> Result<UserId, Fault> {
+    user_id(required(fields, "userId")?).map_err(|what| invalid("userId", &what))
+}
+
+fn cursor(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
+    present(fields, "cursor").map(user_id).transpose().map_err(|what| invalid("cursor", &what))
+}
+
+fn limit(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Option<usize>, Fault> {
+    let Some(value) = present(fields, "limit") else { return Ok(None) };
+    let limit = value.as_u64().and_then(|limit| usize::try_from(limit).ok());
+    match limit.filter(|limit| (1..=limits.page_max).contains(limit)) {
+        Some(limit) => Ok(Some(limit)),
+        None => Err(invalid("limit", &format!("must be a whole number from 1 to {}", limits.page_max))),
+    }
+}
+
+fn profile(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Option<Profile>, Fault> {
+    for name in ["name", "username", "email", "avatar"] {
+        if present(fields, name).is_some_and(|value| !value.is_string()) {
+            return Err(invalid(name, "must be a string"));
+        }
+    }
+    let fields = ProfileFields::deserialize(fields).map_err(|error| (ErrorCode::InvalidField, error.to_string()))?;
+    Profile::from_fields(&fields, limits.profile_bytes).map_err(|error| (ErrorCode::InvalidField, error.to_string()))
+}
+
+fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Fault> {
+    let Some(value) = present(fields, "ref") else { return Ok(None) };
+    let encoded = value.to_string();
+    if !(value.is_string() || value.is_number()) || encoded.len() > MAX_REFERENCE_BYTES {
+        return Err(invalid("ref", &format!("must be a string or a number of at most {MAX_REFERENCE_BYTES} bytes")));
+    }
+    Ok(Some(encoded))
+}
+
+/// How far an answer is to be trusted.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// The store's position that it reflects.
+    pub position: Position,
+    /// If it may be out of date: the last time it was not.
+    pub degraded: Option<Timestamp>,
+}
+
+/// `welcome`: the socket has joined.
+pub fn welcome(user: &UserId, socket: SocketId, n_online: usize, standing: Standing, reference: Option<&str>) -> Bytes {
+    let mut out = Object::new("welcome", 256);
+    out.string("userId", user.as_str()).string("socketId", &socket.to_string());
+    out.string("nodeId", socket.node.as_str()).number("onlineCount", n_online as u64);
+    out.standing(standing).string("timestamp", &clock::rfc3339(clock::now()));
+    out.finish(reference)
+}
+
+/// `online_users_list`: one page.
+pub fn online_users_list(page: &RosterPage<'_>, total: usize, standing: Standing, reference: Option<&str>) -> Bytes {
+    let mut out = Object::new("online_users_list", list_capacity(page.users.len()));
+    push_users(out.member("users"), page.users.iter().copied());
+    out.number("total", total as u64);
+    if let Some(cursor) = page.next_cursor {
+        out.string("nextCursor", cursor.as_str());
+    }
+    out.standing(standing).finish(reference)
+}
+
+/// `user_online_status`: the answer to `check_user_online`.
+pub fn user_online_status(
+    user: &UserId,
+    presence: Option<&Presence>,
+    standing: Standing,
+    reference: Option<&str>,
+) -> Bytes {
+    let mut out = Object::new("user_online_status", 256);
+    out.string("userId", user.as_str()).boolean("online", presence.is_some());
+    if let Some(presence) = presence {
+        push_user(out.member("user"), user, presence);
+    }
+    out.standing(standing).finish(reference)
+}
+
+/// `left`: the answer to `leave`.
+pub fn left(user: &UserId, reference: Option<&str>) -> Bytes {
+    let mut out = Object::new("left", 64);
+    out.string("userId", user.as_str());
+    out.finish(reference)
+}
+
+/// `user_activity_ack`: the answer to a heartbeat that carries a `ref`; without one there is none.
+pub fn user_activity_ack(reference: &str) -> Bytes {
+    Object::new("user_activity_ack", 64).finish(Some(reference))
+}
+
+/// `resync`: events were missed; forget everything, a fresh list follows.
+pub fn resync() -> Bytes {
+    Object::new("resync", 64).finish(None)
+}
+
+/// `error`: a request was not carried out; the connection goes on.
+pub fn error(code: ErrorCode, message: &str, reference: Option<&str>) -> Bytes {
+    let mut out = Object::new("error", 128);
+    out.string("code", code.as_str()).string("message", message);
+    out.finish(reference)
+}
+
+/// An event as it is told to every listener but the user's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    /// Whom it is about.
+    pub user: &'a UserId,
+    /// What happened.
+    pub change: &'a Change,
+    /// The epoch and the revision it is told at; no revision if it is provisional.
+    pub epoch: u64,
+    /// See `epoch`.
+    pub revision: Option<u64>,
+    /// Whether it fills a gap.
+    pub catch_up: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// `user_online`, `user_changed` or `user_offline`.
+pub fn event(event: &Event<'_>) -> Bytes {
+    let kind = match event.change {
+        Change::Online(_) => "user_online",
+        Change::Changed(_) => "user_changed",
+        Change::Offline(_) => "user_offline",
+    };
+    let mut out = Object::new(kind, 256);
+    out.string("userId", event.user.as_str());
+    match event.change {
+        Change::Online(presence) | Change::Changed(presence) => push_user(out.member("user"), event.user, presence),
+        Change::Offline(reason) => {
+            out.string("reason", reason.as_str());
+        }
+    }
+    match event.revision {
+        Some(revision) => out.number("epoch", event.epoch).number("revision", revision),
+        None => out.boolean("provisional", true),
+    };
+    if event.catch_up {
+        out.boolean("catchUp", true);
+    }
+    out.string("timestamp", &clock::rfc3339(event.at));
+    out.finish(None)
+}
+
+/// A flat JSON object in the making, whose first member is `type`.
+struct Object(Vec<u8>);
+
+impl Object {
+    fn new(kind: &str, capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity);
+        out.extend_from_slice(br#"{"type":"#);
+        push_string(&mut out, kind);
+        Self(out)
+    }
+
+    /// Begins a member; its value is to be pushed to what this returns.
+    fn member(&mut self, name: &str) -> &mut Vec<u8> {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        &mut self.0
+    }
+
+    fn string(&mut self, name: &str, value: &str) -> &mut Self {
+        push_string(self.member(name), value);
+        self
+    }
+
+    fn number(&mut self, name: &str, value: u64) -> &mut Self {
+        push_number(self.member(name), value);
+        self
+    }
+
+    fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
+        self.member(name).extend_from_slice(if value { b"true" } else { b"false" });
+        self
+    }
+
+    fn standing(&mut self, standing: Standing) -> &mut Self {
+        self.number("epoch", standing.position.epoch).number("revision", standing.position.revision);
+        if let Some(as_of) = standing.degraded {
+            self.boolean("degraded", true).string("asOf", &clock::rfc3339(as_of));
+        }
+        self
+    }
+
+    /// Closes the object and frames it.
+    fn finish(&mut self, reference: Option<&str>) -> Bytes {
+        if let Some(reference) = reference {
+            self.member("ref").extend_from_slice(reference.as_bytes());
+        }
+        self.0.push(b'}');
+        frame::text(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: FrameLimits = FrameLimits { profile_bytes: 100, page_max: 1000 };
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn requests_are_understood() {
+        let parse = |text| parse(text, LIMITS).unwrap();
+        let join = parse(r#"{"type":"join_user","userId":42,"name":"A","ref":7}"#);
+        let Request::Join { user: joined, profile } = join.request else { panic!() };
+        assert_eq!((joined, profile.unwrap().members()), (user("42"), r#""name":"A""#));
+        assert_eq!(join.reference.as_deref(), Some("7"));
+        assert_eq!(parse(r#"{"type":"user_activity"}"#).request, Request::Activity);
+        assert_eq!(
+            parse(r#"{"type":"get_online_users","limit":5,"cursor":"a"}"#).request,
+            Request::List { limit: Some(5), cursor: Some(user("a")) }
+        );
+        assert_eq!(parse(r#"{"type":"check_user_online","userId":"a"}"#).request, Request::Check { user: user("a") });
+        assert_eq!(parse(r#"{"type":"leave","ref":"x"}"#).request, Request::Leave);
+    }
+
+    #[test]
+    fn every_bad_frame_has_its_code() {
+        let long = format!(r#"{{"type":"join_user","userId":"{}"}}"#, "x".repeat(129));
+        let cases = [
+            ("", ErrorCode::InvalidJson),
+            ("{", ErrorCode::InvalidJson),
+            ("[]", ErrorCode::NotAnObject),
+            ("{}", ErrorCode::MissingField),
+            (r#"{"type":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
+            (r#"{"type":"join_user"}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_user","userId":null}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_user","userId":true}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":4.5}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":""}"#, ErrorCode::InvalidField),
+            (&long, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","name":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","limit":0}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","limit":"1"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","cursor":[]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"leave","ref":{}}"#, ErrorCode::InvalidField),
+        ];
+        for (text, code) in cases {
+            assert_eq!(parse(text, LIMITS).unwrap_err().code, code, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_echoes_the_reference_of_a_frame_that_had_one() {
+        let bad = parse(r#"{"type":"dance","ref":"r1"}"#, LIMITS).unwrap_err();
+        assert_eq!(bad.reference.as_deref(), Some("\"r1\""));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            let _ = parse(&text, LIMITS);
+        }
+
+        #[test]
+        fn every_frame_out_is_json(id in "[^\\p{Cc}]{1,30}", name in ".{0,20}") {
+            let user = UserId::parse(&id).unwrap();
+            let fields = ProfileFields { name: Some(name.clone()), ..ProfileFields::default() };
+            let presence = Presence { profile: Profile::from_fields(&fields, 4096).unwrap(), updated_at: Timestamp(1) };
+            let change = Change::Online(presence);
+            let frame = event(&Event { user: &user, change: &change, epoch: 1, revision: Some(2), catch_up: true, at: Timestamp(3) });
+            let payload_at = if frame[1] < 126 { 2 } else { 4 };
+            let json: Value = serde_json::from_slice(&frame[payload_at..]).unwrap();
+            prop_assert_eq!(&json["userId"], &Value::String(id.clone()));
+            prop_assert_eq!(&json["user"]["id"], &Value::String(id));
+            prop_assert_eq!(&json["user"]["name"], &Value::String(name));
+        }
+    }
+}

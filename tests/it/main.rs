@@ -1,0 +1,6 @@
+//! The integration tests: one binary, for linking is most of a test build's time. `support` says how to write one.
+
+mod support;
+
+// One file a topic, in alphabetical order.
+mod architecture;
