@@ -1,9 +1,11 @@
 //! The only map from errors to status codes.
 
 use actix_web::body::BoxBody;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpResponse, ResponseError};
-use serde_json::json;
+
+use crate::wire::json::Object;
 
 /// An error as a client sees it: `{"success":false,"message":"…","code":"…"}`. Clients branch on the code.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +99,8 @@ impl ResponseError for ApiError {
             }
             _ => {}
         }
-        response.json(json!({ "success": false, "message": self.to_string(), "code": self.code() }))
+        let mut body = Object::new(128);
+        body.boolean("success", false).string("message", &self.to_string()).string("code", self.code());
+        response.content_type(ContentType::json()).body(body.finish())
     }
 }

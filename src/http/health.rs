@@ -1,15 +1,17 @@
 //! `GET /healthz` and `GET /readyz`.
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, web};
-use serde_json::json;
 
 use super::ApiError;
-use crate::clock;
 use crate::session::Services;
+use crate::wire::json::Object;
 
 /// The process is alive. Says nothing about the store: restarting a node does not bring Redis back.
 pub async fn alive() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "success": true, "status": "alive" }))
+    let mut body = Object::new(64);
+    body.boolean("success", true).string("status", "alive");
+    HttpResponse::Ok().content_type(ContentType::json()).body(body.finish())
 }
 
 /// Whether the node is to be sent clients: not before it knows who is online, and not while it drains. A node whose store
@@ -22,9 +24,11 @@ pub async fn ready(services: web::Data<Services>) -> Result<HttpResponse, ApiErr
         return Err(ApiError::NotReady);
     }
     let degraded = services.replica.view().degraded();
-    let mut body = json!({ "success": true, "status": "ready", "degraded": degraded.is_some() });
-    if let Some(as_of) = degraded {
-        body["asOf"] = clock::rfc3339(as_of).into();
-    }
-    Ok(HttpResponse::Ok().json(body))
+    let mut body = Object::new(128);
+    body.boolean("success", true).string("status", "ready");
+    match degraded {
+        Some(_) => body.degraded(degraded),
+        None => body.boolean("degraded", false),
+    };
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.finish()))
 }

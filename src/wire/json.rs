@@ -2,15 +2,76 @@
 
 use serde_json::Value;
 
-use crate::domain::{IdError, Presence, UserId};
+use crate::clock;
+use crate::domain::{IdError, Presence, Timestamp, UserId};
+
+/// A JSON object in the making. Names are ours and need no escaping.
+pub struct Object(Vec<u8>);
+
+impl Object {
+    /// An empty object, with room for `capacity` bytes.
+    pub fn new(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity);
+        out.push(b'{');
+        Self(out)
+    }
+
+    /// Begins a member; its value is to be pushed to what this returns.
+    pub fn member(&mut self, name: &str) -> &mut Vec<u8> {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        &mut self.0
+    }
+
+    /// A string member.
+    pub fn string(&mut self, name: &str, value: &str) -> &mut Self {
+        push_string(self.member(name), value);
+        self
+    }
+
+    /// A number member.
+    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+        push_number(self.member(name), value);
+        self
+    }
+
+    /// A boolean member.
+    pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
+        self.member(name).extend_from_slice(if value { b"true" } else { b"false" });
+        self
+    }
+
+    /// A member with a time, as RFC 3339 in UTC with milliseconds.
+    pub fn time(&mut self, name: &str, value: Timestamp) -> &mut Self {
+        self.string(name, &clock::rfc3339(value))
+    }
+
+    /// `degraded` and `asOf`, if what is told may be out of date.
+    pub fn degraded(&mut self, as_of: Option<Timestamp>) -> &mut Self {
+        match as_of {
+            Some(as_of) => self.boolean("degraded", true).time("asOf", as_of),
+            None => self,
+        }
+    }
+
+    /// Closes the object.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
+}
 
 /// Appends `text` as a JSON string.
-pub fn push_string(out: &mut Vec<u8>, text: &str) {
+fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing to memory cannot fail");
 }
 
 /// Appends a number.
-pub fn push_number(out: &mut Vec<u8>, number: u64) {
+fn push_number(out: &mut Vec<u8>, number: u64) {
     serde_json::to_writer(out, &number).expect("writing to memory cannot fail");
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::frame;
-use super::json::{list_capacity, push_number, push_string, push_user, push_users, user_id};
+use super::json::{Object, list_capacity, push_user, push_users, user_id};
 use crate::clock;
 use crate::domain::user::ProfileFields;
 use crate::domain::{Change, Position, Presence, Profile, RosterPage, SocketId, Timestamp, UserId};
@@ -203,22 +203,24 @@ pub struct Standing {
 
 /// `welcome`: the socket has joined.
 pub fn welcome(user: &UserId, socket: SocketId, n_online: usize, standing: Standing, reference: Option<&str>) -> Bytes {
-    let mut out = Object::new("welcome", 256);
+    let mut out = object("welcome", 256);
     out.string("userId", user.as_str()).string("socketId", &socket.to_string());
     out.string("nodeId", socket.node.as_str()).number("onlineCount", n_online as u64);
-    out.standing(standing).string("timestamp", &clock::rfc3339(clock::now()));
-    out.finish(reference)
+    push_standing(&mut out, standing);
+    out.time("timestamp", clock::now());
+    finish(out, reference)
 }
 
 /// `online_users_list`: one page.
 pub fn online_users_list(page: &RosterPage<'_>, total: usize, standing: Standing, reference: Option<&str>) -> Bytes {
-    let mut out = Object::new("online_users_list", list_capacity(page.users.len()));
+    let mut out = object("online_users_list", list_capacity(page.users.len()));
     push_users(out.member("users"), page.users.iter().copied());
     out.number("total", total as u64);
     if let Some(cursor) = page.next_cursor {
         out.string("nextCursor", cursor.as_str());
     }
-    out.standing(standing).finish(reference)
+    push_standing(&mut out, standing);
+    finish(out, reference)
 }
 
 /// `user_online_status`: the answer to `check_user_online`.
@@ -228,36 +230,37 @@ pub fn user_online_status(
     standing: Standing,
     reference: Option<&str>,
 ) -> Bytes {
-    let mut out = Object::new("user_online_status", 256);
+    let mut out = object("user_online_status", 256);
     out.string("userId", user.as_str()).boolean("online", presence.is_some());
     if let Some(presence) = presence {
         push_user(out.member("user"), user, presence);
     }
-    out.standing(standing).finish(reference)
+    push_standing(&mut out, standing);
+    finish(out, reference)
 }
 
 /// `left`: the answer to `leave`.
 pub fn left(user: &UserId, reference: Option<&str>) -> Bytes {
-    let mut out = Object::new("left", 64);
+    let mut out = object("left", 64);
     out.string("userId", user.as_str());
-    out.finish(reference)
+    finish(out, reference)
 }
 
 /// `user_activity_ack`: the answer to a heartbeat that carries a `ref`; without one there is none.
 pub fn user_activity_ack(reference: &str) -> Bytes {
-    Object::new("user_activity_ack", 64).finish(Some(reference))
+    finish(object("user_activity_ack", 64), Some(reference))
 }
 
 /// `resync`: events were missed; forget everything, a fresh list follows.
 pub fn resync() -> Bytes {
-    Object::new("resync", 64).finish(None)
+    finish(object("resync", 64), None)
 }
 
 /// `error`: a request was not carried out; the connection goes on.
 pub fn error(code: ErrorCode, message: &str, reference: Option<&str>) -> Bytes {
-    let mut out = Object::new("error", 128);
+    let mut out = object("error", 128);
     out.string("code", code.as_str()).string("message", message);
-    out.finish(reference)
+    finish(out, reference)
 }
 
 /// An event as it is told to every listener but the user's own.
@@ -284,7 +287,7 @@ pub fn event(event: &Event<'_>) -> Bytes {
         Change::Changed(_) => "user_changed",
         Change::Offline(_) => "user_offline",
     };
-    let mut out = Object::new(kind, 256);
+    let mut out = object(kind, 256);
     out.string("userId", event.user.as_str());
     match event.change {
         Change::Online(presence) | Change::Changed(presence) => push_user(out.member("user"), event.user, presence),
@@ -299,60 +302,28 @@ pub fn event(event: &Event<'_>) -> Bytes {
     if event.catch_up {
         out.boolean("catchUp", true);
     }
-    out.string("timestamp", &clock::rfc3339(event.at));
-    out.finish(None)
+    out.time("timestamp", event.at);
+    finish(out, None)
 }
 
-/// A flat JSON object in the making, whose first member is `type`.
-struct Object(Vec<u8>);
+/// An object whose first member is `type`.
+fn object(kind: &str, capacity: usize) -> Object {
+    let mut out = Object::new(capacity);
+    out.string("type", kind);
+    out
+}
 
-impl Object {
-    fn new(kind: &str, capacity: usize) -> Self {
-        let mut out = Vec::with_capacity(capacity);
-        out.extend_from_slice(br#"{"type":"#);
-        push_string(&mut out, kind);
-        Self(out)
-    }
+fn push_standing(out: &mut Object, standing: Standing) {
+    out.number("epoch", standing.position.epoch).number("revision", standing.position.revision);
+    out.degraded(standing.degraded);
+}
 
-    /// Begins a member; its value is to be pushed to what this returns.
-    fn member(&mut self, name: &str) -> &mut Vec<u8> {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-        &mut self.0
+/// Closes the object and frames it.
+fn finish(mut out: Object, reference: Option<&str>) -> Bytes {
+    if let Some(reference) = reference {
+        out.member("ref").extend_from_slice(reference.as_bytes());
     }
-
-    fn string(&mut self, name: &str, value: &str) -> &mut Self {
-        push_string(self.member(name), value);
-        self
-    }
-
-    fn number(&mut self, name: &str, value: u64) -> &mut Self {
-        push_number(self.member(name), value);
-        self
-    }
-
-    fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
-        self.member(name).extend_from_slice(if value { b"true" } else { b"false" });
-        self
-    }
-
-    fn standing(&mut self, standing: Standing) -> &mut Self {
-        self.number("epoch", standing.position.epoch).number("revision", standing.position.revision);
-        if let Some(as_of) = standing.degraded {
-            self.boolean("degraded", true).string("asOf", &clock::rfc3339(as_of));
-        }
-        self
-    }
-
-    /// Closes the object and frames it.
-    fn finish(&mut self, reference: Option<&str>) -> Bytes {
-        if let Some(reference) = reference {
-            self.member("ref").extend_from_slice(reference.as_bytes());
-        }
-        self.0.push(b'}');
-        frame::text(&self.0)
-    }
+    frame::text(&out.finish())
 }
 
 #[cfg(test)]

@@ -1,0 +1,168 @@
+//! What every node has, in a thread or a process: an address, an id, and the questions a test asks over HTTP.
+//!
+//! [`super::Node`] and [`super::NodeProcess`] dereference to an [`Endpoint`], so a test writes
+//! `node.get("/api/online-users").await` to either.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{DEADLINE, WsClient, eventually_eq_within};
+
+/// A node as a client sees it.
+pub struct Endpoint {
+    addr: SocketAddr,
+    node_id: String,
+    http: reqwest::Client,
+}
+
+/// An HTTP answer before anything is made of it.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// The body.
+    pub body: String,
+}
+
+impl Endpoint {
+    /// The endpoint of the node that listens on `addr`.
+    pub fn new(addr: SocketAddr, node_id: String) -> Endpoint {
+        let http = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            // The proxy of the environment is for the world outside.
+            .no_proxy()
+            // A kept connection would be one more thing that a drain closes or that a killed node leaves behind.
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("an HTTP client can be built");
+        Endpoint { addr, node_id, http }
+    }
+
+    /// Where the node listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The id the node gave itself at this start.
+    pub fn node_id(&self) -> &str {
+        &self.node_id
+    }
+
+    /// Connects a WebSocket, for example to `/ws?userId=42`.
+    pub async fn ws(&self, path: &str) -> WsClient {
+        WsClient::connect(self.addr, path).await
+    }
+
+    /// Connects a WebSocket as this user and reads `welcome` and the first `online_users_list`: what the client reads
+    /// next are events.
+    pub async fn join(&self, user_id: &str) -> WsClient {
+        let mut client = self.ws(&format!("/ws?userId={}", percent_encoded(user_id))).await;
+        client.expect_type("welcome").await;
+        client.expect_type("online_users_list").await;
+        client
+    }
+
+    /// GET: the status and the JSON body.
+    ///
+    /// # Panics
+    /// When the node does not answer in time, or the body is no JSON.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self.get_raw(path).await;
+        let body = serde_json::from_str(&answer.body);
+        (answer.status, body.unwrap_or_else(|error| panic!("GET {path}: {error} in {answer:?}")))
+    }
+
+    /// GET: status, headers and body as they came.
+    pub async fn get_raw(&self, path: &str) -> HttpAnswer {
+        self.request(reqwest::Method::GET, path, &[], "").await
+    }
+
+    /// Any request: `node.request(Method::PUT, "/healthz", &[("origin", "https://example.com")], "").await`.
+    pub async fn request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> HttpAnswer {
+        let what = format!("{method} http://{}{path}", self.addr);
+        self.try_request(method, path, headers, body).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// The ids of all online users as this node lists them, sorted; read in pages with `limit` and `nextCursor`.
+    ///
+    /// # Panics
+    /// When a page is refused, or a user is listed twice.
+    pub async fn online_ids(&self) -> Vec<String> {
+        let mut ids = BTreeSet::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let from = cursor.as_deref().map(|cursor| format!("&cursor={}", percent_encoded(cursor)));
+            let path = format!("/api/online-users?limit={PAGE}{}", from.unwrap_or_default());
+            let (status, body) = self.get(&path).await;
+            assert_eq!((status, &body["success"]), (200, &Value::Bool(true)), "GET {path}: {body}");
+            let page = body["data"].as_array().unwrap_or_else(|| panic!("GET {path}: no `data` in {body}"));
+            for user in page {
+                let id = user["id"].as_str().unwrap_or_else(|| panic!("GET {path}: no `id` in {user}"));
+                assert!(ids.insert(id.to_owned()), "GET {path}: `{id}` is listed twice");
+            }
+            match body["nextCursor"].as_str() {
+                Some(next) => {
+                    // Without this an endless list of empty pages would be an endless test.
+                    assert!(!page.is_empty(), "GET {path}: an empty page has a next one: {body}");
+                    cursor = Some(next.to_owned());
+                }
+                None => return ids.into_iter().collect(),
+            }
+        }
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn wait_ready(&self) {
+        let status = async || match self.try_request(reqwest::Method::GET, "/readyz", &[], "").await {
+            Ok(answer) if answer.status == 200 => Ok(200),
+            Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
+            Err(error) => Err(format!("{error:?}")),
+        };
+        eventually_eq_within(READY_DEADLINE, status, Ok(200), &format!("/readyz of {} answers 200", self.addr)).await;
+    }
+
+    /// A request whose failure is not the test's.
+    async fn try_request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> reqwest::Result<HttpAnswer> {
+        let mut request = self.http.request(method, format!("http://{}{path}", self.addr));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.body(body.to_owned()).send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(HttpAnswer { status, headers, body: response.text().await? })
+    }
+}
+
+/// A node on an empty Redis is ready after one lease, which is 10 s by default.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Users a page of [`Endpoint::online_ids`]: small enough that tests with some hundred users page, too.
+const PAGE: usize = 100;
+
+/// A query value with everything encoded that is not plain.
+pub fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[test]
+fn a_query_value_is_encoded_byte_by_byte() {
+    assert_eq!(percent_encoded("a-1 ü&%"), "a-1%20%C3%BC%26%25");
+}

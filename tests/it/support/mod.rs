@@ -1,0 +1,52 @@
+//! The harness of the integration tests.
+//!
+//! # How to write a test
+//!
+//! A test lives in a topic file beside `main.rs`, begins with `use crate::support::*;`, and has a sentence for a name:
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn a_second_tab_is_no_transition() {
+//!     let cluster = Cluster::start(2).await;
+//!     let mut ada = cluster[0].join("ada").await;
+//!     let _tab = cluster[1].join("bob").await;
+//!     ada.wait_for(|frame| frame["type"] == "user_online" && frame["userId"] == "bob").await;
+//!     let _second_tab = cluster[1].join("bob").await;
+//!     // Whatever the node told of the second tab lies before this.
+//!     let _carol = cluster[1].join("carol").await;
+//!     let told = ada.collect_until(|frame| frame["userId"] == "carol").await;
+//!     assert_eq!(told.len(), 1, "only carol: {told:?}");
+//! }
+//! ```
+//!
+//! - Each test has its own Redis, nodes and ports, and leaves nothing behind, also when it panics. Tests run side by
+//!   side.
+//! - Wait for a condition ([`eventually`], [`WsClient::wait_for`]), never for a time. What must *not* come is shown by
+//!   a later thing that came ([`WsClient::fence`]).
+//! - Choose the cheapest node that shows it: [`Node`] in a thread; [`NodeProcess`] for signals, `kill -9` and the
+//!   binary's own words. Choose the fault where it happens: [`RedisServer`] for Redis itself, [`ChaosProxy`] for the network.
+//! - No retries, no ignored tests, no assertion that something took less than a time.
+
+mod chaos_proxy;
+mod cluster;
+mod endpoint;
+mod eventually;
+mod node;
+mod ports;
+mod process;
+mod redis_server;
+mod ws_client;
+
+pub use chaos_proxy::ChaosProxy;
+pub use cluster::{Cluster, test_environment, test_settings, test_settings_with_redis};
+pub use endpoint::Endpoint;
+pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
+pub use node::{Node, NodeProcess};
+pub use redis_server::RedisServer;
+pub use ws_client::WsClient;
+
+/// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.
+pub const NOBODY: [&str; 0] = [];
+
+/// What [`WsClient::fence`] returns when nothing was told.
+pub const NOTHING: [serde_json::Value; 0] = [];

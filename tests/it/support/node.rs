@@ -1,0 +1,357 @@
+//! Nodes, in a thread or as a process of their own.
+//!
+//! ```ignore
+//! let node = Node::spawn(test_settings()).await;              // fast, and the test sees its panics
+//! let mut process = NodeProcess::spawn(&[("REDIS_URL", &redis.url())]).await;   // can be killed and stopped
+//! node.wait_ready().await;
+//! assert_eq!(node.online_ids().await, ["42"]);
+//! process.kill9();
+//! node.stop().await;                                          // a graceful drain
+//! ```
+//!
+//! Both take a port of the kernel's choice, and both have everything of [`Endpoint`].
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use rollcall::app::App;
+use rollcall::settings::Settings;
+use rollcall::shutdown::{Signals, Trigger};
+
+use super::process::OwnedProcess;
+use super::{DEADLINE, Endpoint};
+
+/// A node in this process, on a thread with an actix system of its own.
+///
+/// Drop starts the drain and does not wait for it: Redis or the proxy of the test may be gone already.
+pub struct Node {
+    endpoint: Endpoint,
+    trigger: Option<Trigger>,
+    ended: oneshot::Receiver<Result<(), String>>,
+}
+
+impl Node {
+    /// Starts a node; it listens, and may not be ready yet ([`Endpoint::wait_ready`]).
+    ///
+    /// # Panics
+    /// When it refuses to start; [`Node::try_spawn`] expects that.
+    pub async fn spawn(settings: Settings) -> Node {
+        Node::try_spawn(settings).await.unwrap_or_else(|error| panic!("the node does not start: {error}"))
+    }
+
+    /// Starts a node, or says why it refused.
+    pub async fn try_spawn(settings: Settings) -> Result<Node, String> {
+        let (started, has_started) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("node".to_owned())
+            .spawn(move || {
+                let outcome = actix_rt::System::new().block_on(run(settings, started));
+                let _ = end.send(outcome);
+            })
+            .expect("a thread can be started");
+        let started = timeout(DEADLINE, has_started).await.expect("the node starts or refuses in time");
+        let (endpoint, trigger) = started.unwrap_or_else(|_| Err("its thread panicked, see above".to_owned()))?;
+        Ok(Node { endpoint, trigger: Some(trigger), ended })
+    }
+
+    /// Drains the node as SIGTERM does, and returns when it has ended.
+    ///
+    /// # Panics
+    /// When the node fails, or does not end within three times [`DEADLINE`].
+    pub async fn stop(mut self) {
+        self.drain();
+        let ended = timeout(3 * DEADLINE, &mut self.ended).await.expect("the node ends in time");
+        ended.expect("the node's thread does not panic").expect("the node ends without an error");
+    }
+
+    /// Starts the drain and returns at once, for a test that watches it; [`Node::stop`] then waits for its end.
+    pub fn drain(&mut self) {
+        // Once: a second signal means "exit at once".
+        if let Some(trigger) = self.trigger.take() {
+            trigger.drain();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.drain();
+    }
+}
+
+impl Deref for Node {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+/// What a node's thread reports once the node listens, or why it does not.
+type Started = Result<(Endpoint, Trigger), String>;
+
+/// Builds and runs the app on the current thread.
+async fn run(settings: Settings, started: oneshot::Sender<Started>) -> Result<(), String> {
+    let app = match App::build(settings).await {
+        Ok(app) => app,
+        Err(error) => {
+            let _ = started.send(Err(format!("{error:#}")));
+            return Ok(());
+        }
+    };
+    let (signals, trigger) = Signals::manual();
+    let endpoint = Endpoint::new(app.addr(), app.node_id().to_string());
+    let _ = started.send(Ok((endpoint, trigger)));
+    app.run(signals).await.map_err(|error| format!("{error:#}"))
+}
+
+/// A node as a process: the real binary with real signals. Killed by its pid on Drop; its logs are printed when the
+/// test panics.
+pub struct NodeProcess {
+    endpoint: Endpoint,
+    process: OwnedProcess,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+/// A process that ended before it listened.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+impl NodeProcess {
+    /// Starts `rollcall` with `PORT=0` and this environment (which may override it), and nothing of the test's own.
+    ///
+    /// # Panics
+    /// When it ends instead of listening; [`NodeProcess::try_spawn`] expects that.
+    pub async fn spawn(environment: &[(&str, &str)]) -> NodeProcess {
+        match NodeProcess::try_spawn(&[], environment).await {
+            Ok(process) => process,
+            Err(ended) => panic!("the node ended ({}):\n{}{}", ended.status, ended.stdout, ended.stderr),
+        }
+    }
+
+    /// Starts `rollcall` with these arguments and this environment, or says how it ended.
+    pub async fn try_spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
+        let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("ROLLCALL") || ["HOST", "PORT", "REDIS_URL"].contains(&&*text) {
+                command.env_remove(&name);
+            }
+        }
+        command.args(arguments).env("PORT", "0").envs(environment.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = OwnedProcess::spawn(&mut command);
+        let (announce, announced) = oneshot::channel();
+        let stdout = process.child().stdout.take().expect("a pipe was asked for");
+        let stderr = process.child().stderr.take().expect("a pipe was asked for");
+        let stdout = Captured::drain(stdout, Announcement::reader(announce));
+        let stderr = Captured::drain(stderr, |_| ());
+
+        let announced = timeout(DEADLINE, announced).await;
+        match announced {
+            Ok(Ok((addr, node_id))) => {
+                Ok(NodeProcess { endpoint: Endpoint::new(addr, node_id), process, stdout, stderr })
+            }
+            // The end of its standard output: it has ended, or is about to.
+            Ok(Err(_)) => {
+                let status = process.wait().await;
+                Err(Ended { status, stdout: stdout.whole(), stderr: stderr.whole() })
+            }
+            Err(_) => panic!("the node does not say where it listens:\n{}{}", stdout.text(), stderr.text()),
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills the process with SIGKILL and reaps it.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks for a drain; [`NodeProcess::wait`] sees its end.
+    pub fn sigterm(&mut self) {
+        self.process.signal("TERM");
+    }
+
+    /// Sends any other signal by its name without `SIG`.
+    pub fn signal(&mut self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Stops the process, as a long pause of the machine does; returns once it has stopped.
+    pub fn sigstop(&mut self) {
+        self.process.freeze();
+    }
+
+    /// Lets a stopped process go on.
+    pub fn sigcont(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Panics
+    /// When it does not within three times [`DEADLINE`].
+    pub async fn wait(&mut self) -> ExitStatus {
+        self.process.wait().await
+    }
+
+    /// What the process has written to its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What the process has written to its standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+}
+
+impl Deref for NodeProcess {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- node {} at {} wrote:\n{}{}---", self.node_id(), self.addr(), self.stdout(), self.stderr());
+        }
+    }
+}
+
+/// What start-up prints: where the node listens and who it is.
+struct Announcement {
+    announce: Option<oneshot::Sender<(SocketAddr, String)>>,
+    addr: Option<SocketAddr>,
+}
+
+impl Announcement {
+    /// A reader of lines that announces the node as soon as it has seen both.
+    fn reader(announce: oneshot::Sender<(SocketAddr, String)>) -> impl FnMut(&str) + Send {
+        let mut announcement = Announcement { announce: Some(announce), addr: None };
+        move |line| announcement.read(line)
+    }
+
+    fn read(&mut self, line: &str) {
+        let version = concat!("rollcall ", env!("CARGO_PKG_VERSION"), " listening on http://");
+        if let Some(addr) = line.strip_prefix(version) {
+            self.addr = Some(addr.trim().parse().unwrap_or_else(|error| panic!("{error} in `{line}`")));
+        }
+        if let Some(node_id) = line.strip_prefix("node: ")
+            && let Some(addr) = self.addr
+            && let Some(announce) = self.announce.take()
+        {
+            let _ = announce.send((addr, node_id.trim().to_owned()));
+        }
+    }
+}
+
+/// A pipe that is read to its end on a thread, so that the process never blocks on it.
+struct Captured {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Captured {
+    /// Collects everything and shows every line to `seen`.
+    fn drain(pipe: impl Read + Send + 'static, mut seen: impl FnMut(&str) + Send + 'static) -> Captured {
+        let text = Arc::new(Mutex::new(String::new()));
+        let collected = text.clone();
+        let reader = std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let written = String::from_utf8_lossy(&line).into_owned();
+                collected.lock().unwrap_or_else(PoisonError::into_inner).push_str(&written);
+                seen(written.trim_end());
+                line.clear();
+            }
+        });
+        Captured { text, reader }
+    }
+
+    /// What has come so far.
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything, of a process that has ended.
+    fn whole(self) -> String {
+        let _ = self.reader.join();
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::support::{NOTHING, eventually, test_settings};
+
+    #[tokio::test]
+    async fn a_node_in_a_thread_serves_until_it_is_stopped() {
+        let mut node = Node::spawn(test_settings()).await;
+        node.wait_ready().await;
+        let mut ada = node.join("ada").await;
+        assert_eq!(node.online_ids().await, ["ada"]);
+        let answer = node.get_raw("/api/online-users?limit=1").await;
+        assert_eq!(answer.headers["content-type"], "application/json", "{answer:?}");
+        let addr = node.addr();
+        node.drain();
+        assert_eq!(ada.expect_close().await.0, 1001);
+        node.stop().await;
+        eventually(async || tokio::net::TcpStream::connect(addr).await.is_err(), "nobody listens any more").await;
+    }
+
+    #[tokio::test]
+    async fn a_node_process_serves_until_a_signal_ends_it() {
+        let mut node = NodeProcess::spawn(&[]).await;
+        node.wait_ready().await;
+        let mut ada = node.join("ada").await;
+        node.sigstop();
+        node.sigcont();
+        assert_eq!(ada.fence().await, NOTHING);
+        assert!(node.stdout().contains(node.node_id()), "start-up prints the id: {}", node.stdout());
+        node.sigterm();
+        assert_eq!(ada.expect_close().await.0, 1001);
+        assert!(node.wait().await.success(), "{}", node.stderr());
+
+        let mut node = NodeProcess::spawn(&[]).await;
+        node.signal("INT");
+        assert!(node.wait().await.success(), "{}", node.stderr());
+
+        let mut node = NodeProcess::spawn(&[]).await;
+        node.kill9();
+        assert_eq!(node.wait().await.code(), None, "ended by a signal");
+    }
+
+    #[tokio::test]
+    async fn a_node_process_that_refuses_to_start_is_returned_with_its_words() {
+        let ended = NodeProcess::try_spawn(&["--no-such-option"], &[]).await.err().expect("it refuses");
+        assert!(!ended.status.success());
+        assert!(ended.stderr.contains("--no-such-option"), "{ended:?}");
+    }
+}

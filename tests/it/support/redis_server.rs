@@ -1,0 +1,290 @@
+//! A private Redis for one test.
+//!
+//! ```ignore
+//! let mut redis = RedisServer::start().await;
+//! let node = Node::spawn(test_settings_with_redis(&redis.url())).await;
+//! redis.kill();                       // SIGKILL: connections break, nothing was saved
+//! redis.restart().await;              // the same port, empty, a new run_id
+//! assert_eq!(redis.keys("online:*").await, ["online:epoch"]);
+//! ```
+//!
+//! The environment variable `ROLLCALL_TEST_REDIS_SERVER` names another binary than `redis-server`; it must be the
+//! server itself and not a script that starts one, for it is killed by its pid.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue};
+use tokio::time::Instant;
+
+use super::DEADLINE;
+use super::ports::Port;
+use super::process::OwnedProcess;
+
+/// A `redis-server` on a port and in a directory of its own, without persistence; killed and cleaned up on Drop.
+pub struct RedisServer {
+    // Declared, and so dropped, before the port and the directory that it uses.
+    process: Option<OwnedProcess>,
+    port: Port,
+    directory: PathBuf,
+}
+
+impl RedisServer {
+    /// Starts an empty server and returns once it answers PING.
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds the server's log.
+    pub async fn start() -> RedisServer {
+        let port = Port::reserve();
+        // Under `target/`: a killed test binary removes nothing.
+        let name = format!("redis-{}-{}", std::process::id(), port.number());
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).expect("a temporary directory can be created");
+        let mut server = RedisServer { process: None, port, directory };
+        server.launch().await;
+        server
+    }
+
+    /// `redis://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port())
+    }
+
+    /// The port; it stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Kills the server with SIGKILL. All data is gone unless [`RedisServer::save_rdb`] kept it.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts the server again, empty, on the same port; kills it first if it runs.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let _ = fs::remove_file(self.directory.join(RDB));
+        self.launch().await;
+    }
+
+    /// Writes the data as it is now to the RDB file.
+    pub async fn save_rdb(&self) {
+        self.command(&["SAVE"]).await;
+    }
+
+    /// Starts the server again with the data of the last [`RedisServer::save_rdb`]; kills it first if it runs.
+    pub async fn restart_from_rdb(&mut self) {
+        assert!(self.directory.join(RDB).exists(), "nothing was saved: call save_rdb() first");
+        self.kill();
+        self.launch().await;
+    }
+
+    /// Kills the server and starts it again with the data it had: a restart of a Redis with perfect persistence.
+    pub async fn restart_with_data(&mut self) {
+        self.save_rdb().await;
+        self.restart_from_rdb().await;
+    }
+
+    /// Stops the process (SIGSTOP): connections stay open, and nothing is answered. Returns once it has stopped.
+    pub fn pause(&mut self) {
+        self.process_mut().freeze();
+    }
+
+    /// Lets a paused process go on (SIGCONT); it answers what has queued up meanwhile.
+    pub fn resume(&mut self) {
+        self.process_mut().thaw();
+    }
+
+    /// A new connection, for commands that have no helper here.
+    ///
+    /// # Panics
+    /// When Redis does not answer within [`DEADLINE`].
+    pub async fn connection(&self) -> MultiplexedConnection {
+        self.try_connection().await.unwrap_or_else(|error| panic!("no connection to the test's Redis: {error}"))
+    }
+
+    /// Sends one command and converts its reply: `let n: i64 = redis.query(&["SCARD", "online:users:set"]).await`.
+    ///
+    /// # Panics
+    /// On an error reply, an unfit type, or no reply within [`DEADLINE`].
+    pub async fn query<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
+        let mut connection = self.connection().await;
+        command_of(arguments)
+            .query_async(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("Redis command {arguments:?}: {error}"))
+    }
+
+    /// Sends one command and returns its raw reply; panics like [`RedisServer::query`].
+    pub async fn command(&self, arguments: &[&str]) -> redis::Value {
+        self.query(arguments).await
+    }
+
+    /// The members of a set, sorted; empty when there is no such key.
+    pub async fn smembers(&self, key: &str) -> Vec<String> {
+        sorted(self.query(&["SMEMBERS", key]).await)
+    }
+
+    /// The fields and values of a hash; empty when there is no such key.
+    pub async fn hgetall(&self, key: &str) -> BTreeMap<String, String> {
+        self.query(&["HGETALL", key]).await
+    }
+
+    /// The value of a string; `None` when there is no such key.
+    pub async fn get(&self, key: &str) -> Option<String> {
+        self.query(&["GET", key]).await
+    }
+
+    /// The milliseconds a key still lives, as Redis says it: -1 without an expiry, -2 without a key.
+    pub async fn pttl(&self, key: &str) -> i64 {
+        self.query(&["PTTL", key]).await
+    }
+
+    /// All keys that match a glob pattern, sorted.
+    pub async fn keys(&self, pattern: &str) -> Vec<String> {
+        sorted(self.query(&["KEYS", pattern]).await)
+    }
+
+    /// Starts the process and waits until it, and no other server, answers.
+    async fn launch(&mut self) {
+        let binary = std::env::var_os("ROLLCALL_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let log = File::create(self.log()).expect("the log file can be created");
+        let errors = log.try_clone().expect("the log file can be shared");
+        let process = OwnedProcess::spawn(
+            OwnedProcess::command(binary)
+                .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1"])
+                .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dbfilename", RDB])
+                .arg("--dir")
+                .arg(&self.directory)
+                .stdout(log)
+                .stderr(errors),
+        );
+        let pid = process.id();
+        self.process = Some(process);
+
+        let started = Instant::now();
+        // PING answers an error while the data is loading. The pid is compared because another server on our port would
+        // answer just as well, while ours ends in the background.
+        while self.pid_that_answers().await != Some(pid) {
+            let ended = self.process.as_mut().and_then(OwnedProcess::exited);
+            if ended.is_some() || started.elapsed() >= DEADLINE {
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
+                panic!("redis-server does not answer (ended: {ended:?}):\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The process id of the server that answers on the port, if one does.
+    async fn pid_that_answers(&self) -> Option<u32> {
+        let mut connection = self.try_connection().await.ok()?;
+        command_of(&["PING"]).query_async::<()>(&mut connection).await.ok()?;
+        let info: String = command_of(&["INFO", "server"]).query_async(&mut connection).await.ok()?;
+        info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok())
+    }
+
+    /// A new connection, or why there is none.
+    async fn try_connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let deadlines =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(DEADLINE)).set_response_timeout(Some(DEADLINE));
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&deadlines).await
+    }
+
+    fn process_mut(&mut self) -> &mut OwnedProcess {
+        self.process.as_mut().expect("this Redis was killed and not restarted")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("redis.log")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The name of the RDB file in the server's directory.
+const RDB: &str = "dump.rdb";
+
+fn sorted(mut items: Vec<String>) -> Vec<String> {
+    items.sort();
+    items
+}
+
+/// The command whose name and arguments are given as separate strings.
+fn command_of(arguments: &[&str]) -> redis::Cmd {
+    let mut command = redis::Cmd::new();
+    command.arg(arguments);
+    command
+}
+
+#[tokio::test]
+async fn a_restarted_redis_is_empty_and_another_life_of_the_server() {
+    let mut redis = RedisServer::start().await;
+    redis.command(&["HSET", "hash", "field", "value"]).await;
+    redis.command(&["SADD", "set", "b", "a"]).await;
+    redis.command(&["SET", "string", "value", "PX", "60000"]).await;
+    assert_eq!(redis.hgetall("hash").await, BTreeMap::from([("field".into(), "value".into())]));
+    assert_eq!(redis.smembers("set").await, ["a", "b"]);
+    assert_eq!(redis.get("string").await.as_deref(), Some("value"));
+    assert_eq!(redis.pttl("set").await, -1);
+    assert!((1..=60_000).contains(&redis.pttl("string").await));
+    let port = redis.port();
+    let first_run_id = run_id(&redis).await;
+
+    redis.kill();
+    redis.restart().await;
+
+    assert_eq!(redis.keys("*").await, super::NOBODY);
+    assert_eq!(redis.port(), port);
+    assert_ne!(run_id(&redis).await, first_run_id);
+}
+
+#[tokio::test]
+async fn a_redis_restarted_from_its_rdb_has_the_data_of_the_time_it_was_saved() {
+    let mut redis = RedisServer::start().await;
+    redis.command(&["SET", "early", "1"]).await;
+    redis.save_rdb().await;
+    redis.command(&["SET", "late", "1"]).await;
+    redis.restart_from_rdb().await;
+    assert_eq!(redis.keys("*").await, ["early"]);
+
+    redis.command(&["SET", "later", "1"]).await;
+    redis.restart_with_data().await;
+    assert_eq!(redis.keys("*").await, ["early", "later"]);
+}
+
+#[tokio::test]
+async fn a_paused_redis_answers_once_it_is_resumed() {
+    let mut redis = RedisServer::start().await;
+    let mut connection = redis.connection().await;
+    redis.pause();
+    let reply = tokio::spawn(async move { command_of(&["PING"]).query_async::<String>(&mut connection).await });
+    // A connection is still accepted, by the kernel: that is what makes a paused Redis different from a dead one.
+    tokio::net::TcpStream::connect(("127.0.0.1", redis.port())).await.expect("the kernel accepts");
+    assert!(!reply.is_finished());
+    redis.resume();
+    assert_eq!(reply.await.expect("the task ends").expect("a reply"), "PONG");
+}
+
+#[tokio::test]
+async fn a_dropped_redis_leaves_neither_a_process_nor_a_directory() {
+    let redis = RedisServer::start().await;
+    let (port, directory) = (redis.port(), redis.directory.clone());
+    drop(redis);
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err());
+    assert!(!directory.exists());
+}
+
+/// The id of the server's present life.
+#[cfg(test)]
+async fn run_id(redis: &RedisServer) -> String {
+    let info: String = redis.query(&["INFO", "server"]).await;
+    info.lines().find_map(|line| line.strip_prefix("run_id:")).expect("INFO has a run_id").to_owned()
+}
