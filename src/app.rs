@@ -53,7 +53,7 @@ impl App {
 
         let metrics = Arc::new(Metrics::default());
         let fanout = Arc::new(Fanout::default());
-        let table = Table::new(node, settings.presence.grace);
+        let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, link) =
             Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);
         let backoff_max = settings.redis.backoff_max;
@@ -102,7 +102,7 @@ impl App {
 
         let writer = writer.spawn(settings.drain.reconnect_spread + settings.presence.grace);
         tokio::spawn(services.replica.clone().run(stop.clone()));
-        let sweeper = Sweeper::new(store.clone(), services.metrics.clone(), settings.presence.sweep);
+        let sweeper = Sweeper::new(store.clone(), services.metrics.clone(), &settings.presence);
         tokio::spawn(sweeper.run(stop.clone()));
         tokio::spawn(Refresher::new(store, services.table.clone(), &settings.presence).run(stop.clone()));
 

@@ -1,14 +1,17 @@
 //! Finds nodes whose lease has run out and takes their users offline.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::domain::NodeId;
 use crate::metrics::Metrics;
-use crate::store::PresenceStore;
+use crate::settings::PresenceSettings;
+use crate::store::{PresenceStore, Swept, SweptBatch};
 
 /// Sweeps for peers that died. Every node runs one; there is no leader, for a step is atomic in the store and whoever comes
 /// second finds less to do. A sweeper that dies half way leaves the node fenced, and any peer goes on.
@@ -16,37 +19,53 @@ pub struct Sweeper {
     store: Arc<dyn PresenceStore>,
     metrics: Arc<Metrics>,
     every: Duration,
+    lease: Duration,
+    /// When nodes died whose first batch was swept here: at their last beat.
+    deaths: HashMap<NodeId, Instant>,
 }
 
 impl Sweeper {
-    /// A sweeper that looks `every` so often (`presence.sweep_ms`).
-    pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, every: Duration) -> Self {
-        Self { store, metrics, every }
+    /// A sweeper for nodes with leases of these settings.
+    pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, presence: &PresenceSettings) -> Self {
+        Self { store, metrics, every: presence.sweep, lease: presence.lease, deaths: HashMap::new() }
     }
 
     /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut more = false;
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut unfinished = false;
         loop {
             // Nodes that started together should not all look at the same moment. Between batches Redis serves others.
-            let factor = if more { 0.0 } else { rand::rng().random_range(0.75..1.25) };
+            let factor = if unfinished { 0.0 } else { rand::rng().random_range(0.75..1.25) };
             tokio::select! {
                 () = tokio::time::sleep(self.every.mul_f64(factor)) => {}
                 () = stop.cancelled() => return,
             }
-            more = match self.store.sweep().await {
+            unfinished = match self.store.sweep().await {
                 Ok(swept) => {
-                    for node in &swept.nodes {
-                        info!(node = %node, "Swept node {node}, whose lease had run out");
-                    }
-                    self.metrics.swept(swept.n_sockets, swept.n_users);
-                    swept.more
+                    self.account_for(&swept);
+                    swept.is_unfinished()
                 }
                 Err(error) => {
                     debug!(error = %error, "Could not sweep: {error}");
                     false
                 }
             };
+        }
+    }
+
+    fn account_for(&mut self, swept: &Swept) {
+        for SweptBatch { node, n_sockets, n_users, overdue, finished } in &swept.batches {
+            self.metrics.swept(*n_sockets, *n_users);
+            if let Some(died_at) = overdue.and_then(|overdue| Instant::now().checked_sub(overdue + self.lease)) {
+                self.deaths.insert(*node, died_at);
+            }
+            if let Some(died_at) = self.deaths.get(node) {
+                (0..*n_users).for_each(|_| self.metrics.went_offline(died_at.elapsed()));
+            }
+            if *finished {
+                self.deaths.remove(node);
+                info!(node = %node, "Swept node {node}, whose lease had run out");
+            }
         }
     }
 }

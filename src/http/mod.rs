@@ -2,6 +2,7 @@
 
 mod error;
 mod health;
+mod metrics;
 mod online_users;
 mod query;
 mod upgrade;
@@ -27,6 +28,7 @@ pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
         .service(get_only("/api/online-users").route(web::get().to(online_users::list)))
         .service(get_only("/healthz").route(web::get().to(health::alive)))
         .service(get_only("/readyz").route(web::get().to(health::ready)))
+        .service(get_only("/metrics").route(web::get().to(metrics::scrape)))
         .service(get_only("/ws").route(web::get().to(upgrade::not_an_upgrade)))
         .default_service(web::to(not_found));
 }

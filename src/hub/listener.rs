@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::log::BroadcastLog;
 use crate::domain::UserId;
+use crate::metrics::Sent;
 
 /// Where a socket's bytes go: the seam between fan-out and transport.
 pub trait Outbound {
@@ -150,8 +151,8 @@ impl Listener {
         }
     }
 
-    /// Writes what can be written without waiting.
-    pub fn flush(&mut self, log: &BroadcastLog) {
+    /// Writes what can be written without waiting, and counts it in `sent`.
+    pub fn flush(&mut self, log: &BroadcastLog, sent: &mut Sent) {
         while !self.blocked && !self.broken {
             if self.hears() && self.position < log.start() {
                 self.fall_off();
@@ -161,13 +162,13 @@ impl Listener {
                 && (!hears || *at <= self.position)
             {
                 let written = self.outbound.try_write(frame);
-                self.advance_private(written);
+                self.advance_private(written, sent);
             } else if hears && self.position < log.end() {
                 // The position may move over what is to be left out, up to the end or to a private frame's place.
                 let to = self.end_of_run(log);
                 if to > self.position {
                     let written = self.outbound.try_write(log.read(self.position, to));
-                    self.advance_log(written, log);
+                    self.advance_log(written, log, sent);
                 }
             } else {
                 return;
@@ -198,13 +199,14 @@ impl Listener {
         }
     }
 
-    fn advance_private(&mut self, written: io::Result<usize>) {
-        let Some(n_bytes) = self.check(written) else { return };
+    fn advance_private(&mut self, written: io::Result<usize>, sent: &mut Sent) {
+        let Some(n_bytes) = self.check(written, sent) else { return };
         self.private_bytes -= n_bytes;
         if let Some((_, frame)) = self.private.front_mut() {
             frame.advance(n_bytes);
             if frame.is_empty() {
                 self.private.pop_front();
+                sent.n_frames += 1;
             }
         }
         if self.private.is_empty() {
@@ -213,8 +215,9 @@ impl Listener {
         }
     }
 
-    fn advance_log(&mut self, written: io::Result<usize>, log: &BroadcastLog) {
-        let Some(n_bytes) = self.check(written) else { return };
+    fn advance_log(&mut self, written: io::Result<usize>, log: &BroadcastLog, sent: &mut Sent) {
+        let Some(n_bytes) = self.check(written, sent) else { return };
+        sent.n_frames += log.n_frames(self.position, self.position + n_bytes as u64);
         self.position += n_bytes as u64;
         let end = log.end_of_frame(self.position - 1);
         if end > self.position {
@@ -231,9 +234,13 @@ impl Listener {
     }
 
     /// The bytes written, if any.
-    fn check(&mut self, written: io::Result<usize>) -> Option<usize> {
+    fn check(&mut self, written: io::Result<usize>, sent: &mut Sent) -> Option<usize> {
+        sent.n_writes += 1;
         match written {
-            Ok(n_bytes) if n_bytes > 0 => return Some(n_bytes),
+            Ok(n_bytes) if n_bytes > 0 => {
+                sent.n_bytes += n_bytes as u64;
+                return Some(n_bytes);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
             Ok(_) | Err(_) => self.broken = true,
@@ -321,13 +328,13 @@ mod tests {
                         pipe.room.set(*room);
                         listener.unblock();
                     }
-                    Step::Flush => listener.flush(&log),
+                    Step::Flush => listener.flush(&log, &mut Sent::default()),
                 }
                 prop_assert!(expected.starts_with(&pipe.taken.borrow()));
             }
             pipe.room.set(usize::MAX);
             listener.unblock();
-            listener.flush(&log);
+            listener.flush(&log, &mut Sent::default());
             prop_assert_eq!(&*pipe.taken.borrow(), &expected);
             prop_assert!(listener.is_drained() && listener.private_bytes == 0);
         }
@@ -342,14 +349,14 @@ mod tests {
         pipe.room.set(4);
         for sequence in 1..=10 {
             log.append(sequence, &[sequence as u8; 10]);
-            listener.flush(&log);
+            listener.flush(&log, &mut Sent::default());
         }
         let waker = Waker::noop();
         let interval = Duration::from_secs(30);
         assert_eq!(listener.attention(interval, waker), Some(Attention::Blocked));
         pipe.room.set(100);
         listener.unblock();
-        listener.flush(&log);
+        listener.flush(&log, &mut Sent::default());
         assert_eq!(*pipe.taken.borrow(), [1; 10], "the frame that was begun is completed, nothing else is written");
         assert_eq!(listener.attention(interval, waker), Some(Attention::Resync));
 

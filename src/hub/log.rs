@@ -63,6 +63,12 @@ impl BroadcastLog {
         self.entries.get(index).map_or(self.end(), |entry| entry.end)
     }
 
+    /// Number of frames that end after `from` and not after `to`.
+    pub fn n_frames(&self, from: u64, to: u64) -> u64 {
+        let up_to = |position| self.entries.partition_point(|entry| entry.end <= position);
+        (up_to(to) - up_to(from)) as u64
+    }
+
     /// The bytes from `from` on, up to `to` or to where they are no longer contiguous in memory.
     pub fn read(&self, from: u64, to: u64) -> &[u8] {
         let (from, to) = ((from - self.start) as usize, (to - self.start) as usize);

@@ -15,7 +15,7 @@ use super::listener::{Attention, Listener, Outbound};
 use super::log::BroadcastLog;
 use super::{Fanout, Mailbox};
 use crate::domain::UserId;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sent};
 use crate::settings::FanoutSettings;
 
 /// All sockets of one worker thread, and the log that they read. Never leaves its thread; never awaits while borrowed.
@@ -104,7 +104,7 @@ impl Hub {
 
     /// Writes to every socket what it has not seen. Returns the time that it took, without the turns of others.
     async fn flush_all(&self) -> Duration {
-        let (mut cost, mut from) = (Duration::ZERO, 0);
+        let (mut cost, mut from, mut sent) = (Duration::ZERO, 0, Sent::default());
         loop {
             let started = Instant::now();
             let end = {
@@ -112,7 +112,7 @@ impl Hub {
                 let end = state.listeners.capacity();
                 for key in from..(from + FLUSH_CHUNK).min(end) {
                     if let Some(listener) = state.listeners.get_mut(key) {
-                        listener.flush(&state.log);
+                        listener.flush(&state.log, &mut sent);
                     }
                 }
                 end
@@ -120,10 +120,21 @@ impl Hub {
             cost += started.elapsed();
             from += FLUSH_CHUNK;
             if from >= end {
+                self.metrics.sent(sent);
                 return cost;
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Writes to one socket what waits for it.
+    fn flush(&self, key: usize, prepare: impl FnOnce(&mut Listener, &BroadcastLog)) {
+        let mut sent = Sent::default();
+        self.with(key, |listener, log| {
+            prepare(listener, log);
+            listener.flush(log, &mut sent);
+        });
+        self.metrics.sent(sent);
     }
 
     fn with<T>(&self, key: usize, act: impl FnOnce(&mut Listener, &BroadcastLog) -> T) -> T {
@@ -147,19 +158,13 @@ impl State {
 impl Attachment {
     /// Sends a frame to this socket alone, after all events that it can have heard of until now.
     pub fn send(&self, frame: Bytes) {
-        self.hub.with(self.key, |listener, log| {
-            listener.send(log.end(), frame);
-            listener.flush(log);
-        });
+        self.hub.flush(self.key, |listener, log| listener.send(log.end(), frame));
     }
 
     /// Sends a frame that shows the view at `sequence`: after all events up to there and before those above.
     pub fn send_at(&self, sequence: u64, frame: Bytes) {
         self.hub.take_in();
-        self.hub.with(self.key, |listener, log| {
-            listener.send(log.position_after(sequence), frame);
-            listener.flush(log);
-        });
+        self.hub.flush(self.key, |listener, log| listener.send(log.position_after(sequence), frame));
     }
 
     /// From now on this is a socket of `user` and hears the events above `sequence`, less those about the user.
@@ -208,10 +213,7 @@ impl Attachment {
 
     /// The socket can be written to again: goes on writing.
     pub fn unblock(&self) {
-        self.hub.with(self.key, |listener, log| {
-            listener.unblock();
-            listener.flush(log);
-        });
+        self.hub.flush(self.key, |listener, _| listener.unblock());
     }
 
     /// Waits until the session has something to do for its socket.

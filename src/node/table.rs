@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::domain::{
     Change, NodeId, OfflineReason, Position, Presence, Profile, SocketId, Timestamp, Transition, UserId,
 };
+use crate::metrics::Metrics;
 use crate::store::{Intent, Order, Outcome};
 
 /// The node's own sockets: what is wanted of each, and what the store holds.
@@ -18,6 +19,7 @@ use crate::store::{Intent, Order, Outcome};
 pub struct Table {
     node: NodeId,
     grace: Duration,
+    metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
     /// Wakes the writer when something is to be done.
     changed: Notify,
@@ -46,6 +48,8 @@ struct Socket {
     in_flight: bool,
     /// Revision of the reply to the join, 0 before.
     joined_at: u64,
+    /// When its connection broke.
+    lost_at: Option<Instant>,
     /// The session that waits for its join.
     waiter: Option<oneshot::Sender<Position>>,
 }
@@ -88,8 +92,8 @@ pub struct Registration {
 
 impl Table {
     /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
-    pub fn new(node: NodeId, grace: Duration) -> Arc<Self> {
-        Arc::new(Self { node, grace, inner: Mutex::default(), changed: Notify::new() })
+    pub fn new(node: NodeId, grace: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { node, grace, metrics, inner: Mutex::default(), changed: Notify::new() })
     }
 
     /// The node whose sockets these are.
@@ -120,6 +124,7 @@ impl Table {
                 queued: false,
                 in_flight: false,
                 joined_at: 0,
+                lost_at: None,
                 waiter: Some(sender),
             },
         );
@@ -226,7 +231,13 @@ impl Table {
         let mut inner = self.lock();
         inner.want(socket.number, wanted);
         match wanted {
-            Wanted::Grace(_) => inner.graces.push_back((Instant::now() + self.grace, socket.number)),
+            Wanted::Grace(_) => {
+                let now = Instant::now();
+                if let Some(socket) = inner.sockets.get_mut(&socket.number) {
+                    socket.lost_at = Some(now);
+                }
+                inner.graces.push_back((now + self.grace, socket.number));
+            }
             Wanted::Left => {
                 // The goodbye takes the user's sockets in grace along; here that can be known at once.
                 let user = inner.sockets.get(&socket.number).map(|socket| socket.user.clone());
@@ -278,11 +289,22 @@ impl Table {
         let mut inner = self.lock();
         if let Some(Outcome::Done { position, updated_at }) = outcome {
             inner.seen = inner.seen.max(position.revision);
-            if let Intent::Join(sent) = &order.intent {
-                inner.date_profile(&order.user, sent, updated_at);
+            match &order.intent {
+                Intent::Join(sent) => inner.date_profile(&order.user, sent, updated_at),
+                Intent::Remove(_) => self.measure_removal(&inner, order, updated_at > Timestamp(0)),
+                Intent::Grace | Intent::Leave => {}
             }
         }
         inner.settle(order, outcome);
+    }
+
+    fn measure_removal(&self, inner: &Inner, order: &Order, user_remains: bool) {
+        let lost_at = inner.sockets.get(&order.socket.number).and_then(|socket| socket.lost_at);
+        match lost_at {
+            Some(_) if user_remains => self.metrics.flap_suppressed(),
+            Some(lost_at) => self.metrics.went_offline(lost_at.elapsed()),
+            None => {}
+        }
     }
 
     /// Ends the graces that are over; returns when the next one will be.
@@ -481,6 +503,7 @@ impl Inner {
             queued: false,
             in_flight: false,
             joined_at: 0,
+            lost_at: None,
             waiter: None,
         };
         self.sockets.insert(number, socket);

@@ -19,7 +19,7 @@ use self::view::{Applied, Tell};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
-use crate::metrics::Metrics;
+use crate::metrics::{CatchUpSource, Metrics};
 use crate::node::{Link, Table};
 use crate::store::{PresenceStore, Snapshot, StoreResult};
 
@@ -229,6 +229,7 @@ impl Replica {
     fn apply(&self, transition: &Transition, hold_until: Option<Instant>) -> Applied {
         let applied = self.update(|view, tell| view.apply(transition, hold_until.is_some(), tell));
         if applied == Applied::Yes {
+            self.metrics.applied(transition.at.until(clock::now()));
             self.table.observe(transition);
         }
         applied
@@ -258,33 +259,41 @@ impl Replica {
         let known = self.view().position();
         let missed = if known.epoch > 0 { self.store.log_after(known).await? } else { None };
         let is_wanted = |user: &UserId| self.table.wants(user);
-        let hold = match missed {
+        let (source, hold) = match missed {
             Some(missed) => {
                 let holding = !missed.hold.is_zero();
                 missed.transitions.iter().for_each(|transition| self.table.observe(transition));
                 self.update(|view, tell| {
                     view.catch_up(&missed.transitions, holding, is_wanted, clock::now(), tell);
                 });
-                missed.hold
+                (CatchUpSource::Log, missed.hold)
             }
             None => {
                 let Snapshot { roster, hold } = self.store.snapshot().await?;
                 let (position, n_users) = (roster.position(), roster.len());
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
                 self.update(|view, tell| view.replace(&roster, !hold.is_zero(), is_wanted, clock::now(), tell));
-                hold
+                (CatchUpSource::Snapshot, hold)
             }
         };
         let hold_until = (!hold.is_zero()).then(|| Instant::now() + hold);
-        self.metrics.caught_up();
+        self.metrics.caught_up(source);
         if hold_until.is_none() {
             self.end_hold();
         }
         // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
         if matches!(link, Link::Up { .. }) {
-            self.update(|view, _| view.recover());
+            self.recover();
         }
         Ok(hold_until)
+    }
+
+    fn recover(&self) {
+        let was_degraded = self.update(|view, _| view.recover());
+        if let Some(as_of) = was_degraded {
+            self.metrics.degraded_for(as_of.until(clock::now()));
+            info!("The view is up to date again");
+        }
     }
 
     fn end_hold(&self) {
@@ -297,7 +306,10 @@ impl Replica {
     /// Changes the view, and tells every change while it is locked.
     fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut view, &mut |announcement| self.announce.announce(&announcement));
+        let result = change(&mut view, &mut |announcement| {
+            self.metrics.told(&announcement.change);
+            self.announce.announce(&announcement);
+        });
         let due = view.take_due_waiters();
         drop(view);
         for waiter in due {

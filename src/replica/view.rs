@@ -155,9 +155,9 @@ impl View {
         }
     }
 
-    /// The view is up to date again.
-    pub fn recover(&mut self) {
-        self.degraded = None;
+    /// The view is up to date again. Returns since when it was not.
+    pub fn recover(&mut self) -> Option<Timestamp> {
+        self.degraded.take()
     }
 
     /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.

@@ -20,7 +20,7 @@ use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::{Inbound, Incoming};
 use self::outbound::TcpOutbound;
 use crate::clock;
-use crate::domain::{Profile, UserId};
+use crate::domain::{OfflineReason, Profile, UserId};
 use crate::hub::{Attachment, Attention, Fanout, Hub};
 use crate::metrics::Metrics;
 use crate::node::{Registration, Table};
@@ -257,6 +257,7 @@ impl Session {
         let (registration, confirmed) = table.insert(&user, profile, known);
         // From here on a cancelled or panicking session leaves through the registration's drop.
         self.registration = Some(registration);
+        self.services.metrics.joined();
         self.heartbeat.joined();
         replica.arrived(&user, &table.presence(&user).unwrap_or_default());
         let reflected = replica.reflects(async { confirmed.await.ok() }).await;
@@ -320,6 +321,7 @@ impl Session {
         self.attachment.mute();
         self.attachment.send(native::left(registration.user(), reference));
         registration.leave();
+        self.services.metrics.left(OfflineReason::Left);
         self.heartbeat.left();
     }
 
@@ -330,7 +332,11 @@ impl Session {
     /// Says goodbye on the wire and to the store.
     async fn close(mut self, end: End) {
         let goodbye = Goodbye::of(&end, self.services.settings.drain.reconnect_spread);
+        if end == End::TooSlow {
+            self.services.metrics.slow_consumer();
+        }
         if let Some(registration) = self.registration.take() {
+            self.services.metrics.left(goodbye.loss.unwrap_or(OfflineReason::Left));
             match goodbye.loss {
                 None => registration.leave(),
                 Some(reason) => registration.lose(reason),

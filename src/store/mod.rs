@@ -216,14 +216,30 @@ pub struct Missed {
 /// What one step of a sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Nodes that hold nothing any more.
-    pub nodes: Vec<NodeId>,
+    /// Each expired node, and what was done about it.
+    pub batches: Vec<SweptBatch>,
+}
+
+impl Swept {
+    /// Whether expired nodes still hold sockets.
+    pub fn is_unfinished(&self) -> bool {
+        self.batches.iter().any(|batch| !batch.finished)
+    }
+}
+
+/// One batch of one node's sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweptBatch {
+    /// The node.
+    pub node: NodeId,
     /// Sockets removed.
     pub n_sockets: u64,
     /// Users who went offline.
     pub n_users: u64,
-    /// Whether expired nodes still hold sockets.
-    pub more: bool,
+    /// How long before this the lease of a node that died had run out; only its first batch knows.
+    pub overdue: Option<Duration>,
+    /// Whether the node holds nothing any more.
+    pub finished: bool,
 }
 
 /// A call on the store whose outcome is unknown.

@@ -18,14 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["settings"]),
     ("metrics", &["domain"]),
     ("clock", &["domain"]),
-    // Delays between tries.
-    ("backoff", &[]),
     // The truth.
     ("store", &["domain", "clock", "settings"]),
     // This node's share of it.
-    ("node", &["store", "domain", "settings", "clock", "metrics", "backoff"]),
+    ("node", &["store", "domain", "settings", "clock", "metrics"]),
     ("sweeper", &["store", "domain", "settings", "metrics"]),
-    ("replica", &["node", "store", "domain", "settings", "clock", "metrics", "backoff"]),
+    ("replica", &["node", "store", "domain", "settings", "clock", "metrics"]),
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
     ("hub", &["wire", "replica", "domain", "settings", "metrics"]),

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use self::format::Head;
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Scripts};
-use super::{Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept};
+use super::{Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
 use crate::domain::{NodeId, Position, Roster, SocketId, Timestamp, Transition, UserId};
 use crate::settings::{PresenceSettings, RedisSettings};
 
@@ -183,11 +183,7 @@ impl RedisStore {
         let mut swept = Swept::default();
         for node in nodes {
             let node: NodeId = node.parse().map_err(|_| StoreError::Malformed(format!("node id {node:?}")))?;
-            match self.shared.sweep_node(&mut *connection, node, &mut swept).await? {
-                SweepStep::Done => swept.nodes.push(node),
-                SweepStep::More => swept.more = true,
-                SweepStep::NotExpired => {}
-            }
+            swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);
         }
         Ok(swept)
     }
@@ -251,13 +247,6 @@ impl PresenceStore for RedisStore {
     }
 }
 
-/// What one call of `sweep.lua` left.
-enum SweepStep {
-    Done,
-    More,
-    NotExpired,
-}
-
 impl Shared {
     /// Puts the deadline of every call on `call`.
     async fn within<T>(&self, call: impl Future<Output = redis::RedisResult<T>>) -> StoreResult<T> {
@@ -267,27 +256,23 @@ impl Shared {
         }
     }
 
-    async fn sweep_node(
-        &self,
-        connection: &mut impl ConnectionLike,
-        node: NodeId,
-        swept: &mut Swept,
-    ) -> StoreResult<SweepStep> {
+    /// One batch of an expired node; none if the node is not to be swept.
+    async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
         let mut load_and_sweep = redis::pipe();
         load_and_sweep.add_command(self.scripts.sweep.load()).ignore();
         let mut sweep = self.preamble.call(&self.scripts.sweep);
         sweep.arg(node.as_str()).arg(self.presence.sweep_batch);
         load_and_sweep.add_command(sweep);
-        let ((state, n_sockets, n_users),): ((String, u64, u64),) =
+        let ((state, n_sockets, n_users, overdue_ms),): ((String, u64, u64, i64),) =
             self.within(load_and_sweep.query_async(connection)).await?;
-        swept.n_sockets += n_sockets;
-        swept.n_users += n_users;
-        match state.as_str() {
-            "DONE" | "GONE" => Ok(SweepStep::Done),
-            "MORE" => Ok(SweepStep::More),
-            "LIVE" => Ok(SweepStep::NotExpired),
-            _ => Err(StoreError::Malformed(format!("sweep {state}"))),
-        }
+        let finished = match state.as_str() {
+            "DONE" => true,
+            "MORE" => false,
+            "LIVE" | "GONE" => return Ok(None),
+            _ => return Err(StoreError::Malformed(format!("sweep {state}"))),
+        };
+        let overdue = u64::try_from(overdue_ms).ok().map(Duration::from_millis);
+        Ok(Some(SweptBatch { node, n_sockets, n_users, overdue, finished }))
     }
 }
 

@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd};
 
-use super::{Shared, StoreError, StoreResult, SweepStep, format, store_error};
+use super::{Shared, StoreError, StoreResult, format, store_error};
 use crate::domain::{SocketId, UserId};
-use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter, Swept};
+use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
 pub struct RedisWriter {
@@ -108,10 +108,8 @@ impl StoreWriter for RedisWriter {
 
     fn sweep_self(&mut self) -> BoxFuture<'_, StoreResult<bool>> {
         async {
-            let node = self.shared.node;
-            let mut swept = Swept::default();
-            let step = self.shared.sweep_node(&mut self.connection, node, &mut swept).await?;
-            Ok(!matches!(step, SweepStep::More))
+            let batch = self.shared.sweep_node(&mut self.connection, self.shared.node).await?;
+            Ok(batch.is_none_or(|batch| batch.finished))
         }
         .boxed()
     }

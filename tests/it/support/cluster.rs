@@ -1,4 +1,4 @@
-//! Several nodes on one Redis.
+//! Several nodes on one Redis, which is that of a service that has run for long ([`RedisServer::begin_epoch`]).
 //!
 //! ```ignore
 //! let mut cluster = Cluster::start(3).await;                  // in threads; `processes(3)` for processes
@@ -13,7 +13,6 @@
 
 use std::future::Future;
 use std::ops::{Deref, Index, IndexMut};
-use std::time::Duration;
 
 use rollcall::settings::Settings;
 
@@ -79,16 +78,16 @@ impl Cluster<NodeProcess> {
     pub async fn processes_with(count: usize, environment: &[(&str, &str)]) -> Cluster<NodeProcess> {
         let redis = RedisServer::start().await;
         let url = redis.url();
+        let ours = [("REDIS_URL", url.as_str()), WORKERS_VARIABLE];
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut recipe = test_environment();
-        recipe.push(("REDIS_URL".to_owned(), url));
-        recipe.extend(environment.iter().map(owned));
+        let recipe = ours.iter().chain(environment).map(owned).collect();
         Cluster::of(count, redis, recipe).await
     }
 }
 
 impl<N: ClusterNode> Cluster<N> {
     async fn of(count: usize, redis: RedisServer, recipe: N::Recipe) -> Cluster<N> {
+        redis.begin_epoch().await;
         let mut cluster = Cluster { nodes: Vec::new(), redis, recipe };
         for _ in 0..count {
             cluster.add().await;
@@ -130,20 +129,8 @@ pub fn test_settings() -> Settings {
     let mut settings = Settings::default();
     settings.server.port = 0;
     settings.server.workers = 1;
-    // A node on an empty Redis is ready after one lease, and a killed one is swept after one: tests should not wait 10 s.
-    settings.presence.lease = Duration::from_millis(LEASE_MS);
-    settings.presence.beat = Duration::from_millis(BEAT_MS);
-    settings.presence.sweep = Duration::from_millis(SWEEP_MS);
-    settings.presence.grace = Duration::from_millis(GRACE_MS);
-    settings.drain.reconnect_spread = Duration::from_millis(SPREAD_MS);
     settings
 }
-
-const LEASE_MS: u64 = 3000;
-const BEAT_MS: u64 = 500;
-const SWEEP_MS: u64 = 200;
-const GRACE_MS: u64 = 700;
-const SPREAD_MS: u64 = 300;
 
 /// [`test_settings`] with a Redis, or a [`super::ChaosProxy`] before one.
 pub fn test_settings_with_redis(url: &str) -> Settings {
@@ -152,18 +139,8 @@ pub fn test_settings_with_redis(url: &str) -> Settings {
     settings
 }
 
-/// What does for a process what [`test_settings`] does for a thread.
-pub fn test_environment() -> Vec<(String, String)> {
-    let variables = [
-        ("SERVER__WORKERS", 1),
-        ("PRESENCE__LEASE_MS", LEASE_MS),
-        ("PRESENCE__BEAT_MS", BEAT_MS),
-        ("PRESENCE__SWEEP_MS", SWEEP_MS),
-        ("PRESENCE__GRACE_MS", GRACE_MS),
-        ("DRAIN__RECONNECT_SPREAD_MS", SPREAD_MS),
-    ];
-    variables.iter().map(|(name, value)| (format!("ROLLCALL__{name}"), value.to_string())).collect()
-}
+/// The variable that does for a process what [`test_settings`] does for a thread.
+const WORKERS_VARIABLE: (&str, &str) = ("ROLLCALL__SERVER__WORKERS", "1");
 
 #[cfg(test)]
 mod tests {
@@ -184,21 +161,23 @@ mod tests {
     #[tokio::test]
     async fn the_nodes_of_a_cluster_have_the_settings_a_test_asks_for() {
         let own = RedisServer::start().await;
+        own.begin_epoch().await;
         let cluster = Cluster::start_with(1, |settings| *settings = test_settings_with_redis(&own.url())).await;
         let _ada = cluster[0].join("ada").await;
-        assert_ne!(own.keys("*").await, NOBODY);
-        assert_eq!(cluster.redis.keys("*").await, NOBODY);
+        assert_eq!(own.smembers("online:users:set").await, ["ada"]);
+        assert_eq!(cluster.redis.smembers("online:users:set").await, NOBODY);
     }
 
     #[tokio::test]
     async fn a_node_reaches_its_redis_through_a_proxy() {
         let redis = RedisServer::start().await;
+        redis.begin_epoch().await;
         let proxy = ChaosProxy::start(redis.port()).await;
         let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
         node.wait_ready().await;
         let _ada = node.join("ada").await;
         assert_eq!(node.online_ids().await, ["ada"]);
-        assert_ne!(redis.keys("*").await, NOBODY);
+        assert_eq!(redis.smembers("online:users:set").await, ["ada"]);
     }
 
     #[tokio::test]

@@ -24,7 +24,8 @@
 //! - Wait for a condition ([`eventually`], [`WsClient::wait_for`]), never for a time. What must *not* come is shown by
 //!   a later thing that came ([`WsClient::fence`]).
 //! - Choose the cheapest node that shows it: [`Node`] in a thread; [`NodeProcess`] for signals, `kill -9` and the
-//!   binary's own words. Choose the fault where it happens: [`RedisServer`] for Redis itself, [`ChaosProxy`] for the network.
+//!   binary's own words. Choose the fault where it happens: [`RedisServer`] for Redis itself,
+//!   [`ChaosProxy`] for the network.
 //! - No retries, no ignored tests, no assertion that something took less than a time.
 
 mod chaos_proxy;
@@ -38,7 +39,7 @@ mod redis_server;
 mod ws_client;
 
 pub use chaos_proxy::ChaosProxy;
-pub use cluster::{Cluster, test_environment, test_settings, test_settings_with_redis};
+pub use cluster::{Cluster, test_settings, test_settings_with_redis};
 pub use endpoint::Endpoint;
 pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub use node::{Node, NodeProcess};

@@ -3,7 +3,7 @@
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id  [15] reason
 -- ==== Reply ====
--- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- {'OK', revision, date of the user's profile in ms, 0 if the user is gone} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
 -- As leave.lua.
 local node, epoch, generation, socket, user, reason = unpack(ARGV, 10, 15)
@@ -13,4 +13,4 @@ if refused then return { refused } end
 
 remove_socket(user, socket, node)
 settle(epoch, user, reason)
-return { 'OK', redis.call('GET', REVISION) }
+return { 'OK', redis.call('GET', REVISION), text(updated_at_of(redis.call('GET', PRESENCE .. user))) }

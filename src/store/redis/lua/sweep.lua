@@ -4,22 +4,24 @@
 -- ==== ARGV (own) ====
 -- [10] node id  [11] sockets at most
 -- ==== Reply ====
--- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline}
+-- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline, ms since the lease ended}
+-- The last is -1 unless the lease was lost (not drained) and this is the batch that found it.
 -- LIVE: the lease is good, or sweeps are suspended. GONE: there is no such node.
 -- ==== Why atomic ====
 -- The lease is compared again before anything is removed: the node may have beaten since it was listed.
 local node, limit = ARGV[10], tonumber(ARGV[11])
 
 local lease_end = tonumber(redis.call('ZSCORE', NODES, node) or '')
-if not lease_end then return { 'GONE', 0, 0 } end
+if not lease_end then return { 'GONE', 0, 0, -1 } end
 local epoch = redis.call('HGET', EPOCH, 'epoch')
 local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
 if not epoch or redis.call('EXISTS', REVISION) == 0 or (lease_end > 0 and (lease_end > now_ms or suspended)) then
-  return { 'LIVE', 0, 0 }
+  return { 'LIVE', 0, 0, -1 }
 end
 
 local drained = redis.call('GET', NODE_GENERATION .. node) == 'drained'
 local sockets = redis.call('HRANDFIELD', NODE_SOCKETS .. node, limit, 'WITHVALUES')
+local overdue_ms = (lease_end > 0 and not drained) and now_ms - lease_end or -1
 local n_users = 0
 redis.call('ZADD', NODES, 0, node)
 for i = 1, #sockets, 2 do
@@ -27,7 +29,7 @@ for i = 1, #sockets, 2 do
   remove_socket(user, socket, node)
   if settle(epoch, user, drained and 'node_drained' or 'node_lost') then n_users = n_users + 1 end
 end
-if redis.call('EXISTS', NODE_SOCKETS .. node) == 1 then return { 'MORE', #sockets / 2, n_users } end
+if redis.call('EXISTS', NODE_SOCKETS .. node) == 1 then return { 'MORE', #sockets / 2, n_users, overdue_ms } end
 redis.call('ZREM', NODES, node)
 redis.call('DEL', NODE_GENERATION .. node)
-return { 'DONE', #sockets / 2, n_users }
+return { 'DONE', #sockets / 2, n_users, overdue_ms }
