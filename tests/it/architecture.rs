@@ -18,12 +18,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["settings"]),
     ("metrics", &["domain"]),
     ("clock", &["domain"]),
+    // Delays between tries.
+    ("backoff", &[]),
     // The truth.
     ("store", &["domain", "clock", "settings"]),
     // This node's share of it.
-    ("node", &["store", "domain", "settings", "clock", "metrics"]),
+    ("node", &["store", "domain", "settings", "clock", "metrics", "backoff"]),
     ("sweeper", &["store", "domain", "settings", "metrics"]),
-    ("replica", &["node", "store", "domain", "settings", "clock", "metrics"]),
+    ("replica", &["node", "store", "domain", "settings", "clock", "metrics", "backoff"]),
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
     ("hub", &["wire", "replica", "domain", "settings", "metrics"]),

@@ -13,6 +13,7 @@
 
 use std::future::Future;
 use std::ops::{Deref, Index, IndexMut};
+use std::time::Duration;
 
 use rollcall::settings::Settings;
 
@@ -78,9 +79,10 @@ impl Cluster<NodeProcess> {
     pub async fn processes_with(count: usize, environment: &[(&str, &str)]) -> Cluster<NodeProcess> {
         let redis = RedisServer::start().await;
         let url = redis.url();
-        let ours = [("REDIS_URL", url.as_str()), WORKERS_VARIABLE];
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let recipe = ours.iter().chain(environment).map(owned).collect();
+        let mut recipe = test_environment();
+        recipe.push(("REDIS_URL".to_owned(), url));
+        recipe.extend(environment.iter().map(owned));
         Cluster::of(count, redis, recipe).await
     }
 }
@@ -129,8 +131,20 @@ pub fn test_settings() -> Settings {
     let mut settings = Settings::default();
     settings.server.port = 0;
     settings.server.workers = 1;
+    // A killed node is swept after one lease: tests should not wait 10 s for it.
+    settings.presence.lease = Duration::from_millis(LEASE_MS);
+    settings.presence.beat = Duration::from_millis(BEAT_MS);
+    settings.presence.sweep = Duration::from_millis(SWEEP_MS);
+    settings.presence.grace = Duration::from_millis(GRACE_MS);
+    settings.drain.reconnect_spread = Duration::from_millis(SPREAD_MS);
     settings
 }
+
+const LEASE_MS: u64 = 3000;
+const BEAT_MS: u64 = 500;
+const SWEEP_MS: u64 = 200;
+const GRACE_MS: u64 = 700;
+const SPREAD_MS: u64 = 300;
 
 /// [`test_settings`] with a Redis, or a [`super::ChaosProxy`] before one.
 pub fn test_settings_with_redis(url: &str) -> Settings {
@@ -139,8 +153,18 @@ pub fn test_settings_with_redis(url: &str) -> Settings {
     settings
 }
 
-/// The variable that does for a process what [`test_settings`] does for a thread.
-const WORKERS_VARIABLE: (&str, &str) = ("ROLLCALL__SERVER__WORKERS", "1");
+/// What does for a process what [`test_settings`] does for a thread.
+fn test_environment() -> Vec<(String, String)> {
+    let variables = [
+        ("SERVER__WORKERS", 1),
+        ("PRESENCE__LEASE_MS", LEASE_MS),
+        ("PRESENCE__BEAT_MS", BEAT_MS),
+        ("PRESENCE__SWEEP_MS", SWEEP_MS),
+        ("PRESENCE__GRACE_MS", GRACE_MS),
+        ("DRAIN__RECONNECT_SPREAD_MS", SPREAD_MS),
+    ];
+    variables.iter().map(|(name, value)| (format!("ROLLCALL__{name}"), value.to_string())).collect()
+}
 
 #[cfg(test)]
 mod tests {

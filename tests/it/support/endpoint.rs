@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -121,16 +122,14 @@ impl Endpoint {
         }
     }
 
-    /// Waits until `/readyz` answers 200, also of the first node on a fresh Redis, which holds for a lease
-    /// ([`super::RedisServer::begin_epoch`]).
+    /// Waits until `/readyz` answers 200.
     pub async fn wait_ready(&self) {
         let status = async || match self.try_request(reqwest::Method::GET, "/readyz", &[], "").await {
             Ok(answer) if answer.status == 200 => Ok(200),
             Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
             Err(error) => Err(format!("{error:?}")),
         };
-        let what = format!("/readyz of {} answers 200", self.addr);
-        eventually_eq_within(3 * DEADLINE, status, Ok(200), &what).await;
+        eventually_eq_within(READY_DEADLINE, status, Ok(200), &format!("/readyz of {} answers 200", self.addr)).await;
     }
 
     /// A request whose failure is not the test's.
@@ -150,6 +149,9 @@ impl Endpoint {
         Ok(HttpAnswer { status, headers, body: response.text().await? })
     }
 }
+
+/// A node on an empty Redis is ready after one lease, which is 10 s by default.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Users a page of [`Endpoint::online_ids`]: small enough that tests with some hundred users page, too.
 const PAGE: usize = 100;
