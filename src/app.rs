@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use actix_http::HttpService;
 use actix_server::Server;
@@ -19,13 +18,13 @@ use crate::hub::Fanout;
 use crate::metrics::Metrics;
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
-use crate::session::Services;
+use crate::session::{Admission, Services};
 use crate::settings::Settings;
 use crate::shutdown::{self, Signals};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
-use crate::sweeper::Sweeper;
+use crate::sweeper::{Auditor, Sweeper};
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
@@ -58,6 +57,7 @@ impl App {
             Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);
         let backoff_max = settings.redis.backoff_max;
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics.clone(), link, backoff_max);
+        let admission = Admission::new(&settings, metrics.clone());
         let services = Arc::new(Services {
             settings,
             table,
@@ -66,7 +66,7 @@ impl App {
             metrics,
             draining: CancellationToken::new(),
             sessions: TaskTracker::new(),
-            n_sockets: AtomicUsize::new(0),
+            admission,
         });
         Ok(Self { listener, addr, store, writer, services })
     }
@@ -104,6 +104,8 @@ impl App {
         tokio::spawn(services.replica.clone().run(stop.clone()));
         let sweeper = Sweeper::new(store.clone(), services.metrics.clone(), &settings.presence);
         tokio::spawn(sweeper.run(stop.clone()));
+        let auditor = Auditor::new(store.clone(), services.metrics.clone(), settings.presence.audit);
+        tokio::spawn(auditor.run(stop.clone()));
         tokio::spawn(Refresher::new(store, services.table.clone(), &settings.presence).run(stop.clone()));
 
         let server = serve(listener, services.clone())?;

@@ -68,6 +68,25 @@ pub enum RefusedBecause {
     Draining,
 }
 
+impl CatchUpSource {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl RefusedBecause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// What a worker sent since it last said so.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
@@ -113,7 +132,7 @@ impl Default for Metrics {
             bytes: Counter::default(),
             registry,
         };
-        metrics.registered()
+        metrics.registered().with_all_labels()
     }
 }
 
@@ -169,6 +188,26 @@ impl Metrics {
         self
     }
 
+    /// Makes every series exist from the start: an alert on an increase misses the first one otherwise.
+    fn with_all_labels(self) -> Self {
+        for reason in OfflineReason::ALL {
+            drop(self.offline.get_or_create(&[("reason", reason.as_str())]));
+        }
+        for reason in [OfflineReason::Left, OfflineReason::ConnectionLost, OfflineReason::TimedOut] {
+            drop(self.leaves.get_or_create(&[("reason", reason.as_str())]));
+        }
+        for kind in ["online", "changed", "offline"] {
+            drop(self.transitions.get_or_create(&[("kind", kind)]));
+        }
+        for source in [CatchUpSource::Log, CatchUpSource::Snapshot] {
+            drop(self.catch_ups.get_or_create(&[("from", source.as_str())]));
+        }
+        for because in [RefusedBecause::Full, RefusedBecause::Busy, RefusedBecause::Draining] {
+            drop(self.refused.get_or_create(&[("reason", because.as_str())]));
+        }
+        self
+    }
+
     /// All metrics in the text format of OpenMetrics. `n_users` is the number of users online now.
     pub fn encode(&self, n_users: usize) -> String {
         self.users.set(n_users as i64);
@@ -207,11 +246,7 @@ impl Metrics {
 
     /// The replica filled a gap.
     pub fn caught_up(&self, source: CatchUpSource) {
-        let from = match source {
-            CatchUpSource::Log => "log",
-            CatchUpSource::Snapshot => "snapshot",
-        };
-        self.catch_ups.get_or_create(&[("from", from)]).inc();
+        self.catch_ups.get_or_create(&[("from", source.as_str())]).inc();
     }
 
     /// The view was degraded so long.
@@ -272,12 +307,7 @@ impl Metrics {
 
     /// A socket was refused.
     pub fn refused(&self, because: RefusedBecause) {
-        let reason = match because {
-            RefusedBecause::Full => "full",
-            RefusedBecause::Busy => "busy",
-            RefusedBecause::Draining => "draining",
-        };
-        self.refused.get_or_create(&[("reason", reason)]).inc();
+        self.refused.get_or_create(&[("reason", because.as_str())]).inc();
     }
 
     /// A socket was accepted.

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpResponse, ResponseError};
 
+use crate::metrics::RefusedBecause;
 use crate::wire::json::Object;
 
 /// An error as a client sees it: `{"success":false,"message":"…","code":"…"}`. Clients branch on the code.
@@ -39,9 +40,22 @@ pub enum ApiError {
     /// The node is draining: another one serves.
     #[error("this node is shutting down; try again")]
     Draining,
+    /// More sockets come than the node lets in at once.
+    #[error("too many sockets are joining this node at once; try again")]
+    Busy,
     /// The node holds as many sockets as it may.
     #[error("this node has no room for another socket; try again")]
     Full,
+}
+
+impl From<RefusedBecause> for ApiError {
+    fn from(because: RefusedBecause) -> Self {
+        match because {
+            RefusedBecause::Full => Self::Full,
+            RefusedBecause::Busy => Self::Busy,
+            RefusedBecause::Draining => Self::Draining,
+        }
+    }
 }
 
 impl ApiError {
@@ -55,6 +69,7 @@ impl ApiError {
             Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
+            Self::Busy => "busy",
             Self::Full => "full",
         }
     }
@@ -62,7 +77,7 @@ impl ApiError {
     /// Seconds after which a client may try again, where that helps.
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::NotReady | Self::Draining | Self::Full => Some(1),
+            Self::NotReady | Self::Draining | Self::Busy | Self::Full => Some(1),
             Self::InvalidParameter { .. }
             | Self::NotAWebSocketHandshake(_)
             | Self::NotFound
@@ -80,7 +95,7 @@ impl ResponseError for ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotReady | Self::Draining | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Draining | Self::Busy | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

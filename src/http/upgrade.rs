@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::ApiError;
 use super::query::Parameters;
 use crate::domain::UserId;
+use crate::metrics::RefusedBecause;
 use crate::session::{self, Seat, Services, Worker};
 
 /// The path of the native WebSocket.
@@ -53,7 +54,7 @@ async fn upgrade(
     request: Request,
     framed: Framed<TcpStream, h1::Codec>,
 ) -> Result<(), actix_http::Error> {
-    match admit(&worker, &request) {
+    match admit(&worker.services, &request).await {
         Ok((user, seat)) => {
             let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
@@ -67,16 +68,18 @@ async fn upgrade(
 }
 
 /// Who comes, if they may.
-fn admit(worker: &Worker, request: &Request) -> Result<(Option<UserId>, Seat), ApiError> {
+async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>, Seat), ApiError> {
     if request.path() != PATH {
         return Err(ApiError::NotFound);
     }
     ws::verify_handshake(request.head()).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
     let user = Parameters::parse(request.uri().query().unwrap_or_default())?.user("userId")?;
-    if worker.services.draining.is_cancelled() {
+    if services.draining.is_cancelled() {
+        services.metrics.refused(RefusedBecause::Draining);
         return Err(ApiError::Draining);
     }
-    Ok((user, worker.take_seat().ok_or(ApiError::Full)?))
+    let seat = services.admission.admit().await?;
+    Ok((user, seat))
 }
 
 fn refusal(error: &ApiError) -> Response<Bytes> {

@@ -12,7 +12,8 @@ use crate::settings::PresenceSettings;
 use crate::store::PresenceStore;
 
 /// Extends, once a second, the keys of all users heard from in that second, in few pipelines; and every quarter of their
-/// life those of all sockets of this node, so that a client that never says `user_activity` keeps its keys as well.
+/// life, at least once an audit, those of all sockets of this node: so that a client that never says `user_activity` keeps
+/// its keys as well, and what a hand has deleted is asserted again before an audit takes its user for a ghost.
 ///
 /// The keys' life only outlives a dead fleet; presence does not depend on it. So an error here is not retried: the next
 /// heartbeat, or the next quarter, comes.
@@ -32,7 +33,8 @@ const PIPELINE: usize = 1000;
 impl Refresher {
     /// A refresher for the sockets of `table`.
     pub fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
-        Self { store, table, every: GATHER.min(presence.user_ttl / 8), all_every: presence.user_ttl / 4 }
+        let all_every = (presence.user_ttl / 4).min(presence.audit);
+        Self { store, table, every: GATHER.min(all_every / 2), all_every }
     }
 
     /// Runs until `stop`.

@@ -1,5 +1,6 @@
 //! One socket's life, from the upgrade to the close.
 
+mod admission;
 mod close;
 mod heartbeat;
 mod inbound;
@@ -7,13 +8,13 @@ mod outbound;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::admission::{Admission, Seat};
 pub use self::close::End;
 use self::close::Goodbye;
 use self::heartbeat::{Alarm, Heartbeat};
@@ -45,8 +46,8 @@ pub struct Services {
     pub draining: CancellationToken,
     /// The sessions that are running.
     pub sessions: TaskTracker,
-    /// Sockets open now.
-    pub n_sockets: AtomicUsize,
+    /// Which sockets are let in.
+    pub admission: Arc<Admission>,
 }
 
 /// What every session of one worker thread works with.
@@ -56,27 +57,11 @@ pub struct Worker {
     hub: Rc<Hub>,
 }
 
-/// Room for one more socket; given back when dropped.
-pub struct Seat(Arc<Services>);
-
 impl Worker {
     /// Starts the hub of the current worker thread.
     pub fn start(services: Arc<Services>) -> Rc<Self> {
         let hub = Hub::start(&services.fanout, services.metrics.clone(), &services.settings.fanout);
         Rc::new(Self { services, hub })
-    }
-
-    /// Takes a seat for one more socket; none if the node is full (`server.max_sockets`).
-    pub fn take_seat(&self) -> Option<Seat> {
-        let seat = Seat(self.services.clone());
-        let n_before = self.services.n_sockets.fetch_add(1, Ordering::Relaxed);
-        (n_before < self.services.settings.server.max_sockets).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.n_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! that nothing above can tell them apart. It lives and ends with its process, so a lease never runs out, an epoch never
 //! changes, and there is nothing to sweep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Beat, BeatReply, Claim, Intent, LeaseState, Missed, Order, Outcome, PresenceStore, Snapshot, StoreResult,
+    Audited, Beat, BeatReply, Claim, Intent, LeaseState, Missed, Order, Outcome, PresenceStore, Snapshot, StoreResult,
     StoreWriter, Swept,
 };
 use crate::clock;
@@ -172,6 +172,11 @@ impl PresenceStore for MemoryStore {
 
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>> {
         async { Ok(Swept::default()) }.boxed()
+    }
+
+    /// A user is present here exactly while a socket is; `State` has no other way.
+    fn audit(&self, _suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>> {
+        async { Ok(Audited::default()) }.boxed()
     }
 }
 

@@ -18,6 +18,7 @@
 pub mod memory;
 pub mod redis;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -65,6 +66,13 @@ pub trait PresenceStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
+
+    /// Goes once over all users who count as online, slowly: mends those of `suspects` who still look like ghosts, and tells
+    /// who looks like one now. A backstop: every ghost found is a bug, or somebody's hand in the data.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn audit(&self, suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>>;
 }
 
 /// The ordered connection of one node's writer. Calls are made one at a time.
@@ -211,6 +219,15 @@ pub struct Missed {
     pub transitions: Vec<Transition>,
     /// As [`BeatReply::hold`].
     pub hold: Duration,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audited {
+    /// Ghosts that were mended.
+    pub mended: Vec<UserId>,
+    /// Users who look like ghosts: for the next audit, if they still do then.
+    pub suspects: HashSet<UserId>,
 }
 
 /// What one step of a sweep did.

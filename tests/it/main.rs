@@ -3,4 +3,7 @@
 mod support;
 
 // One file a topic, in alphabetical order.
+mod admission;
 mod architecture;
+mod audit;
+mod metrics;

@@ -12,7 +12,7 @@ mod keys;
 mod scripts;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::ConnectionLike;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, ServerErrorKind};
+use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ServerErrorKind};
 use tokio::sync::mpsc;
 
 use self::format::Head;
 use self::keys::{Keys, Partition};
-use self::scripts::{Preamble, Scripts};
-use super::{Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
+use self::scripts::{Preamble, Script, Scripts};
+use super::{Audited, Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
 use crate::domain::{NodeId, Position, Roster, SocketId, Timestamp, Transition, UserId};
 use crate::settings::{PresenceSettings, RedisSettings};
 
@@ -52,6 +52,10 @@ struct Shared {
 
 /// Users in one page of a snapshot: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs there.
 const SNAPSHOT_PAGE: usize = 1000;
+
+/// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
+const AUDIT_PAGE: usize = 100;
+const AUDIT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Entries in one read of the log.
 const LOG_PAGE: usize = 5000;
@@ -188,6 +192,36 @@ impl RedisStore {
         Ok(swept)
     }
 
+    async fn audit_users(&self, suspects: HashSet<UserId>) -> StoreResult<Audited> {
+        let mut connection = self.connection().await?;
+        let mut audited = Audited::default();
+        for user in suspects {
+            let mut mend = self.shared.preamble.call(&self.shared.scripts.mend);
+            mend.arg(user.as_str());
+            if self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await? {
+                audited.mended.push(user);
+            }
+        }
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SSCAN");
+            scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(AUDIT_PAGE);
+            let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(&mut connection)).await?;
+            let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
+            ghosts.arg(page);
+            let found: Vec<String> =
+                self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;
+            for user in found {
+                audited.suspects.insert(format::user_id(&user)?);
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(audited);
+            }
+            tokio::time::sleep(AUDIT_PAUSE).await;
+        }
+    }
+
     async fn refresh_keys(&self, sockets: &[(SocketId, UserId)]) -> StoreResult<Vec<SocketId>> {
         const KEYS_OF_A_SOCKET: usize = 3;
         if sockets.is_empty() {
@@ -245,6 +279,10 @@ impl PresenceStore for RedisStore {
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>> {
         self.sweep_expired().boxed()
     }
+
+    fn audit(&self, suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>> {
+        self.audit_users(suspects).boxed()
+    }
 }
 
 impl Shared {
@@ -256,15 +294,25 @@ impl Shared {
         }
     }
 
+    /// Calls a script that is needed so seldom that it is loaded along with each call.
+    async fn load_and_call<T: FromRedisValue>(
+        &self,
+        connection: &mut impl ConnectionLike,
+        script: &Script,
+        call: Cmd,
+    ) -> StoreResult<T> {
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(script.load()).ignore().add_command(call);
+        let (reply,): (T,) = self.within(pipeline.query_async(connection)).await?;
+        Ok(reply)
+    }
+
     /// One batch of an expired node; none if the node is not to be swept.
     async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
-        let mut load_and_sweep = redis::pipe();
-        load_and_sweep.add_command(self.scripts.sweep.load()).ignore();
         let mut sweep = self.preamble.call(&self.scripts.sweep);
         sweep.arg(node.as_str()).arg(self.presence.sweep_batch);
-        load_and_sweep.add_command(sweep);
-        let ((state, n_sockets, n_users, overdue_ms),): ((String, u64, u64, i64),) =
-            self.within(load_and_sweep.query_async(connection)).await?;
+        let (state, n_sockets, n_users, overdue_ms): (String, u64, u64, i64) =
+            self.load_and_call(connection, &self.scripts.sweep, sweep).await?;
         let finished = match state.as_str() {
             "DONE" => true,
             "MORE" => false,

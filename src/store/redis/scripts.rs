@@ -13,6 +13,8 @@ pub struct Scripts {
     pub beat: Script,
     pub sweep: Script,
     pub drain: Script,
+    pub ghosts: Script,
+    pub mend: Script,
 }
 
 /// One script: its text and the hash that it is called by.
@@ -50,13 +52,15 @@ impl Scripts {
             beat: script!("beat.lua"),
             sweep: script!("sweep.lua"),
             drain: script!("drain.lua"),
+            ghosts: script!("ghosts.lua"),
+            mend: script!("mend.lua"),
         }
     }
 
-    /// Loads the scripts that are called by hash in pipelines, where nothing falls back on NOSCRIPT.
+    /// Loads the scripts that the writer calls by hash, where nothing falls back on NOSCRIPT.
     pub fn load_all(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
-        for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.sweep, &self.drain] {
+        for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
             pipeline.add_command(script.load());
         }
         pipeline

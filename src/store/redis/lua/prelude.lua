@@ -58,6 +58,15 @@ end
 -- The node that a socket id names: the part before the dot.
 local function node_of(socket) return string.match(socket, '^([^.]*)') end
 
+-- Whether a user has no socket, or one whose node does not exist.
+local function looks_like_a_ghost(user)
+  local sockets = redis.call('HKEYS', USER_SOCKETS .. user)
+  for _, socket in ipairs(sockets) do
+    if not redis.call('ZSCORE', NODES, node_of(socket)) then return true end
+  end
+  return #sockets == 0
+end
+
 -- The date in a presence JSON: written last, so that it is found without decoding. 0 if there is none.
 local function updated_at_of(presence)
   return presence and tonumber(string.match(presence, '"updatedAt":(%d+)}$')) or 0

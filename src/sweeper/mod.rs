@@ -1,4 +1,6 @@
-//! Finds nodes whose lease has run out and takes their users offline.
+//! Takes the users of dead nodes offline: the sweep finds nodes whose lease has run out, the audit what no sweep would find.
+
+mod audit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::domain::NodeId;
 use crate::metrics::Metrics;
 use crate::settings::PresenceSettings;
 use crate::store::{PresenceStore, Swept, SweptBatch};
+
+pub use audit::Auditor;
 
 /// Sweeps for peers that died. Every node runs one; there is no leader, for a step is atomic in the store and whoever comes
 /// second finds less to do. A sweeper that dies half way leaves the node fenced, and any peer goes on.

@@ -1,0 +1,96 @@
+//! Which sockets are let in, and how fast.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::metrics::{Metrics, RefusedBecause};
+use crate::settings::Settings;
+
+/// The gate of one node. After a peer died, its clients come all at once: they are let in at the rate that the node and the
+/// store stand, a few wait, and the rest is told to try again.
+pub struct Admission {
+    rate: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+    max_sockets: usize,
+    max_waiting: usize,
+    n_sockets: AtomicUsize,
+    n_waiting: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+/// Room for one socket; given back when dropped.
+pub struct Seat(Arc<Admission>);
+
+/// A place among those who wait; given back when dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+/// How much of a second's joins may come at once: what a node serves within one tick of the fan-out anyway.
+const BURST_PART: u32 = 10;
+
+impl Admission {
+    /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+        let per_second = NonZeroU32::new(settings.limits.joins_per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(per_second.get() / BURST_PART).unwrap_or(NonZeroU32::MIN);
+        Arc::new(Self {
+            rate: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
+            clock: DefaultClock::default(),
+            max_sockets: settings.server.max_sockets,
+            max_waiting: settings.limits.join_queue,
+            n_sockets: AtomicUsize::new(0),
+            n_waiting: AtomicUsize::new(0),
+            metrics,
+        })
+    }
+
+    /// Lets one socket in, perhaps after a moment. The wait is bounded: those who wait are at most `limits.join_queue`, and
+    /// go on at `limits.joins_per_second`.
+    ///
+    /// # Errors
+    /// That the node is full, or too many wait already.
+    pub async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
+        let admitted = self.try_admit().await;
+        if let Err(because) = admitted {
+            self.metrics.refused(because);
+        }
+        admitted
+    }
+
+    async fn try_admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
+        let seat = Seat(self.clone());
+        if self.n_sockets.fetch_add(1, Ordering::Relaxed) >= self.max_sockets {
+            return Err(RefusedBecause::Full);
+        }
+        let Err(not_yet) = self.rate.check() else { return Ok(seat) };
+        let waiting = Waiting(&self.n_waiting);
+        if self.n_waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
+            return Err(RefusedBecause::Busy);
+        }
+        let mut delay = not_yet.wait_time_from(self.clock.now());
+        loop {
+            tokio::time::sleep(delay).await;
+            match self.rate.check() {
+                Ok(()) => break,
+                Err(not_yet) => delay = not_yet.wait_time_from(self.clock.now()),
+            }
+        }
+        drop(waiting);
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.n_sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

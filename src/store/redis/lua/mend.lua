@@ -1,0 +1,21 @@
+-- mend.lua: one user who has looked like a ghost for a while. Sockets of nodes that do not exist go; if none is left, the
+-- user goes offline with reason node_lost.
+--
+-- ==== ARGV (own) ====
+-- [10] user id
+-- ==== Reply ====
+-- 1 if anything was mended, else 0
+-- ==== Why atomic ====
+-- The user may have come back since; then nothing may be removed.
+local user = ARGV[10]
+
+local epoch = redis.call('HGET', EPOCH, 'epoch')
+local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
+if not epoch or redis.call('EXISTS', REVISION) == 0 or suspended then return 0 end
+if redis.call('SISMEMBER', USERS, user) == 0 or not looks_like_a_ghost(user) then return 0 end
+for _, socket in ipairs(redis.call('HKEYS', USER_SOCKETS .. user)) do
+  local node = node_of(socket)
+  if not redis.call('ZSCORE', NODES, node) then remove_socket(user, socket, node) end
+end
+settle(epoch, user, 'node_lost')
+return 1

@@ -1,0 +1,56 @@
+//! The backstop: users who count as online without a living socket.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::metrics::Metrics;
+use crate::store::PresenceStore;
+
+/// Looks for ghosts: users in the set of those online whose keys are gone, and sockets of nodes that do not exist. None of
+/// them should ever be there; each is mended when it is found in two audits in a row, counted and logged.
+///
+/// Two, because the owner of a socket whose keys were deleted asserts it again within one (`node::Refresher`).
+pub struct Auditor {
+    store: Arc<dyn PresenceStore>,
+    metrics: Arc<Metrics>,
+    every: Duration,
+}
+
+impl Auditor {
+    /// An auditor that looks `every` so often (`presence.audit_ms`).
+    pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, every: Duration) -> Self {
+        Self { store, metrics, every }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut suspects = HashSet::new();
+        loop {
+            // Longer than the refresh of every node's own sockets, which has the same interval.
+            let pause = self.every.mul_f64(rand::rng().random_range(1.05..1.35));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            suspects = match self.store.audit(suspects).await {
+                Ok(audited) => {
+                    for user in audited.mended {
+                        warn!(user.id = %user, "User {user} was online without a living socket: mended");
+                        self.metrics.ghost_mended();
+                    }
+                    audited.suspects
+                }
+                Err(error) => {
+                    debug!(error = %error, "Could not audit: {error}");
+                    // What was suspected before the store was away says nothing now.
+                    HashSet::new()
+                }
+            };
+        }
+    }
+}
