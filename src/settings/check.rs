@@ -1,0 +1,142 @@
+//! What values are allowed, and what must hold between them.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Settings, SettingsError};
+
+impl Settings {
+    /// Checks each value's range and the relations between values.
+    ///
+    /// # Errors
+    /// [`SettingsError::Invalid`] for the first complaint: give up and show it.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        for (name, value, range) in self.ranges() {
+            if !range.contains(&value) {
+                let (least, most) = range.into_inner();
+                return Err(SettingsError::invalid(
+                    &[name],
+                    format!("{name} = {value} is out of range {least}..={most}"),
+                ));
+            }
+        }
+        self.validate_texts()?;
+        for (holds, left, words, right) in self.relations() {
+            if !holds {
+                let side: Vec<_> = left.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+                let names: Vec<_> = left.iter().chain([&right]).map(|(name, _)| *name).collect();
+                let problem = format!("{} must be {words} {} = {}", side.join(" plus "), right.0, right.1);
+                return Err(SettingsError::invalid(&names, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every number and its range; a test compares them with `config/default.toml`.
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 30] {
+        let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry: _ } = self;
+        [
+            ("server.port", server.port.into(), 0..=65_535),
+            ("server.workers", server.workers as u64, 0..=1024),
+            ("server.max_sockets", server.max_sockets as u64, 1..=1_000_000),
+            ("redis.connect_timeout_ms", ms(redis.connect_timeout), 10..=60_000),
+            ("redis.call_timeout_ms", ms(redis.call_timeout), 10..=60_000),
+            ("redis.backoff_max_ms", ms(redis.backoff_max), 10..=60_000),
+            ("redis.pool_size", redis.pool_size as u64, 1..=256),
+            ("presence.user_ttl_ms", ms(presence.user_ttl), 1000..=604_800_000),
+            ("presence.grace_ms", ms(presence.grace), 0..=600_000),
+            ("presence.lease_ms", ms(presence.lease), 100..=600_000),
+            ("presence.beat_ms", ms(presence.beat), 10..=200_000),
+            ("presence.sweep_ms", ms(presence.sweep), 10..=60_000),
+            ("presence.sweep_batch", presence.sweep_batch as u64, 1..=10_000),
+            ("presence.log_length", presence.log_length as u64, 1..=10_000_000),
+            ("presence.last_seen_ttl_ms", ms(presence.last_seen_ttl), 1000..=31_536_000_000),
+            ("presence.audit_ms", ms(presence.audit), 100..=86_400_000),
+            ("websocket.ping_interval_ms", ms(websocket.ping_interval), 50..=300_000),
+            ("websocket.silence_timeout_ms", ms(websocket.silence_timeout), 101..=900_000),
+            ("websocket.join_timeout_ms", ms(websocket.join_timeout), 50..=300_000),
+            ("websocket.max_frame_bytes", websocket.max_frame_bytes as u64, 256..=1_048_576),
+            ("limits.profile_bytes", limits.profile_bytes as u64, 64..=65_536),
+            ("limits.page_default", limits.page_default as u64, 1..=100_000),
+            ("limits.page_max", limits.page_max as u64, 1..=100_000),
+            ("limits.joins_per_second", limits.joins_per_second.into(), 1..=1_000_000),
+            ("limits.join_queue", limits.join_queue as u64, 1..=100_000),
+            ("fanout.max_tick_ms", ms(fanout.max_tick), 0..=1000),
+            ("fanout.log_bytes", fanout.log_bytes as u64, 65_536..=1_073_741_824),
+            ("fanout.resync_interval_ms", ms(fanout.resync_interval), 10..=3_600_000),
+            ("drain.reconnect_spread_ms", ms(drain.reconnect_spread), 0..=600_000),
+            ("drain.timeout_ms", ms(drain.timeout), 10..=600_000),
+        ]
+    }
+
+    /// What must hold between numbers, in words that fit between the two sides of an error message.
+    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 7] {
+        let lease = ("presence.lease_ms", ms(self.presence.lease));
+        let beat = ("presence.beat_ms", ms(self.presence.beat));
+        let grace = ("presence.grace_ms", ms(self.presence.grace));
+        let user_ttl = ("presence.user_ttl_ms", ms(self.presence.user_ttl));
+        let call_timeout = ("redis.call_timeout_ms", ms(self.redis.call_timeout));
+        let spread = ("drain.reconnect_spread_ms", ms(self.drain.reconnect_spread));
+        let ping = ("websocket.ping_interval_ms", ms(self.websocket.ping_interval));
+        let silence = ("websocket.silence_timeout_ms", ms(self.websocket.silence_timeout));
+        let page_default = ("limits.page_default", self.limits.page_default as u64);
+        let page_max = ("limits.page_max", self.limits.page_max as u64);
+        [
+            (lease.1 >= 3 * beat.1, vec![lease], "at least 3 times", beat),
+            (call_timeout.1 * 2 <= lease.1, vec![call_timeout], "at most half of", lease),
+            (grace.1 < lease.1, vec![grace], "less than", lease),
+            (spread.1 + grace.1 <= lease.1, vec![spread, grace], "at most", lease),
+            (user_ttl.1 >= 4 * lease.1, vec![user_ttl], "at least 4 times", lease),
+            (silence.1 > 2 * ping.1, vec![silence], "more than 2 times", ping),
+            (page_default.1 <= page_max.1, vec![page_default], "at most", page_max),
+        ]
+    }
+
+    fn validate_texts(&self) -> Result<(), SettingsError> {
+        let require = |holds: bool, name, value: &dyn fmt::Debug, words: &str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(SettingsError::invalid(&[name], format!("{name} = {value:?} must be {words}")))
+            }
+        };
+        let host = &self.server.host;
+        let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+        require(is_host, "server.host", host, "an IP address or a host name")?;
+
+        let origins = &self.server.cors_allowed_origins;
+        let are_origins = origins.iter().all(|origin| is_origin(origin)) || *origins == ["*"];
+        let words = "[\"*\"] alone or origins as browsers send them, like \"https://chat.example.com\"";
+        require(are_origins, "server.cors_allowed_origins", origins, words)?;
+
+        let prefix = &self.redis.prefix;
+        let is_prefix = (1..=64).contains(&prefix.len())
+            && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+            && !prefix.ends_with(':');
+        require(is_prefix, "redis.prefix", prefix, "1 to 64 bytes of A-Z a-z 0-9 _ . : - without a \":\" at the end")?;
+
+        let filter = &self.telemetry.log_filter;
+        let words = "a level, or levels by module like \"info,rollcall::store=debug\"";
+        require(EnvFilter::try_new(filter).is_ok(), "telemetry.log_filter", filter, words)
+    }
+}
+
+/// A setting and its value, for an error message.
+type Named = (&'static str, u64);
+
+/// `scheme://host[:port]` and nothing else, in lower case: CORS compares bytes, so anything more would never match.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+    let is_authority = !authority.is_empty()
+        && authority.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b));
+    is_scheme && is_authority
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,153 @@
+//! Defaults, file and environment, the later over the earlier, and who set what.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
+
+use super::{Settings, SettingsError};
+
+/// The first layer, and the reference: unit, range and reason of every key.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Names from the platforms that services are deployed on; they win over the long names, for they are set per process.
+const SHORT_NAMES: [(&str, &str); 3] = [("HOST", "server.host"), ("PORT", "server.port"), ("REDIS_URL", "redis.url")];
+
+/// The values by their names in `config/default.toml` (`presence.lease_ms`), and who set those that are not defaults.
+///
+/// config-rs parses and deserializes, but merging is ours: it would take `true` for 1 and round 80.5, look for `x.toml`
+/// when told to read `x`, and forget which variable a value came from.
+pub struct Layers {
+    pub(super) values: BTreeMap<String, Value>,
+    set_by: BTreeMap<String, String>,
+}
+
+impl Layers {
+    pub fn defaults() -> Self {
+        let table = File::from_str(DEFAULTS, FileFormat::Toml).collect().expect("config/default.toml is TOML");
+        Self { values: flatten(Value::from(table)).into_iter().collect(), set_by: BTreeMap::new() }
+    }
+
+    pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        let table = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
+            // Without the excerpt that TOML errors draw with bars: one line, and the excerpt may hold a password.
+            let text = error.to_string();
+            let lines: Vec<_> = text.lines().filter(|line| !line.contains('|')).collect();
+            SettingsError::Syntax { path: path.to_owned(), problem: lines.join(": ") }
+        })?;
+        let origin = path.display().to_string();
+        flatten(Value::from(table)).into_iter().try_for_each(|(key, value)| self.set(&key, value, &key, &origin))
+    }
+
+    pub fn add_environment(&mut self, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
+        let keys = self.values.keys().cloned();
+        let long_names: BTreeMap<String, String> =
+            keys.map(|key| (format!("ROLLCALL__{}", key.to_uppercase().replace('.', "__")), key)).collect();
+        let mut ours: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with("ROLLCALL__")).collect();
+        // The first complaint should not depend on a hash.
+        ours.sort();
+        for (name, text) in ours {
+            let key = long_names.get(name).map_or("", String::as_str);
+            self.set_text(key, text, name)?;
+        }
+        SHORT_NAMES
+            .into_iter()
+            .try_for_each(|(name, key)| environment.get(name).map_or(Ok(()), |text| self.set_text(key, text, name)))
+    }
+
+    /// Takes text for what the default is: a number, a list with commas, or text.
+    fn set_text(&mut self, key: &str, text: &str, variable: &str) -> Result<(), SettingsError> {
+        let kind = match self.values.get(key).map(|default| &default.kind) {
+            Some(_) if text.is_empty() => return Ok(()),
+            Some(ValueKind::I64(_)) => text.parse().map_or_else(|_| text.into(), ValueKind::I64),
+            Some(ValueKind::Array(_)) => text.split(',').map(str::trim).collect::<Vec<_>>().into(),
+            _ => text.into(),
+        };
+        self.set(key, Value::new(None, kind), variable, "the environment")
+    }
+
+    /// Puts one value over the default, which also says what type it must have. `name` is the setting as its `place`
+    /// spells it.
+    pub(super) fn set(&mut self, key: &str, value: Value, name: &str, place: &str) -> Result<(), SettingsError> {
+        let Some(default) = self.values.get(key) else {
+            let is_section = |known: &String| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+            // A section with all its keys commented out.
+            if matches!(value.kind, ValueKind::Table(_)) && self.values.keys().any(is_section) {
+                return Ok(());
+            }
+            return Err(SettingsError::Unknown { name: name.to_owned(), origin: place.to_owned() });
+        };
+        let is_string = |value: &Value| matches!(value.kind, ValueKind::String(_));
+        let mismatch = match (&default.kind, &value.kind) {
+            (ValueKind::I64(_), ValueKind::I64(_)) | (ValueKind::String(_), ValueKind::String(_)) => None,
+            (ValueKind::Array(_), ValueKind::Array(items)) if items.iter().all(is_string) => None,
+            (ValueKind::I64(_), _) => Some("an integer"),
+            (ValueKind::Array(_), _) => Some("a list of strings"),
+            _ => Some("a string"),
+        };
+        let origin = if name == key { place.to_owned() } else { format!("{name} in {place}") };
+        self.set_by.insert(key.to_owned(), origin);
+        if let Some(expected) = mismatch {
+            let problem = format!("{key} must be {expected}, not {}", describe(&value.kind));
+            return Err(self.say_who_set(SettingsError::invalid(&[key], problem)));
+        }
+        self.values.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    pub fn deserialize(&self) -> Result<Settings, SettingsError> {
+        let mut values = self.values.iter();
+        let builder =
+            values.try_fold(Config::builder(), |builder, (key, value)| builder.set_override(key, value.clone()));
+        builder.and_then(|builder| builder.build()?.try_deserialize()).map_err(|error| match error {
+            ConfigError::At { error, key: Some(key), .. } => SettingsError::invalid(&[&key], format!("{key} {error}")),
+            // The types were right, so that what does not fit is the size or the sign.
+            ConfigError::Type { expected, key: Some(key), .. } => {
+                let value = self.values.get(&key).map_or_else(String::new, |value| describe(&value.kind));
+                SettingsError::invalid(&[&key], format!("{key} = {value} is out of range: it must be {expected}"))
+            }
+            other => SettingsError::invalid(&[], other.to_string()),
+        })
+    }
+
+    pub fn say_who_set(&self, mut error: SettingsError) -> SettingsError {
+        if let SettingsError::Invalid { names, set_by, .. } = &mut error {
+            let origins = names.iter().filter_map(|name| Some(format!("{name} comes from {}", self.set_by.get(name)?)));
+            let origins: Vec<_> = origins.collect();
+            if !origins.is_empty() {
+                *set_by = format!(" ({})", origins.join(", "));
+            }
+        }
+        error
+    }
+}
+
+/// The leaves of a tree of tables, with dots in their names.
+fn flatten(tree: Value) -> Vec<(String, Value)> {
+    let mut leaves = Vec::new();
+    let mut pending = vec![(String::new(), tree)];
+    while let Some((path, value)) = pending.pop() {
+        match value.kind {
+            ValueKind::Table(table) if path.is_empty() || !table.is_empty() => {
+                let dot = if path.is_empty() { "" } else { "." };
+                pending.extend(table.into_iter().map(|(key, child)| (format!("{path}{dot}{key}"), child)));
+            }
+            kind => leaves.push((path, Value::new(None, kind))),
+        }
+    }
+    // Tables are hashed; the first complaint should not depend on that.
+    leaves.sort_by(|(one, _), (other, _)| one.cmp(other));
+    leaves
+}
+
+/// A value for an error message. What is in a list or a table stays unsaid: it may be a mistyped URL with a password.
+fn describe(kind: &ValueKind) -> String {
+    match kind {
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Table(_) => "a section".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,287 @@
+//! Typed settings: one small struct per concern, so that each part is handed the piece it needs and no more.
+//!
+//! `config/default.toml` is the reference (unit, range and reason of every key) and the first layer; [`Settings::load`]
+//! puts a file and the environment over it. A `Duration` called `lease` here is the integer `lease_ms` there, and error
+//! messages use the names of that file.
+
+mod check;
+mod layers;
+mod redis_url;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use self::layers::Layers;
+pub use self::redis_url::{RedisUrl, RedisUrlError};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each field's type says it")]
+pub struct Settings {
+    pub server: ServerSettings,
+    pub redis: RedisSettings,
+    pub presence: PresenceSettings,
+    pub websocket: WebsocketSettings,
+    pub limits: LimitSettings,
+    pub fanout: FanoutSettings,
+    pub drain: DrainSettings,
+    pub telemetry: TelemetrySettings,
+}
+
+/// Where and how requests are taken.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// IP address or host name to listen on.
+    pub host: String,
+    /// TCP port; 0 takes a free one.
+    pub port: u16,
+    /// Worker threads; 0 is one per core.
+    pub workers: usize,
+    /// Most sockets of this process: each is an open file, and those are often capped.
+    pub max_sockets: usize,
+    /// Exact origins of web pages that may read presence, or `*` alone for all.
+    pub cors_allowed_origins: Vec<String>,
+}
+
+/// The shared store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSettings {
+    /// `None` is the embedded store.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub url: Option<RedisUrl>,
+    /// What every key and channel begins with, without the colon that follows.
+    pub prefix: String,
+    /// Deadline to connect and log in.
+    #[serde(rename = "connect_timeout_ms", with = "duration_ms")]
+    pub connect_timeout: Duration,
+    /// Deadline of each call. Tied to [`PresenceSettings::lease`].
+    #[serde(rename = "call_timeout_ms", with = "duration_ms")]
+    pub call_timeout: Duration,
+    /// Cap of the jittered delay between attempts to reconnect.
+    #[serde(rename = "backoff_max_ms", with = "duration_ms")]
+    pub backoff_max: Duration,
+    /// Pooled connections for what is occasional.
+    pub pool_size: usize,
+}
+
+/// When somebody counts as present.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceSettings {
+    /// Lifetime of a user's keys in Redis. Tied to `lease`.
+    #[serde(rename = "user_ttl_ms", with = "duration_ms")]
+    pub user_ttl: Duration,
+    /// How long a broken socket still counts. Tied to `lease` and [`DrainSettings::reconnect_spread`].
+    #[serde(rename = "grace_ms", with = "duration_ms")]
+    pub grace: Duration,
+    /// How long a node's sockets count without a beat. Tied to all its neighbours here and to
+    /// [`RedisSettings::call_timeout`].
+    #[serde(rename = "lease_ms", with = "duration_ms")]
+    pub lease: Duration,
+    /// How often a node renews its lease. Tied to `lease`.
+    #[serde(rename = "beat_ms", with = "duration_ms")]
+    pub beat: Duration,
+    /// How often a node looks for expired peers.
+    #[serde(rename = "sweep_ms", with = "duration_ms")]
+    pub sweep: Duration,
+    /// Sockets removed by one sweep script.
+    pub sweep_batch: usize,
+    /// Transitions kept in the log.
+    pub log_length: usize,
+    /// How long "last seen" is remembered.
+    #[serde(rename = "last_seen_ttl_ms", with = "duration_ms")]
+    pub last_seen_ttl: Duration,
+    /// How often a node checks Redis against the nodes that exist.
+    #[serde(rename = "audit_ms", with = "duration_ms")]
+    pub audit: Duration,
+}
+
+/// One socket's patience.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebsocketSettings {
+    /// How often a socket is pinged. Tied to `silence_timeout`.
+    #[serde(rename = "ping_interval_ms", with = "duration_ms")]
+    pub ping_interval: Duration,
+    /// How long a socket may be silent. Tied to `ping_interval`.
+    #[serde(rename = "silence_timeout_ms", with = "duration_ms")]
+    pub silence_timeout: Duration,
+    /// How long a socket may stay without saying who it is.
+    #[serde(rename = "join_timeout_ms", with = "duration_ms")]
+    pub join_timeout: Duration,
+    /// Largest frame accepted.
+    pub max_frame_bytes: usize,
+}
+
+/// How much is accepted and answered.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Largest profile of a user, as JSON.
+    pub profile_bytes: usize,
+    /// Users in a page of the list, unless asked. Tied to `page_max`.
+    pub page_default: usize,
+    /// Most users in a page. Tied to `page_default`.
+    pub page_max: usize,
+    /// New sockets admitted a second, on the whole node.
+    pub joins_per_second: u32,
+    /// New sockets that may wait for admission.
+    pub join_queue: usize,
+}
+
+/// How events reach listeners.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FanoutSettings {
+    /// Longest time that events are gathered into one write.
+    #[serde(rename = "max_tick_ms", with = "duration_ms")]
+    pub max_tick: Duration,
+    /// Size of each worker's broadcast log.
+    pub log_bytes: usize,
+    /// Least time between two resyncs of a socket.
+    #[serde(rename = "resync_interval_ms", with = "duration_ms")]
+    pub resync_interval: Duration,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSettings {
+    /// Time over which clients are asked to come back. Tied to [`PresenceSettings::grace`] and
+    /// [`PresenceSettings::lease`].
+    #[serde(rename = "reconnect_spread_ms", with = "duration_ms")]
+    pub reconnect_spread: Duration,
+    /// Deadline of the whole drain.
+    #[serde(rename = "timeout_ms", with = "duration_ms")]
+    pub timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// A level, or levels by module, as [`EnvFilter`] reads it.
+    pub log_filter: String,
+    /// The form of a log line.
+    pub log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("must be \"text\" or \"json\""),
+        }
+    }
+}
+
+/// Why the service refuses to start. Each is one line that names the setting as the user wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file given is not there or not readable text.
+    #[error("cannot read settings file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file given is not TOML.
+    #[error("settings file {}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        problem: String,
+    },
+    /// Nothing has this name: most likely a typing error, and the intended setting is not in force.
+    #[error("unknown setting {name:?} in {origin}")]
+    Unknown {
+        /// The key or the variable.
+        name: String,
+        /// The file, or the environment.
+        origin: String,
+    },
+    /// A value of the wrong type or out of range, or values that contradict each other.
+    #[error("{problem}{set_by}")]
+    Invalid {
+        /// The settings concerned.
+        names: Vec<String>,
+        /// The complaint, naming all of them.
+        problem: String,
+        /// Where those that are not defaults were set, in brackets; empty if unknown.
+        set_by: String,
+    },
+}
+
+impl SettingsError {
+    /// A complaint about `names`, whose sources are added by whoever knows them.
+    fn invalid(names: &[&str], problem: String) -> Self {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        Self::Invalid { names, problem, set_by: String::new() }
+    }
+}
+
+impl Default for Settings {
+    /// The embedded `config/default.toml` alone.
+    fn default() -> Self {
+        Layers::defaults().deserialize().expect("config/default.toml is complete and well typed: see the tests here")
+    }
+}
+
+impl Settings {
+    /// Reads all layers (defaults, `file`, `ROLLCALL__SECTION__KEY`, short names; the later wins) and checks the
+    /// result.
+    ///
+    /// The environment is handed in, so that tests need not change the process's own. An empty variable counts as
+    /// unset: that is what a container gets from `${REDIS_URL:-}`. `ROLLCALL_X` with one underscore is not ours:
+    /// Kubernetes sets such names for a service called `rollcall`.
+    ///
+    /// # Errors
+    /// Any [`SettingsError`]: give up and show it.
+    pub fn load(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, SettingsError> {
+        let mut layers = Layers::defaults();
+        if let Some(path) = file {
+            layers.add_file(path)?;
+        }
+        layers.add_environment(&environment)?;
+        let checked = layers.deserialize().and_then(|settings| settings.validate().map(|()| settings));
+        checked.map_err(|error| layers.say_who_set(error))
+    }
+}
+
+fn none_if_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RedisUrl>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
+}
+
+/// A `Duration` as the integer milliseconds of a key that ends in `_ms`.
+mod duration_ms {
+    use super::{Deserialize, Deserializer, Duration};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests;

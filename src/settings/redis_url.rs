@@ -1,0 +1,67 @@
+//! Where Redis is, with a password that is never shown.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where Redis is and how to log in. Written out, by `Debug` or `Display`, it is `redis://host:port/db`: no user, no
+/// password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    secret: String,
+    shown: String,
+}
+
+impl RedisUrl {
+    /// The URL as given, with the password: for the Redis driver alone, never for a log or an error.
+    pub fn expose_secret(&self) -> &str {
+        &self.secret
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({})", self.shown)
+    }
+}
+
+/// What is wrong with a Redis URL. It never quotes the URL: a password with a stray `/` can sit anywhere in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RedisUrlError(&'static str);
+
+impl FromStr for RedisUrl {
+    type Err = RedisUrlError;
+
+    fn from_str(text: &str) -> Result<Self, RedisUrlError> {
+        if text.starts_with("rediss://") {
+            return Err(RedisUrlError("must start with redis://: TLS (rediss://) is not supported"));
+        }
+        let rest = text.strip_prefix("redis://").ok_or(RedisUrlError("must start with redis://"))?;
+        if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#\\".contains(c)) {
+            return Err(RedisUrlError("must not contain spaces, ?, # or \\ (percent-encode them in a password)"));
+        }
+        let (authority, db) = rest.split_once('/').unwrap_or((rest, ""));
+        let address = authority.rsplit_once('@').map_or(authority, |(_login, address)| address);
+        // A colon inside the brackets of an IPv6 address does not begin a port.
+        let (host, port) = match address.rfind(':') {
+            Some(colon) if !address[colon..].contains(']') => (&address[..colon], &address[colon + 1..]),
+            _ => (address, "6379"),
+        };
+        let port: u16 = port.parse().map_err(|_| RedisUrlError("must have a port number from 1 to 65535"))?;
+        let db: u32 = if db.is_empty() { Ok(0) } else { db.parse() }.map_err(|_| {
+            RedisUrlError(
+                "must end in a database number, as in redis://:password@host:6379/0 (percent-encode / in a password)",
+            )
+        })?;
+        if host.is_empty() || port == 0 {
+            return Err(RedisUrlError("must name a host and a port, as in redis://:password@host:6379/0"));
+        }
+        Ok(Self { secret: text.to_owned(), shown: format!("redis://{host}:{port}/{db}") })
+    }
+}

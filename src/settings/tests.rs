@@ -1,0 +1,211 @@
+//! Every key, layer and complaint.
+
+use config::{Value, ValueKind};
+
+use super::layers::DEFAULTS;
+use super::*;
+
+fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
+    static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("rollcall-settings-{}-{number}.toml", std::process::id()));
+    std::fs::write(&path, toml).unwrap();
+    let environment = environment.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    let result = Settings::load(Some(&path), environment);
+    std::fs::remove_file(&path).unwrap();
+    result.map_err(|error| {
+        let line = error.to_string().replace(&path.display().to_string(), "FILE");
+        assert!(!line.contains('\n'), "not one line: {line}");
+        line
+    })
+}
+
+#[test]
+fn the_defaults_are_valid_and_those_of_the_design() {
+    let settings = load("", &[]).unwrap();
+    assert_eq!((settings.server.host.as_str(), settings.server.port), ("127.0.0.1", 8080));
+    assert_eq!(settings.redis.url, None);
+    assert_eq!(settings.presence.lease, Duration::from_secs(10));
+    assert_eq!(settings.presence.last_seen_ttl, Duration::from_hours(30 * 24));
+    assert_eq!(settings.telemetry.log_format, LogFormat::Text);
+    assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+}
+
+#[test]
+fn every_key_of_the_default_file_is_read_and_explained() {
+    let unchanged = format!("{:?}", Settings::default());
+    for (key, value) in Layers::defaults().values {
+        let other = match (key.as_str(), &value.kind) {
+            (_, ValueKind::I64(number)) => ValueKind::I64(number + 1),
+            ("redis.url", _) => "redis://elsewhere".into(),
+            ("telemetry.log_format", _) => "json".into(),
+            (_, ValueKind::Array(_)) => vec!["https://a.example"].into(),
+            _ => "another".into(),
+        };
+        let mut layers = Layers::defaults();
+        layers.set(&key, Value::new(None, other), &key, "a test").unwrap();
+        assert_ne!(format!("{:?}", layers.deserialize().unwrap()), unchanged, "{key} is not read");
+
+        let name = key.split_once('.').unwrap().1;
+        let before = DEFAULTS.split(&format!("\n{name} = ")).next().unwrap();
+        assert!(before.lines().next_back().unwrap().starts_with("# "), "{key} has no comment");
+    }
+}
+
+#[test]
+fn the_ranges_that_the_default_file_tells_are_those_that_are_checked() {
+    let mut numbers = Layers::defaults().values;
+    for (name, _, range) in Settings::default().ranges() {
+        assert!(numbers.remove(name).is_some(), "{name} is not in the file");
+        let (section, key) = name.split_once('.').unwrap();
+        let section = DEFAULTS.split(&format!("[{section}]\n")).nth(1).unwrap();
+        let comment = section.split(&format!("\n{key} = ")).next().unwrap().rsplit("\n\n").next().unwrap();
+        let text = format!("Range {}..={}", range.start(), range.end());
+        assert!(comment.replace("\n# ", " ").contains(&text), "{name}: {text} is not in: {comment}");
+
+        let beyond = load(&format!("{name} = {}", range.end() + 1), &[]).unwrap_err();
+        assert!(beyond.starts_with(&format!("{name} = ")) && beyond.contains("out of range"), "{beyond}");
+        assert!(beyond.ends_with(&format!("({name} comes from FILE)")), "{beyond}");
+        let negative = load(&format!("{name} = -1"), &[]).unwrap_err();
+        assert!(negative.starts_with(&format!("{name} = -1 is out of range")), "{negative}");
+    }
+    numbers.retain(|_, value| matches!(value.kind, ValueKind::I64(_)));
+    assert!(numbers.is_empty(), "no range: {numbers:?}");
+}
+
+#[test]
+fn each_contradiction_names_both_settings_and_who_set_them() {
+    for (toml, line) in [
+        ("presence.beat_ms = 4000", "presence.lease_ms = 10000 must be at least 3 times presence.beat_ms = 4000"),
+        (
+            "redis.call_timeout_ms = 5001",
+            "redis.call_timeout_ms = 5001 must be at most half of presence.lease_ms = 10000",
+        ),
+        ("presence.grace_ms = 10000", "presence.grace_ms = 10000 must be less than presence.lease_ms = 10000"),
+        (
+            "drain.reconnect_spread_ms = 7001",
+            "drain.reconnect_spread_ms = 7001 plus presence.grace_ms = 3000 \
+             must be at most presence.lease_ms = 10000",
+        ),
+        (
+            "presence.user_ttl_ms = 39999",
+            "presence.user_ttl_ms = 39999 must be at least 4 times presence.lease_ms = 10000",
+        ),
+        (
+            "websocket.silence_timeout_ms = 50000",
+            "websocket.silence_timeout_ms = 50000 must be more than 2 times websocket.ping_interval_ms = 25000",
+        ),
+        ("limits.page_default = 10001", "limits.page_default = 10001 must be at most limits.page_max = 10000"),
+    ] {
+        let name = toml.split_once(' ').unwrap().0;
+        assert_eq!(load(toml, &[]).unwrap_err(), format!("{line} ({name} comes from FILE)"));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
+    for (toml, environment, line) in [
+        ("[server]\nprot = 1", ("", ""), "unknown setting \"server.prot\" in FILE"),
+        ("[servers]", ("", ""), "unknown setting \"servers\" in FILE"),
+        ("server = 1", ("", ""), "unknown setting \"server\" in FILE"),
+        ("[server.port]\na = 1", ("", ""), "unknown setting \"server.port.a\" in FILE"),
+        ("", ("ROLLCALL__X__Y", "1"), "unknown setting \"ROLLCALL__X__Y\" in the environment"),
+        ("", ("ROLLCALL__SERVER", ""), "unknown setting \"ROLLCALL__SERVER\" in the environment"),
+        ("server.port = true", ("", ""), "server.port must be an integer, not true (server.port comes from FILE)"),
+        ("server.port = 80.5", ("", ""), "server.port must be an integer, not 80.5 (server.port comes from FILE)"),
+        ("redis.url = ['pw']", ("", ""), "redis.url must be a string, not a list (redis.url comes from FILE)"),
+        (
+            "",
+            ("PORT", "x"),
+            "server.port must be an integer, not \"x\" (server.port comes from PORT in the environment)",
+        ),
+        (
+            "telemetry.log_format = 'xml'",
+            ("", ""),
+            "telemetry.log_format must be \"text\" or \"json\" (telemetry.log_format comes from FILE)",
+        ),
+        (
+            "",
+            ("REDIS_URL", "rediss://:pw@h"),
+            "redis.url must start with redis://: TLS (rediss://) is not supported \
+             (redis.url comes from REDIS_URL in the environment)",
+        ),
+        (
+            "redis.url = 'pw",
+            ("", ""),
+            "settings file FILE: TOML parse error at line 1, column 16: \
+             invalid literal string, expected `'`",
+        ),
+    ] {
+        assert_eq!(load(toml, &[environment]).unwrap_err(), line);
+    }
+    for toml in [
+        "server.host = ''",
+        "server.host = 'http://a'",
+        "server.cors_allowed_origins = ['*', 'https://a.example']",
+        "server.cors_allowed_origins = ['https://a.example/']",
+        "server.cors_allowed_origins = ['https://A.example']",
+        "server.cors_allowed_origins = ['a.example']",
+        "redis.prefix = ''",
+        "redis.prefix = 'a:'",
+        "redis.prefix = 'a b'",
+        "telemetry.log_filter = 'rollcall=loud'",
+    ] {
+        let (name, value) = toml.split_once(" = ").unwrap();
+        let value = value.replace('\'', "\"");
+        let line = load(toml, &[]).unwrap_err();
+        assert!(line.starts_with(&format!("{name} = {value} must be ")), "{line}");
+    }
+    let missing = Settings::load(Some(Path::new("/no/such.toml")), HashMap::new()).unwrap_err();
+    assert_eq!(missing.to_string(), "cannot read settings file /no/such.toml");
+}
+
+#[test]
+fn later_layers_win() {
+    let toml = "[server]\nhost = 'file'\nport = 1\nworkers = 1\n[presence]\n[redis]\nurl = 'redis://file'";
+    let long = [("ROLLCALL__SERVER__HOST", "long"), ("ROLLCALL__SERVER__PORT", "2"), ("ROLLCALL__REDIS__URL", "")];
+    let short = [("PORT", "3"), ("HOST", ""), ("REDIS_URL", "redis://:pw@short:1/2"), ("ROLLCALL_PORT", "tcp://k8s")];
+    let of_file = load(toml, &[]).unwrap();
+    assert_eq!((of_file.server.host.as_str(), of_file.server.port, of_file.server.workers), ("file", 1, 1));
+    assert_eq!(of_file.server.max_sockets, Settings::default().server.max_sockets);
+    let of_long = load(toml, &long).unwrap();
+    assert_eq!((of_long.server.host.as_str(), of_long.server.port, of_long.server.workers), ("long", 2, 1));
+    assert_eq!(of_long.redis.url.unwrap().expose_secret(), "redis://file", "an empty variable is unset");
+    let of_short = load(toml, &[long.as_slice(), short.as_slice()].concat()).unwrap();
+    assert_eq!((of_short.server.host.as_str(), of_short.server.port, of_short.server.workers), ("long", 3, 1));
+    assert_eq!(of_short.redis.url.unwrap().expose_secret(), "redis://:pw@short:1/2");
+    let list = load("", &[("ROLLCALL__SERVER__CORS_ALLOWED_ORIGINS", "https://a.example, app://b:1")]).unwrap();
+    assert_eq!(list.server.cors_allowed_origins, ["https://a.example", "app://b:1"]);
+}
+
+#[test]
+fn a_redis_url_shows_where_but_never_the_password() {
+    for (text, shown) in [
+        ("redis://host", "redis://host:6379/0"),
+        ("redis://:s3cret@host:7000/2", "redis://host:7000/2"),
+        ("redis://user:s3cr@et@10.0.0.1/", "redis://10.0.0.1:6379/0"),
+        ("redis://:s3cret@[::1]", "redis://[::1]:6379/0"),
+        ("redis://:s3cret@[::1]:7000", "redis://[::1]:7000/0"),
+    ] {
+        let url: RedisUrl = text.parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.expose_secret()), (shown, text));
+        let settings = load("", &[("REDIS_URL", text)]).unwrap();
+        assert!(!format!("{settings:?}").contains("s3cr"), "{settings:?}");
+    }
+    for text in [
+        "s3cret",
+        "rediss://:s3cret@h",
+        "redis://",
+        "redis://:s3/cret@h",
+        "redis://:s3#cret@h",
+        "redis://:s3cret@h:0",
+        "redis://:s3cret@h:x",
+        "redis://:s3cret@h/x",
+        "redis://:s3cret@h/0?db=1",
+        "redis://h s3cret",
+        "unix:///s3cret",
+    ] {
+        let line = load("", &[("REDIS_URL", text)]).unwrap_err();
+        assert!(line.starts_with("redis.url must ") && !line.contains("s3") && !line.contains("cret"), "{line}");
+    }
+}
