@@ -73,7 +73,7 @@ pub fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut,
         let _seat = seat;
         let mut session = Session::open(&worker, stream, early);
         let end = session.converse(user).await;
-        session.close(end).await;
+        Box::pin(session.close(end)).await;
     }));
 }
 
@@ -114,9 +114,11 @@ impl Session {
     }
 
     /// Joins, and answers until there is a reason to end.
+    ///
+    /// What happens seldom is boxed: a session's future is as large as its largest state, for all of its idle life.
     async fn converse(&mut self, user: Option<UserId>) -> End {
         if let Some(user) = user {
-            self.join(user, None, None).await;
+            Box::pin(self.join(user, None, None)).await;
         }
         let draining = self.services.draining.clone();
         loop {
@@ -128,7 +130,7 @@ impl Session {
             };
             let outcome = match cause {
                 Cause::Incoming(incoming) => self.on_incoming(incoming).await,
-                Cause::Attention(attention) => self.on_attention(attention).await,
+                Cause::Attention(attention) => Box::pin(self.on_attention(attention)).await,
                 Cause::Alarm(alarm) => self.on_alarm(alarm),
                 Cause::Drain => Err(End::Drained),
             };
@@ -178,7 +180,7 @@ impl Session {
             };
             match cause {
                 // A request would only add to what the client does not read; a close or a pong matters.
-                Cause::Incoming(incoming) => Box::pin(self.on_incoming(incoming)).await?,
+                Cause::Incoming(incoming) => self.on_incoming(incoming).await?,
                 Cause::Alarm(alarm) => self.on_alarm(alarm)?,
                 Cause::Attention(_) | Cause::Drain => return Err(End::Drained),
             }
@@ -208,9 +210,9 @@ impl Session {
     async fn answer(&mut self, frame: ClientFrame) {
         let reference = frame.reference.as_deref();
         match (frame.request, &self.registration) {
-            (Request::Join { user, profile }, None) => self.join(user, profile, reference).await,
+            (Request::Join { user, profile }, None) => Box::pin(self.join(user, profile, reference)).await,
             (Request::Join { user, profile }, Some(joined)) if *joined.user() == user => {
-                self.join_again(profile, reference).await;
+                Box::pin(self.join_again(profile, reference)).await;
             }
             (Request::Join { .. }, Some(joined)) => {
                 let message = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
