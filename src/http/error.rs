@@ -22,6 +22,9 @@ pub enum ApiError {
     /// A request to `/ws` is no WebSocket handshake.
     #[error("a WebSocket handshake is expected here: {0}")]
     NotAWebSocketHandshake(String),
+    /// The web page that asks is not among `server.cors_allowed_origins`.
+    #[error("pages of this origin may not connect here")]
+    OriginNotAllowed,
     /// Nothing is here.
     #[error("there is no such resource")]
     NotFound,
@@ -64,6 +67,7 @@ impl ApiError {
         match self {
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::NotAWebSocketHandshake(_) => "not_a_websocket_handshake",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
@@ -80,6 +84,7 @@ impl ApiError {
             Self::NotReady | Self::Draining | Self::Busy | Self::Full => Some(1),
             Self::InvalidParameter { .. }
             | Self::NotAWebSocketHandshake(_)
+            | Self::OriginNotAllowed
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::PayloadTooLarge { .. } => None,
@@ -92,6 +97,7 @@ impl ResponseError for ApiError {
         match self {
             Self::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
             Self::NotAWebSocketHandshake(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

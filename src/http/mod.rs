@@ -36,7 +36,7 @@ pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
 /// Which web pages may read the answers (`server.cors_allowed_origins`).
 pub fn cors(settings: &ServerSettings) -> Cors {
     let cors = Cors::default().allowed_methods(["GET"]).allow_any_header().max_age(3600);
-    if settings.cors_allowed_origins.iter().any(|origin| origin == "*") {
+    if settings.allows_any_origin() {
         return cors.send_wildcard().allow_any_origin();
     }
     settings.cors_allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))

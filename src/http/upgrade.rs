@@ -12,6 +12,7 @@ use actix_http::body::MessageBody;
 use actix_http::{Request, Response, h1, ws};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_factory, fn_service};
+use actix_web::http::header;
 use actix_web::{HttpRequest, ResponseError};
 use bytes::Bytes;
 
@@ -73,6 +74,11 @@ async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>
         return Err(ApiError::NotFound);
     }
     ws::verify_handshake(request.head()).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
+    // Browsers apply CORS to HTTP only; a WebSocket is opened by any page, and the server has to look.
+    let origin = request.head().headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    if origin.is_some_and(|origin| !services.settings.server.allows_origin(origin)) {
+        return Err(ApiError::OriginNotAllowed);
+    }
     let user = Parameters::parse(request.uri().query().unwrap_or_default())?.user("userId")?;
     if services.draining.is_cancelled() {
         services.metrics.refused(RefusedBecause::Draining);

@@ -48,6 +48,18 @@ pub struct ServerSettings {
     pub cors_allowed_origins: Vec<String>,
 }
 
+impl ServerSettings {
+    /// Whether every web page may read presence.
+    pub fn allows_any_origin(&self) -> bool {
+        self.cors_allowed_origins.iter().any(|allowed| allowed == "*")
+    }
+
+    /// Whether web pages of this origin may.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.allows_any_origin() || self.cors_allowed_origins.iter().any(|allowed| allowed == origin)
+    }
+}
+
 /// The shared store.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

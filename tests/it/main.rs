@@ -7,3 +7,4 @@ mod admission;
 mod architecture;
 mod audit;
 mod metrics;
+mod origins;
