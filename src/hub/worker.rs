@@ -161,10 +161,15 @@ impl Attachment {
         self.hub.flush(self.key, |listener, log| listener.send(log.end(), frame));
     }
 
-    /// Sends a frame that shows the view at `sequence`: after all events up to there and before those above.
-    pub fn send_at(&self, sequence: u64, frame: Bytes) {
+    /// Sends frames that show the view at `sequence`: after all events up to there and before those above, and with none
+    /// in between.
+    pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.take_in();
-        self.hub.flush(self.key, |listener, log| listener.send(log.position_after(sequence), frame));
+        self.hub.flush(self.key, |listener, log| {
+            for frame in frames {
+                listener.send(log.position_after(sequence), frame);
+            }
+        });
     }
 
     /// From now on this is a socket of `user` and hears the events above `sequence`, less those about the user.
@@ -190,15 +195,15 @@ impl Attachment {
     /// `sequence`.
     pub fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.metrics.resync();
+        // What the view shows must lie in the log, before the socket's new position.
+        self.hub.take_in();
         {
             let state = &mut *self.hub.state.borrow_mut();
             // Not `mute`: that the socket fell off is remembered by `listen`, so that it may not do so again soon.
             let position = state.log.position_after(sequence);
             state.listeners[self.key].listen(user.clone(), position);
         }
-        for frame in frames {
-            self.send_at(sequence, frame);
-        }
+        self.send_at(sequence, frames);
     }
 
     /// Whether the client does not read its answers, so that its requests should wait.

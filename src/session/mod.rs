@@ -222,7 +222,7 @@ impl Session {
             (Request::List { limit, cursor }, Some(_)) => {
                 let limit = limit.unwrap_or(self.services.settings.limits.page_default);
                 let (sequence, frame) = self.list(&self.services.replica.view(), cursor.as_ref(), limit, reference);
-                self.attachment.send_at(sequence, frame);
+                self.attachment.send_at(sequence, [frame]);
             }
             (Request::Activity, Some(joined)) => {
                 joined.heard();
@@ -274,8 +274,7 @@ impl Session {
             (sequence, welcome, list)
         };
         self.attachment.listen(user, sequence);
-        self.attachment.send_at(sequence, welcome);
-        self.attachment.send_at(sequence, list);
+        self.attachment.send_at(sequence, [welcome, list]);
     }
 
     /// The socket missed events: it forgets everything and gets a fresh first page.
@@ -300,7 +299,7 @@ impl Session {
             let presence = view.roster().get(user);
             (view.sequence(), native::user_online_status(user, presence, self.standing(&view), reference))
         };
-        self.attachment.send_at(sequence, frame);
+        self.attachment.send_at(sequence, [frame]);
     }
 
     fn leave(&mut self, reference: Option<&str>) {
