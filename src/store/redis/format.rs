@@ -112,11 +112,17 @@ pub struct Head {
 }
 
 impl Head {
-    pub fn parse(epoch: &HashMap<String, String>, revision: Option<&str>) -> StoreResult<Self> {
+    /// Takes them in; `server` is the answer to `INFO server`.
+    pub fn parse(epoch: &HashMap<String, String>, revision: Option<&str>, server: &str) -> StoreResult<Self> {
         // Without these no node has beaten since the data was lost; soon one will have.
         let (Some(id), Some(hold), Some(revision)) = (epoch.get("epoch"), epoch.get("holdUntil"), revision) else {
             return Err(StoreError::EpochChanged);
         };
+        // Nor with those of an earlier life of the server: it came back with old data, which says nothing of the present.
+        let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
+        if epoch.get("run_id").map(String::as_str) != run_id {
+            return Err(StoreError::EpochChanged);
+        }
         Ok(Self {
             position: Position { epoch: number(id)?, revision: number(revision)? },
             hold_until_ms: number(hold)?,

@@ -121,9 +121,11 @@ impl RedisStore {
     async fn head(&self, connection: &mut impl ConnectionLike) -> StoreResult<(Head, Timestamp)> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().hgetall(&self.shared.keys.epoch).get(&self.shared.keys.revision).cmd("TIME");
-        type Reply = (HashMap<String, String>, Option<String>, (u64, u64));
-        let (epoch, revision, (seconds, micros)): Reply = self.shared.within(pipeline.query_async(connection)).await?;
-        Ok((Head::parse(&epoch, revision.as_deref())?, Timestamp(seconds * 1000 + micros / 1000)))
+        pipeline.cmd("INFO").arg("server");
+        type Reply = (HashMap<String, String>, Option<String>, (u64, u64), String);
+        let reply: Reply = self.shared.within(pipeline.query_async(connection)).await?;
+        let (epoch, revision, (seconds, micros), server) = reply;
+        Ok((Head::parse(&epoch, revision.as_deref(), &server)?, Timestamp(seconds * 1000 + micros / 1000)))
     }
 
     async fn scan_users(&self, connection: &mut impl ConnectionLike) -> StoreResult<Roster> {
