@@ -312,7 +312,7 @@ impl Shared {
     /// One batch of an expired node; none if the node is not to be swept.
     async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
         let mut sweep = self.preamble.call(&self.scripts.sweep);
-        sweep.arg(node.as_str()).arg(self.presence.sweep_batch);
+        sweep.arg(node.as_str()).arg(self.presence.sweep_batch).arg(self.presence.lease.as_millis() as u64);
         let (state, n_sockets, n_users, overdue_ms): (String, u64, u64, i64) =
             self.load_and_call(connection, &self.scripts.sweep, sweep).await?;
         let finished = match state.as_str() {

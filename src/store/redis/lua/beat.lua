@@ -25,16 +25,8 @@ if redis.call('HGET', EPOCH, 'run_id') ~= run_id or not revision or revision < s
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do redis.call('ZADD', NODES, lease_end, peer) end
 end
 
--- If no node could beat for half a lease, Redis was out of reach: leases that ran out meanwhile say nothing about their
--- nodes, which get one lease to come back. Drained nodes do not beat and do not count.
-local newest
-for _, peer in ipairs(redis.call('ZREVRANGE', NODES, 0, -1)) do
-  if redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
-    newest = tonumber(redis.call('ZSCORE', NODES, peer))
-    break
-  end
-end
-if newest and newest < now_ms + lease_ms / 2 then
+-- After an outage every node gets one lease to come back. (Until the first of these beats, sweep.lua holds back by itself.)
+if somebody_beats(lease_ms) == false then
   redis.call('SET', SWEEP_AFTER, text(now_ms + lease_ms), 'PX', lease_ms)
 end
 

@@ -29,6 +29,17 @@ local function refusal(node, epoch, generation)
   return nil
 end
 
+-- Whether some node has beaten within half a lease; nil if there is none that could. If none has, Redis was out of reach,
+-- and leases that ran out meanwhile say nothing about their nodes. Drained nodes do not beat, and do not count.
+local function somebody_beats(lease_ms)
+  for _, peer in ipairs(redis.call('ZREVRANGE', NODES, 0, -1)) do
+    if redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
+      return tonumber(redis.call('ZSCORE', NODES, peer)) >= now_ms + lease_ms / 2
+    end
+  end
+  return nil
+end
+
 -- Numbers, logs and publishes one transition. `detail` is a JSON member, e.g. "reason":"left".
 local function announce(epoch, kind, user, detail)
   local revision = text(redis.call('INCR', REVISION))

@@ -2,19 +2,20 @@
 -- any peer, or the node itself, can go on; the node's traces go when it holds nothing.
 --
 -- ==== ARGV (own) ====
--- [10] node id  [11] sockets at most
+-- [10] node id  [11] sockets at most  [12] lease, ms
 -- ==== Reply ====
 -- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline, ms since the lease ended}
 -- The last is -1 unless the lease was lost (not drained) and this is the batch that found it.
--- LIVE: the lease is good, or sweeps are suspended. GONE: there is no such node.
+-- LIVE: the lease is good, or sweeps are suspended: by beat.lua, or because no node has beaten since Redis was out of reach.
+-- GONE: there is no such node.
 -- ==== Why atomic ====
 -- The lease is compared again before anything is removed: the node may have beaten since it was listed.
-local node, limit = ARGV[10], tonumber(ARGV[11])
+local node, limit, lease_ms = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local lease_end = tonumber(redis.call('ZSCORE', NODES, node) or '')
 if not lease_end then return { 'GONE', 0, 0, -1 } end
 local epoch = redis.call('HGET', EPOCH, 'epoch')
-local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
+local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms or not somebody_beats(lease_ms)
 if not epoch or redis.call('EXISTS', REVISION) == 0 or (lease_end > 0 and (lease_end > now_ms or suspended)) then
   return { 'LIVE', 0, 0, -1 }
 end
