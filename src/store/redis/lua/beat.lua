@@ -4,7 +4,7 @@
 -- [10] node id  [11] generation  [12] lease, ms  [13] highest revision that the node has seen
 -- ==== Reply ====
 -- {'RENEWED' | 'GRANTED' | 'FENCED', epoch, revision, holdUntil in ms, now in ms, sockets held for the node}
--- FENCED: the lease ran out and a sweep has begun; nothing is renewed until the node has swept itself (sweep.lua).
+-- FENCED: the lease ran out and a sweep has begun, or the node was drained; nothing is renewed until it is swept.
 -- ==== Why atomic ====
 -- Of two nodes that notice the new life at once, one begins the epoch and the other joins it.
 local node, generation = ARGV[10], tonumber(ARGV[11])
@@ -32,10 +32,12 @@ end
 
 local lease_end = redis.call('ZSCORE', NODES, node)
 local state = not lease_end and 'GRANTED' or (tonumber(lease_end) == 0 and 'FENCED' or 'RENEWED')
+local stored = redis.call('GET', NODE_GENERATION .. node)
+-- A drained node has ended: this beat was under way on a connection that it had given up.
+if stored == 'drained' then state = 'FENCED' end
 if state ~= 'FENCED' then
   redis.call('ZADD', NODES, text(now_ms + lease_ms), node)
-  local stored = redis.call('GET', NODE_GENERATION .. node)
-  if not stored or (tonumber(stored) or 0) < generation then
+  if not stored or tonumber(stored) < generation then
     redis.call('SET', NODE_GENERATION .. node, text(generation))
   end
 end
