@@ -1,5 +1,5 @@
--- leave.lua: the client of a socket said goodbye. The user's sockets in grace, on any node, go along: their clients are
--- gone already, and the goodbye must not wait for them. Idempotent.
+-- leave.lua: the client of a socket said goodbye. The user's sockets in grace, on any node, and those on drained nodes go
+-- along: their clients are gone already, and the goodbye must not wait for them. Idempotent.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
@@ -15,7 +15,10 @@ if refused then return { refused } end
 remove_socket(user, socket, node)
 local sockets = redis.call('HGETALL', USER_SOCKETS .. user)
 for i = 1, #sockets, 2 do
-  if string.find(sockets[i + 1], '"grace":true', 1, true) then remove_socket(user, sockets[i], node_of(sockets[i])) end
+  local other = node_of(sockets[i])
+  if string.find(sockets[i + 1], '"grace":true', 1, true) or redis.call('GET', NODE_GENERATION .. other) == 'drained' then
+    remove_socket(user, sockets[i], other)
+  end
 end
 settle(epoch, user, 'left')
 return { 'OK', redis.call('GET', REVISION) }
