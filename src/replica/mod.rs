@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use self::view::{Announcement, View};
 use self::view::{Applied, Tell};
@@ -193,10 +193,24 @@ impl Replica {
                     End::Stopped => return,
                     End::Lost => {}
                 },
-                Err(error) if backoff.is_first() => warn!(error = %error, "Could not subscribe: {error}"),
-                Err(_) => {}
+                Err(error) => {
+                    if backoff.is_first() {
+                        warn!(error = %error, "Could not subscribe: {error}");
+                    }
+                    self.catch_up_unsubscribed().await;
+                }
             }
             backoff.wait().await;
+        }
+    }
+
+    /// A store that cannot be listened to may answer all the same: then the view follows from try to try, degraded.
+    async fn catch_up_unsubscribed(&self) {
+        if matches!(*self.link.borrow(), Link::Up { .. }) && self.is_ready() {
+            self.degrade(clock::now());
+            if let Err(error) = self.read_missed().await {
+                debug!(error = %error, "Could not catch up without a subscription: {error}");
+            }
         }
     }
 
@@ -256,6 +270,19 @@ impl Replica {
 
     async fn try_catch_up(&self) -> StoreResult<Option<Instant>> {
         let link = *self.link.borrow();
+        let hold_until = self.read_missed().await?;
+        if hold_until.is_none() {
+            self.end_hold();
+        }
+        // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
+        if matches!(link, Link::Up { .. }) {
+            self.recover();
+        }
+        Ok(hold_until)
+    }
+
+    /// Brings the view to where the store is now. Returns until when departures are only noted.
+    async fn read_missed(&self) -> StoreResult<Option<Instant>> {
         let known = self.view().position();
         let missed = if known.epoch > 0 { self.store.log_after(known).await? } else { None };
         let is_wanted = |user: &UserId| self.table.wants(user);
@@ -276,16 +303,8 @@ impl Replica {
                 (CatchUpSource::Snapshot, hold)
             }
         };
-        let hold_until = (!hold.is_zero()).then(|| Instant::now() + hold);
         self.metrics.caught_up(source);
-        if hold_until.is_none() {
-            self.end_hold();
-        }
-        // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
-        if matches!(link, Link::Up { .. }) {
-            self.recover();
-        }
-        Ok(hold_until)
+        Ok((!hold.is_zero()).then(|| Instant::now() + hold))
     }
 
     fn recover(&self) {
