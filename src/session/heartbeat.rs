@@ -27,6 +27,10 @@ pub struct Heartbeat {
     join_by: Option<Instant>,
 }
 
+/// An alarm that comes so late says that this process was stopped, or starved: what the clients said meanwhile has not been
+/// read. That is not their silence, so they are asked, and all times begin anew.
+const STALL: Duration = Duration::from_secs(1);
+
 impl Heartbeat {
     /// Starts the clocks.
     pub fn new(settings: &WebsocketSettings) -> Self {
@@ -65,6 +69,12 @@ impl Heartbeat {
         let next = self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at));
         tokio::time::sleep_until(next.into()).await;
         let now = Instant::now();
+        if now.saturating_duration_since(next) > STALL {
+            self.heard();
+            self.join_by = self.join_by.map(|_| now + self.join_timeout);
+            self.next_ping = now + self.ping_interval;
+            return Alarm::Ping;
+        }
         if self.join_by.is_some_and(|join_by| join_by <= now) {
             Alarm::NotJoined
         } else if silent_at <= now {
@@ -97,6 +107,17 @@ mod tests {
             alarms.push(heartbeat.alarm().await);
         }
         assert!(alarms.len() > 1 && alarms[..alarms.len() - 1].iter().all(|alarm| *alarm == Alarm::Ping), "{alarms:?}");
+    }
+
+    #[test]
+    fn a_time_that_passed_while_the_process_stood_still_is_not_the_clients() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for settings in [settings(10, 35, 10_000), settings(10_000, 30_000, 10)] {
+            let mut heartbeat = Heartbeat::new(&settings);
+            std::thread::sleep(STALL + Duration::from_millis(50));
+            assert_eq!(runtime.block_on(heartbeat.alarm()), Alarm::Ping);
+            assert_ne!(runtime.block_on(heartbeat.alarm()), Alarm::Silent);
+        }
     }
 
     #[tokio::test]
