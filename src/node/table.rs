@@ -90,6 +90,9 @@ pub struct Registration {
     ended: bool,
 }
 
+/// Forgotten sockets that may stay in the queue: so many that looking through it is seldom.
+const QUEUE_SLACK: usize = 1024;
+
 impl Table {
     /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
     pub fn new(node: NodeId, grace: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
@@ -385,10 +388,15 @@ impl Inner {
         self.users.get(user).is_some_and(|local| local.sockets.iter().any(is_wanted))
     }
 
-    /// Lowers what is wanted of a socket; it never rises again.
+    /// Lowers what is wanted of a socket; it never rises again. One that the store has never heard of is forgotten at once, so
+    /// that who comes and goes while the store is away leaves nothing behind.
     fn want(&mut self, number: u64, wanted: Wanted) {
-        if let Some(socket) = self.sockets.get_mut(&number) {
-            socket.wanted = wanted;
+        let Some(socket) = self.sockets.get_mut(&number) else { return };
+        socket.wanted = wanted;
+        let is_unheard_of = socket.confirmed == Confirmed::Absent && !socket.in_flight;
+        if is_unheard_of && matches!(wanted, Wanted::Left | Wanted::Removed(_)) {
+            self.forget(number);
+        } else {
             self.enqueue(number);
         }
     }
@@ -494,6 +502,10 @@ impl Inner {
             if local.sockets.is_empty() {
                 self.users.remove(&socket.user);
             }
+        }
+        // Numbers of the forgotten may still be queued; that must not add up.
+        if self.dirty.len() > 2 * self.sockets.len() + QUEUE_SLACK {
+            self.dirty.retain(|number| self.sockets.contains_key(number));
         }
     }
 
@@ -713,5 +725,32 @@ mod tests {
         let orders = table.take_orders(10);
         assert_eq!(orders.iter().map(|order| order.socket).collect::<Vec<_>>(), [socket.socket(), foreign]);
         assert!(matches!(orders[0].intent, Intent::Join(_)) && matches!(orders[1].intent, Intent::Remove(_)));
+    }
+
+    #[test]
+    fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
+        let table = Table::new(NodeId::from_bits(1), Duration::ZERO, Arc::new(Metrics::default()));
+        let (_stays, _) = table.insert(&user(), None, None);
+        for number in 0..100_000 {
+            let (registration, _) = table.insert(&UserId::parse(&format!("u{}", number % 100)).unwrap(), None, None);
+            match number % 2 {
+                0 => registration.leave(),
+                _ => registration.lose(OfflineReason::ConnectionLost),
+            }
+        }
+        let inner = table.lock();
+        assert_eq!((inner.sockets.len(), inner.users.len()), (1, 1));
+        assert!(inner.dirty.len() <= 2 * QUEUE_SLACK, "{}", inner.dirty.len());
+    }
+
+    #[test]
+    fn a_socket_that_the_store_never_heard_of_is_forgotten_when_its_grace_ends() {
+        let table = table();
+        let (registration, _) = table.insert(&user(), None, None);
+        drop(registration);
+        assert!(table.end_due_graces(Instant::now()).is_some());
+        assert_eq!(table.n_sockets(), 1);
+        assert!(table.end_due_graces(Instant::now() + Duration::from_secs(2 * 3600)).is_none());
+        assert_eq!(table.n_sockets(), 0);
     }
 }

@@ -112,6 +112,8 @@ impl Writer {
             };
             let Err(error) = served else { return };
             self.report(&error);
+            // Nobody else ends them while the store is away.
+            self.table.end_due_graces(Instant::now());
             tokio::select! {
                 () = self.backoff.wait() => {}
                 () = stop.cancelled() => return,
