@@ -6,5 +6,6 @@ mod support;
 mod admission;
 mod architecture;
 mod audit;
+mod faults;
 mod metrics;
 mod origins;

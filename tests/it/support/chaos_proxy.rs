@@ -7,6 +7,7 @@
 //! proxy.cut().await;                  // connections are reset, new ones refused
 //! proxy.restore().await;
 //! proxy.freeze();                     // connections stay open, nothing passes in either direction
+//! proxy.strand();                     // the same for the connections of now only
 //! proxy.thaw();                       // what waited passes now: late, as after a real stall
 //! ```
 //!
@@ -33,6 +34,7 @@ pub struct ChaosProxy {
     port: Port,
     faults: watch::Sender<Faults>,
     swallowed: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
     // Both `None` only while dropping.
     orders: Option<mpsc::UnboundedSender<Order>>,
     thread: Option<JoinHandle<()>>,
@@ -46,7 +48,15 @@ impl ChaosProxy {
         let (faults, faults_seen) = watch::channel(Faults::default());
         let (orders, orders_taken) = mpsc::unbounded_channel();
         let swallowed = Arc::new(AtomicU64::new(0));
-        let network = Network { port: port.number(), upstream_port, faults: faults_seen, swallowed: swallowed.clone() };
+        let accepted = Arc::new(AtomicU64::new(0));
+        let network = Network {
+            port: port.number(),
+            upstream_port,
+            faults: faults_seen,
+            swallowed: swallowed.clone(),
+            accepted: accepted.clone(),
+            number: 0,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("chaos-proxy-{}", network.port))
             .spawn(move || {
@@ -54,7 +64,7 @@ impl ChaosProxy {
                 runtime.block_on(serve(network, orders_taken));
             })
             .expect("a thread can be started");
-        let proxy = ChaosProxy { port, faults, swallowed, orders: Some(orders), thread: Some(thread) };
+        let proxy = ChaosProxy { port, faults, swallowed, accepted, orders: Some(orders), thread: Some(thread) };
         proxy.order(Order::Listen).await;
         proxy
     }
@@ -99,8 +109,16 @@ impl ChaosProxy {
         self.flow(Flow::Open, Flow::SwallowedIfSubscribed);
     }
 
+    /// Half-open like [`ChaosProxy::freeze`], but only for the connections of now: those that come later pass. So what a
+    /// sender has given up can arrive, after [`ChaosProxy::thaw`], behind what it sent on a new connection.
+    pub fn strand(&self) {
+        let stranded = self.accepted.load(Ordering::Relaxed);
+        self.faults.send_modify(|faults| faults.stranded = stranded);
+    }
+
     /// Lets everything pass again in both directions. What was swallowed is lost.
     pub fn thaw(&self) {
+        self.faults.send_modify(|faults| faults.stranded = 0);
         self.flow(Flow::Open, Flow::Open);
     }
 
@@ -144,11 +162,14 @@ struct Faults {
     to_server: Flow,
     to_client: Flow,
     delay: Duration,
+    /// Connections with numbers up to this are held.
+    stranded: u64,
 }
 
 impl Faults {
-    fn flow(&self, direction: Direction) -> Flow {
+    fn flow(&self, direction: Direction, connection: u64) -> Flow {
         match direction {
+            _ if connection <= self.stranded => Flow::Held,
             Direction::ToServer => self.to_server,
             Direction::ToClient => self.to_client,
         }
@@ -178,13 +199,17 @@ struct Network {
     upstream_port: u16,
     faults: watch::Receiver<Faults>,
     swallowed: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
+    /// Which connection this is of, counted from 1.
+    number: u64,
 }
 
 impl Network {
     /// What to do with the data of a direction, as soon as it is not to be held.
     async fn unless_held(&mut self, direction: Direction) -> io::Result<Flow> {
-        match self.faults.wait_for(|faults| faults.flow(direction) != Flow::Held).await {
-            Ok(faults) => Ok(faults.flow(direction)),
+        let number = self.number;
+        match self.faults.wait_for(|faults| faults.flow(direction, number) != Flow::Held).await {
+            Ok(faults) => Ok(faults.flow(direction, number)),
             Err(_) => Err(io::Error::other("the proxy was dropped")),
         }
     }
@@ -224,7 +249,8 @@ async fn serve(network: Network, mut orders: mpsc::UnboundedReceiver<Order>) {
                 }
             },
             Ok(client) = accept(listener.as_ref()) => {
-                connections.spawn(connection(client, network.clone()));
+                let number = network.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+                connections.spawn(connection(client, Network { number, ..network.clone() }));
             }
             // Forgets those that have ended, so that a long chaos test does not collect them.
             Some(_) = connections.join_next() => {}
@@ -454,6 +480,20 @@ mod tests {
         client.write_all(b"one").await.unwrap();
         expect(&mut client, "one").await;
         assert!(sent.elapsed() >= 2 * delay, "there and back took {:?}", sent.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_stranded_connection_waits_while_a_new_one_passes() {
+        let (proxy, mut old) = echo_through_proxy().await;
+        old.write_all(b"one").await.unwrap();
+        expect(&mut old, "one").await;
+        proxy.strand();
+        old.write_all(b"two").await.unwrap();
+        let mut new = connect(&proxy).await.unwrap();
+        new.write_all(b"three").await.unwrap();
+        expect(&mut new, "three").await;
+        proxy.thaw();
+        expect(&mut old, "two").await;
     }
 
     #[tokio::test]

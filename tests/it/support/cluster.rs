@@ -105,6 +105,11 @@ impl<N: ClusterNode> Cluster<N> {
         self.nodes.len() - 1
     }
 
+    /// Starts a node like the others in the place of one that has ended, and does not wait until it is ready.
+    pub async fn replace(&mut self, index: usize) {
+        self.nodes[index] = N::start(&self.recipe).await;
+    }
+
     /// Takes a node out, to stop it or to drop it; those after it move up.
     pub fn remove(&mut self, index: usize) -> N {
         self.nodes.remove(index)

@@ -1,0 +1,88 @@
+//! What becomes of presence when something dies, stops or lies: real faults on real processes.
+//!
+//! One file a fault. `simulation.rs` mixes them all, seeded; it and the files on many users say how to run them larger
+//! than the suite does.
+
+mod data_loss;
+mod deaf;
+mod grace;
+mod listener;
+mod node_loss;
+mod old_connection;
+mod outage;
+mod rolling_restart;
+mod simulation;
+mod stuck_client;
+
+use std::net::SocketAddr;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+
+use self::listener::Listener;
+use crate::support::*;
+
+/// Joins `count` users, `prefix-0` and so on, spread over `addrs`, some at a time. Their sockets are not read, unless the
+/// test does: what they are told waits in the kernel.
+async fn crowd(addrs: &[SocketAddr], prefix: &str, count: usize) -> Vec<WsClient> {
+    const AT_ONCE: usize = 32;
+    let mut joining = FuturesOrdered::new();
+    let mut crowd = Vec::with_capacity(count);
+    for number in 0..count {
+        let (addr, user) = (addrs[number % addrs.len()], format!("{prefix}-{number}"));
+        joining.push_back(async move {
+            let mut client = WsClient::connect(addr, &format!("/ws?userId={user}")).await;
+            client.expect_type("welcome").await;
+            client.expect_type("online_users_list").await;
+            client
+        });
+        if joining.len() == AT_ONCE {
+            crowd.extend(joining.next().await);
+        }
+    }
+    crowd.extend(joining.collect::<Vec<_>>().await);
+    crowd
+}
+
+/// The addresses of the nodes of a cluster.
+fn addrs<N>(cluster: &Cluster<N>) -> Vec<SocketAddr>
+where
+    N: std::ops::Deref<Target = Endpoint> + ClusterNode,
+{
+    cluster.nodes.iter().map(|node| node.addr()).collect()
+}
+
+/// A number from the environment, for a run that is larger than the suite's.
+fn number_from_env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        Err(_) => default,
+    }
+}
+
+/// The users in the log who went offline for this reason, in order.
+async fn logged_offline(redis: &RedisServer, reason: &str) -> Vec<String> {
+    let log: Vec<(String, Vec<String>)> = redis.query(&["XRANGE", "online:log", "-", "+"]).await;
+    let events = log.iter().map(|(_, fields)| serde_json::from_str(&fields[1]).expect("the log holds JSON"));
+    events
+        .filter(|event: &serde_json::Value| event["type"] == "offline" && event["reason"] == reason)
+        .map(|event| event["userId"].as_str().expect("a user").to_owned())
+        .collect()
+}
+
+/// Waits until every lease that Redis holds has run out by the clock of Redis, which can be asked.
+async fn wait_until_all_leases_have_ended(redis: &RedisServer) {
+    let live = async || {
+        let (seconds, micros): (u64, u64) = redis.query(&["TIME"]).await;
+        let now_ms = seconds * 1000 + micros / 1000;
+        redis.query::<u64>(&["ZCOUNT", "online:nodes", &format!("({now_ms}"), "+inf"]).await
+    };
+    eventually_eq(live, 0, "every lease has run out").await;
+}
+
+/// Waits until this node's view knows that it may be out of date, or is up to date again.
+async fn wait_until_degraded(node: &Endpoint, degraded: bool) {
+    let said = async || node.get("/readyz").await.1["degraded"].as_bool();
+    let what = format!("{} says degraded: {degraded}", node.addr());
+    eventually_eq_within(3 * DEADLINE, said, Some(degraded), &what).await;
+}

@@ -1,0 +1,244 @@
+//! Redis cannot be reached, is slow, or accepts and never answers: sockets stay, arrivals are told, departures wait,
+//! reads go on. Then everything converges, and nobody hears the same twice.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+
+/// Nodes that reach one Redis through a proxy each.
+struct Behind {
+    // Declared, and so dropped, before what they use.
+    nodes: Vec<Node>,
+    proxies: Vec<ChaosProxy>,
+    redis: RedisServer,
+}
+
+impl Behind {
+    async fn start(count: usize, change: impl Fn(&mut rollcall::settings::Settings)) -> Behind {
+        let redis = RedisServer::start().await;
+        redis.begin_epoch().await;
+        let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let proxy = ChaosProxy::start(redis.port()).await;
+            let mut settings = test_settings_with_redis(&proxy.url());
+            change(&mut settings);
+            let node = Node::spawn(settings).await;
+            node.wait_ready().await;
+            nodes.push(node);
+            proxies.push(proxy);
+        }
+        Behind { nodes, proxies, redis }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_was_away_for_longer_than_a_lease_and_is_back_with_its_data_sweeps_nobody() {
+    // Eager sweepers and lazy writers: a sweep comes long before the first beat.
+    let eager = |settings: &mut rollcall::settings::Settings| {
+        settings.presence.sweep = Duration::from_millis(20);
+        settings.redis.backoff_max = Duration::from_secs(5);
+    };
+    let behind = Behind::start(2, eager).await;
+    let watches = [
+        Listener::join(behind.nodes[0].addr(), "watch-0").await,
+        Listener::join(behind.nodes[1].addr(), "watch-1").await,
+    ];
+    let _ada = behind.nodes[0].join("ada").await;
+    let _bob = behind.nodes[1].join("bob").await;
+    for watch in &watches {
+        watch.wait_for("user_online", "bob").await;
+    }
+    for proxy in &behind.proxies {
+        proxy.cut().await;
+    }
+    wait_until_all_leases_have_ended(&behind.redis).await;
+    for proxy in &behind.proxies {
+        proxy.restore().await;
+    }
+    for node in &behind.nodes {
+        wait_until_degraded(node, false).await;
+    }
+    let everybody = ["ada", "bob", "watch-0", "watch-1"];
+    assert_eq!(logged_offline(&behind.redis, "node_lost").await, NOBODY);
+    assert_eq!(behind.redis.smembers("online:users:set").await, everybody);
+    for watch in &watches {
+        watch.fence().await;
+        assert_eq!(watch.online(), everybody);
+        assert_eq!(watch.events("user_offline").len(), 0);
+        watch.assert_sound();
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_stood_still_for_longer_than_a_lease_sweeps_nobody() {
+    let mut cluster = Cluster::start(3).await;
+    let mut watches = Vec::new();
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        watches.push(Listener::join(node.addr(), &format!("watch-{number}")).await);
+    }
+    let newest: Vec<(String, f64)> = cluster.redis.query(&["ZRANGE", "online:nodes", "-1", "-1", "WITHSCORES"]).await;
+    cluster.redis.pause();
+    // Redis cannot be asked; its clock is the machine's. The leases may have been renewed once more since.
+    let ended_at = newest[0].1 as u64 + 2 * 500 + 500;
+    eventually(async || rollcall::clock::now().0 > ended_at, "every lease has run out").await;
+    cluster.redis.resume();
+    for node in &cluster.nodes {
+        wait_until_degraded(node, false).await;
+    }
+    let suspended = async || cluster.redis.get("online:sweep:after").await;
+    eventually_eq(suspended, None, "sweeps are no longer suspended").await;
+    assert_eq!(logged_offline(&cluster.redis, "node_lost").await, NOBODY);
+    let marker = cluster[0].join("marker").await;
+    marker.close(1000).await;
+    for watch in &watches {
+        watch.wait_for("user_offline", "marker").await;
+        assert_eq!(watch.events("user_offline").len(), 1);
+        assert_eq!(watch.online(), ["watch-0", "watch-1", "watch-2"]);
+        watch.assert_sound();
+    }
+}
+
+#[tokio::test]
+async fn while_redis_is_half_dead_arrivals_are_told_departures_wait_and_reads_go_on() {
+    let behind = Behind::start(2, |_| ()).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watch = Listener::join(near.addr(), "watch").await;
+    let elsewhere = Listener::join(far.addr(), "elsewhere").await;
+    let mut ada = near.join("ada").await;
+    elsewhere.wait_for("user_online", "ada").await;
+
+    behind.proxies[0].freeze();
+    wait_until_degraded(near, true).await;
+    ada.send_json(json!({"type": "leave"})).await;
+    ada.expect_type("left").await;
+    let mut bob = near.ws("/ws?userId=bob").await;
+    let welcome = bob.expect_type("welcome").await;
+    assert_eq!(welcome["degraded"], true, "{welcome}");
+    assert!(welcome["asOf"].is_string(), "{welcome}");
+    let arrival = watch.wait_for("user_online", "bob").await.frame;
+    assert_eq!((&arrival["provisional"], &arrival["revision"]), (&json!(true), &json!(null)), "{arrival}");
+    watch.fence().await;
+    assert_eq!(watch.events("user_offline").len(), 0, "a departure waits");
+
+    // None of these can have asked Redis.
+    let (status, list) = near.get("/api/online-users").await;
+    assert_eq!((status, &list["degraded"], &list["count"]), (200, &json!(true), &json!(4)), "{list}");
+    assert!(list["asOf"].is_string(), "{list}");
+    assert_eq!(near.online_ids().await, ["ada", "bob", "elsewhere", "watch"]);
+    assert_eq!(near.get("/api/online-users?countOnly=true").await.1["count"], 4);
+    assert_eq!(near.get("/healthz").await.0, 200);
+    assert_eq!(near.get("/readyz").await.0, 200);
+    // The other node is not concerned, as long as the lease lasts.
+    assert_eq!(far.get("/readyz").await.1["degraded"], false);
+
+    behind.proxies[0].thaw();
+    wait_until_degraded(near, false).await;
+    for watch in [&watch, &elsewhere] {
+        let everybody = ["bob", "elsewhere", "watch"];
+        eventually_eq(async || watch.online(), everybody, "the views converge").await;
+        assert_eq!(watch.events("user_offline").iter().filter(|e| e.is("user_offline", "ada")).count(), 1);
+        assert_eq!(watch.events("user_online").iter().filter(|e| e.is("user_online", "bob")).count(), 1);
+        watch.assert_sound();
+    }
+    assert_eq!(behind.redis.smembers("online:users:set").await, ["bob", "elsewhere", "watch"]);
+    let list = near.get("/api/online-users").await.1;
+    assert_eq!((&list["degraded"], &list["asOf"]), (&json!(null), &json!(null)), "{list}");
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_seconds_is_as_good_as_none_and_no_worse() {
+    let behind = Behind::start(1, |_| ()).await;
+    let node = &behind.nodes[0];
+    let watch = Listener::join(node.addr(), "watch").await;
+    let ada = node.join("ada").await;
+    watch.wait_for("user_online", "ada").await;
+
+    behind.proxies[0].set_delay(Duration::from_secs(2));
+    wait_until_degraded(node, true).await;
+    ada.close(1000).await;
+    let bob = node.join("bob").await;
+    assert_eq!(watch.wait_for("user_online", "bob").await.frame["provisional"], true);
+    for _ in 0..20 {
+        assert_eq!(node.online_ids().await, ["ada", "bob", "watch"]);
+    }
+
+    behind.proxies[0].set_delay(Duration::ZERO);
+    wait_until_degraded(node, false).await;
+    eventually_eq(async || watch.online(), ["bob", "watch"], "the view converges").await;
+    eventually_eq(async || behind.redis.smembers("online:users:set").await, ["bob", "watch"], "so does Redis").await;
+    watch.assert_sound();
+    assert_eq!(watch.events("user_offline").len(), 1);
+    assert_eq!(watch.events("user_online").len(), 2);
+    drop(bob);
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_while_redis_is_away_leaves_no_trace() {
+    let behind = Behind::start(2, |_| ()).await;
+    let watch = Listener::join(behind.nodes[0].addr(), "watch").await;
+    let elsewhere = Listener::join(behind.nodes[1].addr(), "elsewhere").await;
+    watch.wait_for("user_online", "elsewhere").await;
+    behind.proxies[0].cut().await;
+    wait_until_degraded(&behind.nodes[0], true).await;
+    for number in 0..20 {
+        let client = behind.nodes[0].join(&format!("brief-{number}")).await;
+        match number % 3 {
+            0 => client.close(1000).await,
+            1 => client.close(1001).await,
+            _ => client.abort(),
+        }
+    }
+    watch.wait_for("user_online", "brief-19").await;
+    behind.proxies[0].restore().await;
+    wait_until_degraded(&behind.nodes[0], false).await;
+    eventually_eq(async || watch.online(), ["elsewhere", "watch"], "the view converges").await;
+    eventually_eq(async || behind.nodes[1].online_ids().await, ["elsewhere", "watch"], "elsewhere, too").await;
+    let sockets = async || behind.redis.keys("online:socket:user:*").await.len();
+    eventually_eq(sockets, 2, "no socket is left").await;
+    watch.assert_sound();
+    elsewhere.assert_sound();
+}
+
+#[tokio::test]
+async fn a_node_that_starts_without_its_redis_serves_and_is_ready_when_redis_comes() {
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let node = Node::spawn(test_settings_with_redis(&redis.url())).await;
+    let (status, body) = node.get("/readyz").await;
+    assert_eq!((status, &body["success"]), (503, &json!(false)), "{body}");
+    assert_eq!(node.get("/healthz").await.0, 200);
+    let mut ada = node.ws("/ws?userId=ada").await;
+    let welcome = ada.expect_type("welcome").await;
+    assert_eq!(welcome["degraded"], true, "{welcome}");
+    let list = node.get("/api/online-users").await.1;
+    assert_eq!(list["degraded"], true, "{list}");
+
+    redis.restart().await;
+    node.wait_ready().await;
+    assert_eq!(node.online_ids().await, ["ada"]);
+    assert_eq!(redis.smembers("online:users:set").await, ["ada"]);
+    assert_eq!(node.get("/readyz").await.1["degraded"], false);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_the_transition_is_told_once() {
+    let behind = Behind::start(2, |_| ()).await;
+    let watch = Listener::join(behind.nodes[1].addr(), "watch").await;
+    behind.proxies[0].freeze_downstream();
+    let swallowed = behind.proxies[0].swallowed_bytes();
+    // The join is carried out, and its outcome is unknown.
+    let _ada = behind.nodes[0].ws("/ws?userId=ada").await;
+    watch.wait_for("user_online", "ada").await;
+    eventually(async || behind.proxies[0].swallowed_bytes() > swallowed, "an answer is lost").await;
+    wait_until_degraded(&behind.nodes[0], true).await;
+    behind.proxies[0].thaw();
+    wait_until_degraded(&behind.nodes[0], false).await;
+    let bob = behind.nodes[0].join("bob").await;
+    watch.wait_for("user_online", "bob").await;
+    assert_eq!(watch.events("user_online").len(), 2);
+    assert_eq!(behind.redis.hgetall("online:user:socket:ada").await.len(), 1);
+    watch.assert_sound();
+    drop(bob);
+}

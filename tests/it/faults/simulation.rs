@@ -1,0 +1,316 @@
+//! Every fault at once, at random, from a seed: what is left when they are over must be the truth, and nobody may have
+//! heard the same twice.
+//!
+//! The suite runs one short seed. Longer, and ten in a row:
+//!
+//!     for seed in 1 2 3 4 5 6 7 8 9 10; do
+//!         ROLLCALL_FAULT_SEED=$seed ROLLCALL_FAULT_SECONDS=60 cargo test --test it -- random_faults || break
+//!     done
+//!
+//! A failure prints everything that was done, and when. A seed repeats the plan, not the timing of the machine.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::*;
+
+/// Users who come and go; each may have several sockets.
+const N_USERS: usize = 24;
+const N_NODES: usize = 3;
+
+#[tokio::test]
+async fn after_random_faults_everybody_agrees_on_who_is_online_and_nobody_heard_the_same_twice() {
+    let seed = number_from_env("ROLLCALL_FAULT_SEED", 1);
+    let duration = Duration::from_secs(number_from_env("ROLLCALL_FAULT_SECONDS", 8));
+    let mut simulation = Simulation::begin(seed).await;
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
+        simulation.step().await;
+    }
+    simulation.heal().await;
+    simulation.check().await;
+}
+
+/// Three nodes, their Redis, the sockets of the users, and what is broken at the moment.
+struct Simulation {
+    random: StdRng,
+    cluster: Cluster<NodeProcess>,
+    nodes: Vec<NodeState>,
+    redis: RedisState,
+    sockets: Vec<Socket>,
+    story: Story,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum NodeState {
+    Up,
+    Stopped { until: Instant },
+    Dead { until: Instant },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum RedisState {
+    Up,
+    Stopped { until: Instant },
+    Dead { until: Instant, with_data: bool },
+}
+
+/// An open socket, as its client sees it.
+struct Socket {
+    /// Which node, by its id: a place in the cluster is taken again by another.
+    node: String,
+    listener: Listener,
+}
+
+/// What was done so far, printed when the test fails.
+struct Story {
+    begun: Instant,
+    text: String,
+}
+
+impl Story {
+    fn tell(&mut self, what: std::fmt::Arguments<'_>) {
+        let _ = writeln!(self.text, "{:8.3} {what}", self.begun.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the story:\n{}---", self.text);
+        }
+    }
+}
+
+impl Simulation {
+    async fn begin(seed: u64) -> Simulation {
+        let cluster = Cluster::processes(N_NODES).await;
+        let mut story = Story { begun: Instant::now(), text: String::new() };
+        story.tell(format_args!("seed {seed}"));
+        Simulation {
+            random: StdRng::seed_from_u64(seed),
+            cluster,
+            nodes: vec![NodeState::Up; N_NODES],
+            redis: RedisState::Up,
+            sockets: Vec::new(),
+            story,
+        }
+    }
+
+    /// Ends the faults that are due, does one thing, and waits a moment: the pace of the simulation.
+    async fn step(&mut self) {
+        self.recover(Instant::now()).await;
+        self.check_sockets();
+        match self.random.random_range(0..100) {
+            0..60 => self.open().await,
+            60..68 => self.say_goodbye(),
+            68..76 => self.reload().await,
+            76..81 => self.abort(),
+            81..83 => self.kill_node(),
+            83..87 => self.stop_node(),
+            87..89 if self.redis == RedisState::Up => {
+                self.story.tell(format_args!("FLUSHALL"));
+                self.cluster.redis.command(&["FLUSHALL"]).await;
+            }
+            89..93 if self.redis == RedisState::Up => {
+                self.story.tell(format_args!("CLIENT KILL TYPE pubsub"));
+                self.cluster.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+            }
+            93..95 if self.redis == RedisState::Up => {
+                let (until, with_data) = (self.soon(3000), self.random.random_bool(0.5));
+                self.story.tell(format_args!("kill Redis, to come back with data: {with_data}"));
+                if with_data {
+                    self.cluster.redis.save_rdb().await;
+                }
+                self.cluster.redis.kill();
+                self.redis = RedisState::Dead { until, with_data };
+            }
+            95..98 if self.redis == RedisState::Up => {
+                self.story.tell(format_args!("stop Redis"));
+                self.cluster.redis.pause();
+                self.redis = RedisState::Stopped { until: self.soon(5000) };
+            }
+            _ => {}
+        }
+        let pause = self.random.random_range(5..120);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    fn soon(&mut self, max_ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(self.random.random_range(100..max_ms))
+    }
+
+    /// Ends the faults that are due at `now`.
+    async fn recover(&mut self, now: Instant) {
+        match self.redis {
+            RedisState::Stopped { until } if until <= now => {
+                self.story.tell(format_args!("Redis goes on"));
+                self.cluster.redis.resume();
+                self.redis = RedisState::Up;
+            }
+            RedisState::Dead { until, with_data } if until <= now => {
+                self.story.tell(format_args!("Redis starts, with data: {with_data}"));
+                if with_data {
+                    self.cluster.redis.restart_from_rdb().await;
+                } else {
+                    self.cluster.redis.restart().await;
+                }
+                self.redis = RedisState::Up;
+            }
+            _ => {}
+        }
+        for index in 0..N_NODES {
+            match self.nodes[index] {
+                NodeState::Stopped { until } if until <= now => {
+                    self.story.tell(format_args!("node {index} goes on"));
+                    self.cluster[index].sigcont();
+                    self.nodes[index] = NodeState::Up;
+                }
+                NodeState::Dead { until } if until <= now => {
+                    self.cluster.replace(index).await;
+                    let id = self.cluster[index].node_id();
+                    self.story.tell(format_args!("node {index} starts, as {id}"));
+                    self.nodes[index] = NodeState::Up;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn some_node_that_is_up(&mut self) -> Option<usize> {
+        let up: Vec<usize> = (0..N_NODES).filter(|index| self.nodes[*index] == NodeState::Up).collect();
+        up.choose(&mut self.random).copied()
+    }
+
+    fn some_socket(&mut self) -> Option<usize> {
+        (!self.sockets.is_empty()).then(|| self.random.random_range(0..self.sockets.len()))
+    }
+
+    async fn open(&mut self) {
+        let user = format!("user-{:02}", self.random.random_range(0..N_USERS));
+        if let Some(index) = self.some_node_that_is_up() {
+            self.open_on(index, &user).await;
+        }
+    }
+
+    async fn open_on(&mut self, index: usize, user: &str) {
+        let node = self.cluster[index].node_id().to_owned();
+        let listener = Listener::connect(self.cluster[index].addr(), user).await;
+        self.story.tell(format_args!("{user} opens a socket on node {index}: {:?}", listener.as_ref().err()));
+        if let Ok(listener) = listener {
+            self.sockets.push(Socket { node, listener });
+        }
+    }
+
+    /// Three ways to leave by one's own word.
+    fn say_goodbye(&mut self) {
+        let Some(socket) = self.some_socket() else { return };
+        let Socket { listener, node } = self.end(socket);
+        let way = self.random.random_range(0..3);
+        self.story.tell(format_args!("{} says goodbye to {node}, way {way}", listener.user()));
+        match way {
+            0 => listener.close(1000),
+            1 => {
+                listener.send(&json!({"type": "leave"}));
+                listener.close(1000);
+            }
+            _ => {
+                listener.send(&json!({"type": "leave"}));
+                listener.abort();
+            }
+        }
+    }
+
+    /// Closes with 1001 and comes back at once, perhaps elsewhere.
+    async fn reload(&mut self) {
+        let (Some(socket), Some(index)) = (self.some_socket(), self.some_node_that_is_up()) else { return };
+        let Socket { listener, node } = self.end(socket);
+        self.story.tell(format_args!("{} reloads, from {node}", listener.user()));
+        listener.close(1001);
+        self.open_on(index, listener.user()).await;
+    }
+
+    fn abort(&mut self) {
+        let Some(socket) = self.some_socket() else { return };
+        let Socket { listener, node } = self.end(socket);
+        self.story.tell(format_args!("{} breaks off, from {node}", listener.user()));
+        listener.abort();
+    }
+
+    /// Takes a socket that its client ends; what it heard must be right.
+    fn end(&mut self, index: usize) -> Socket {
+        let socket = self.sockets.swap_remove(index);
+        assert_eq!(socket.listener.heard().wrong, NOBODY, "{} heard what must not be", socket.listener.user());
+        socket
+    }
+
+    fn kill_node(&mut self) {
+        let Some(index) = self.some_node_that_is_up() else { return };
+        self.story.tell(format_args!("kill -9 of node {index}"));
+        self.cluster[index].kill9();
+        self.nodes[index] = NodeState::Dead { until: self.soon(4000) };
+        let id = self.cluster[index].node_id();
+        let sockets = std::mem::take(&mut self.sockets);
+        let (dead, alive): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.node == id);
+        self.sockets = alive;
+        for socket in dead {
+            assert_eq!(socket.listener.heard().wrong, NOBODY, "{} heard what must not be", socket.listener.user());
+        }
+    }
+
+    fn stop_node(&mut self) {
+        let Some(index) = self.some_node_that_is_up() else { return };
+        self.story.tell(format_args!("SIGSTOP of node {index}"));
+        self.cluster[index].sigstop();
+        self.nodes[index] = NodeState::Stopped { until: self.soon(6000) };
+    }
+
+    /// No socket may end that neither its client nor the death of its node has ended.
+    fn check_sockets(&self) {
+        for socket in &self.sockets {
+            socket.listener.assert_sound();
+        }
+    }
+
+    /// Ends all faults.
+    async fn heal(&mut self) {
+        let now = Instant::now() + Duration::from_secs(3600);
+        self.recover(now).await;
+        self.story.tell(format_args!("healed"));
+        for node in &self.cluster.nodes {
+            node.wait_ready().await;
+            wait_until_degraded(node, false).await;
+        }
+        self.story.tell(format_args!("every node is ready"));
+    }
+
+    /// Everybody knows the truth: whose sockets are really open.
+    async fn check(&mut self) {
+        let since = Instant::now();
+        let truth: BTreeSet<&str> = self.sockets.iter().map(|socket| socket.listener.user()).collect();
+        let truth: Vec<&str> = truth.into_iter().collect();
+        self.story.tell(format_args!("{} sockets are open, of {truth:?}", self.sockets.len()));
+        let redis = &self.cluster.redis;
+        let online = async || redis.smembers("online:users:set").await;
+        eventually_eq_within(2 * DEADLINE, online, truth.clone(), "online:users:set is the truth").await;
+        for node in &self.cluster.nodes {
+            let what = format!("the list of {} is the truth", node.node_id());
+            eventually_eq_within(2 * DEADLINE, async || node.online_ids().await, truth.clone(), &what).await;
+        }
+        for socket in &self.sockets {
+            let what = format!("the view of {} on {} is the truth", socket.listener.user(), socket.node);
+            eventually_eq_within(2 * DEADLINE, async || socket.listener.online(), truth.clone(), &what).await;
+            socket.listener.assert_sound();
+        }
+        let n_sockets = async || redis.keys("online:socket:user:*").await.len();
+        eventually_eq_within(2 * DEADLINE, n_sockets, self.sockets.len(), "Redis holds the open sockets").await;
+        eprintln!("agreement {:?} after all nodes were well; {} sockets", since.elapsed(), self.sockets.len());
+    }
+}
