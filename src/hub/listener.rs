@@ -78,11 +78,11 @@ impl Listener {
         self.user.as_ref()
     }
 
-    /// Listens from `position` on, as `user`.
+    /// Listens from `position` on, as `user`. What is to be left out after it stays so.
     pub fn listen(&mut self, user: UserId, position: u64) {
         self.user = Some(user);
         self.position = position;
-        self.skips.clear();
+        self.skips.retain(|(_, end)| *end > position);
         if std::mem::take(&mut self.fell_off) {
             self.last_resync = Some(Instant::now());
         }
@@ -338,6 +338,19 @@ mod tests {
             prop_assert_eq!(&*pipe.taken.borrow(), &expected);
             prop_assert!(listener.is_drained() && listener.private_bytes == 0);
         }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_so_when_the_socket_is_placed_before_it() {
+        let pipe = Rc::new(Pipe::default());
+        pipe.room.set(100);
+        let mut log = BroadcastLog::new(1 << 20);
+        let mut listener = Listener::new(pipe.clone());
+        let (before, own, after) = (log.append(1, &[1; 3]), log.append(2, &[2; 3]), log.append(3, &[3; 3]));
+        listener.skip(own.0, own.1);
+        listener.listen(user(), before.1);
+        listener.flush(&log, &mut Sent::default());
+        assert_eq!(*pipe.taken.borrow(), [3; 3], "only {after:?}");
     }
 
     #[test]

@@ -177,11 +177,12 @@ impl Attachment {
     /// The view must have been at `sequence` when it was read: what is at or below it is then in the mailbox or the log.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
+        // First of all, so that what is taken in now is left out if it is about the user.
+        self.hub.state.borrow_mut().by_user.entry(user.clone()).or_default().push(self.key);
         self.hub.take_in();
         let state = &mut *self.hub.state.borrow_mut();
         let position = state.log.position_after(sequence);
         state.listeners[self.key].listen(user.clone(), position);
-        state.by_user.entry(user.clone()).or_default().push(self.key);
     }
 
     /// From now on this socket hears no events.
