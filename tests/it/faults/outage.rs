@@ -242,3 +242,34 @@ async fn a_lost_answer_is_asked_for_again_and_the_transition_is_told_once() {
     watch.assert_sound();
     drop(bob);
 }
+
+#[tokio::test]
+async fn a_node_cut_off_for_longer_than_its_lease_is_swept_elsewhere_and_comes_back() {
+    let behind = Behind::start(2, |_| ()).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watch = Listener::join(near.addr(), "watch").await;
+    let elsewhere = Listener::join(far.addr(), "elsewhere").await;
+    let ada = near.join("ada").await;
+    let _bob = near.join("bob").await;
+    elsewhere.wait_for("user_online", "bob").await;
+
+    behind.proxies[0].cut().await;
+    eventually_eq(async || elsewhere.online(), ["elsewhere"], "elsewhere its users are gone").await;
+    assert!(elsewhere.events("user_offline").iter().all(|event| event.frame["reason"] == "node_lost"));
+    wait_until_degraded(near, true).await;
+    let _carol = near.join("carol").await;
+    ada.close(1000).await;
+    let _dora = far.join("dora").await;
+    watch.fence().await;
+    assert_eq!(watch.online(), ["ada", "bob", "carol", "elsewhere", "watch"], "what the node knows by itself");
+
+    behind.proxies[0].restore().await;
+    let everybody = ["bob", "carol", "dora", "elsewhere", "watch"];
+    for listener in [&watch, &elsewhere] {
+        eventually_eq(async || listener.online(), everybody, "the views converge").await;
+        listener.assert_sound();
+    }
+    assert_eq!(watch.events("user_offline").len(), 1, "near, only ada has gone");
+    assert_eq!(watch.events("user_online").iter().filter(|e| e.is("user_online", "carol")).count(), 1);
+    eventually_eq(async || behind.redis.smembers("online:users:set").await, everybody, "so does Redis").await;
+}

@@ -41,18 +41,27 @@ async fn after_random_faults_everybody_agrees_on_who_is_online_and_nobody_heard_
 /// Three nodes, their Redis, the sockets of the users, and what is broken at the moment.
 struct Simulation {
     random: StdRng,
-    cluster: Cluster<NodeProcess>,
-    nodes: Vec<NodeState>,
-    redis: RedisState,
+    nodes: Vec<SimulatedNode>,
+    redis: RedisServer,
+    redis_state: RedisState,
     sockets: Vec<Socket>,
     story: Story,
+}
+
+/// A node and its way to Redis.
+struct SimulatedNode {
+    process: NodeProcess,
+    proxy: ChaosProxy,
+    state: NodeState,
+    /// Until when the way is broken, and whether it is cut.
+    broken: Option<(Instant, bool)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum NodeState {
     Up,
     Stopped { until: Instant },
-    Dead { until: Instant },
+    Ended { until: Instant },
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -91,14 +100,22 @@ impl Drop for Story {
 
 impl Simulation {
     async fn begin(seed: u64) -> Simulation {
-        let cluster = Cluster::processes(N_NODES).await;
+        let redis = RedisServer::start().await;
+        redis.begin_epoch().await;
+        let mut nodes = Vec::new();
+        for _ in 0..N_NODES {
+            let proxy = ChaosProxy::start(redis.port()).await;
+            let process = start_process(&proxy).await;
+            process.wait_ready().await;
+            nodes.push(SimulatedNode { process, proxy, state: NodeState::Up, broken: None });
+        }
         let mut story = Story { begun: Instant::now(), text: String::new() };
         story.tell(format_args!("seed {seed}"));
         Simulation {
             random: StdRng::seed_from_u64(seed),
-            cluster,
-            nodes: vec![NodeState::Up; N_NODES],
-            redis: RedisState::Up,
+            nodes,
+            redis,
+            redis_state: RedisState::Up,
             sockets: Vec::new(),
             story,
         }
@@ -113,29 +130,30 @@ impl Simulation {
             60..68 => self.say_goodbye(),
             68..76 => self.reload().await,
             76..81 => self.abort(),
-            81..83 => self.kill_node(),
-            83..87 => self.stop_node(),
-            87..89 if self.redis == RedisState::Up => {
+            81..83 => self.end_node(),
+            83..85 => self.stop_node(),
+            85..88 => self.break_network().await,
+            88..89 if self.redis_state == RedisState::Up => {
                 self.story.tell(format_args!("FLUSHALL"));
-                self.cluster.redis.command(&["FLUSHALL"]).await;
+                self.redis.command(&["FLUSHALL"]).await;
             }
-            89..93 if self.redis == RedisState::Up => {
+            89..93 if self.redis_state == RedisState::Up => {
                 self.story.tell(format_args!("CLIENT KILL TYPE pubsub"));
-                self.cluster.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+                self.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
             }
-            93..95 if self.redis == RedisState::Up => {
+            93..95 if self.redis_state == RedisState::Up => {
                 let (until, with_data) = (self.soon(3000), self.random.random_bool(0.5));
                 self.story.tell(format_args!("kill Redis, to come back with data: {with_data}"));
                 if with_data {
-                    self.cluster.redis.save_rdb().await;
+                    self.redis.save_rdb().await;
                 }
-                self.cluster.redis.kill();
-                self.redis = RedisState::Dead { until, with_data };
+                self.redis.kill();
+                self.redis_state = RedisState::Dead { until, with_data };
             }
-            95..98 if self.redis == RedisState::Up => {
+            95..98 if self.redis_state == RedisState::Up => {
                 self.story.tell(format_args!("stop Redis"));
-                self.cluster.redis.pause();
-                self.redis = RedisState::Stopped { until: self.soon(5000) };
+                self.redis.pause();
+                self.redis_state = RedisState::Stopped { until: self.soon(5000) };
             }
             _ => {}
         }
@@ -149,35 +167,45 @@ impl Simulation {
 
     /// Ends the faults that are due at `now`.
     async fn recover(&mut self, now: Instant) {
-        match self.redis {
+        match self.redis_state {
             RedisState::Stopped { until } if until <= now => {
                 self.story.tell(format_args!("Redis goes on"));
-                self.cluster.redis.resume();
-                self.redis = RedisState::Up;
+                self.redis.resume();
+                self.redis_state = RedisState::Up;
             }
             RedisState::Dead { until, with_data } if until <= now => {
                 self.story.tell(format_args!("Redis starts, with data: {with_data}"));
                 if with_data {
-                    self.cluster.redis.restart_from_rdb().await;
+                    self.redis.restart_from_rdb().await;
                 } else {
-                    self.cluster.redis.restart().await;
+                    self.redis.restart().await;
                 }
-                self.redis = RedisState::Up;
+                self.redis_state = RedisState::Up;
             }
             _ => {}
         }
-        for index in 0..N_NODES {
-            match self.nodes[index] {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if let Some((until, is_cut)) = node.broken
+                && until <= now
+            {
+                self.story.tell(format_args!("the network of node {index} is mended"));
+                node.proxy.thaw();
+                node.proxy.set_delay(Duration::ZERO);
+                if is_cut {
+                    node.proxy.restore().await;
+                }
+                node.broken = None;
+            }
+            match node.state {
                 NodeState::Stopped { until } if until <= now => {
                     self.story.tell(format_args!("node {index} goes on"));
-                    self.cluster[index].sigcont();
-                    self.nodes[index] = NodeState::Up;
+                    node.process.sigcont();
+                    node.state = NodeState::Up;
                 }
-                NodeState::Dead { until } if until <= now => {
-                    self.cluster.replace(index).await;
-                    let id = self.cluster[index].node_id();
-                    self.story.tell(format_args!("node {index} starts, as {id}"));
-                    self.nodes[index] = NodeState::Up;
+                NodeState::Ended { until } if until <= now => {
+                    node.process = start_process(&node.proxy).await;
+                    self.story.tell(format_args!("node {index} starts, as {}", node.process.node_id()));
+                    node.state = NodeState::Up;
                 }
                 _ => {}
             }
@@ -185,7 +213,7 @@ impl Simulation {
     }
 
     fn some_node_that_is_up(&mut self) -> Option<usize> {
-        let up: Vec<usize> = (0..N_NODES).filter(|index| self.nodes[*index] == NodeState::Up).collect();
+        let up: Vec<usize> = (0..N_NODES).filter(|index| self.nodes[*index].state == NodeState::Up).collect();
         up.choose(&mut self.random).copied()
     }
 
@@ -201,8 +229,9 @@ impl Simulation {
     }
 
     async fn open_on(&mut self, index: usize, user: &str) {
-        let node = self.cluster[index].node_id().to_owned();
-        let listener = Listener::connect(self.cluster[index].addr(), user).await;
+        let process = &self.nodes[index].process;
+        let node = process.node_id().to_owned();
+        let listener = Listener::connect(process.addr(), user).await;
         self.story.tell(format_args!("{user} opens a socket on node {index}: {:?}", listener.as_ref().err()));
         if let Ok(listener) = listener {
             self.sockets.push(Socket { node, listener });
@@ -251,16 +280,23 @@ impl Simulation {
         socket
     }
 
-    fn kill_node(&mut self) {
+    /// Kills a node, or drains it. Its clients do not come back.
+    fn end_node(&mut self) {
         let Some(index) = self.some_node_that_is_up() else { return };
-        self.story.tell(format_args!("kill -9 of node {index}"));
-        self.cluster[index].kill9();
-        self.nodes[index] = NodeState::Dead { until: self.soon(4000) };
-        let id = self.cluster[index].node_id();
+        let (until, drains) = (self.soon(4000), self.random.random_bool(0.3));
+        self.story.tell(format_args!("node {index} ends, drains: {drains}"));
+        let node = &mut self.nodes[index];
+        if drains {
+            node.process.sigterm();
+        } else {
+            node.process.kill9();
+        }
+        node.state = NodeState::Ended { until };
+        let id = node.process.node_id();
         let sockets = std::mem::take(&mut self.sockets);
-        let (dead, alive): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.node == id);
-        self.sockets = alive;
-        for socket in dead {
+        let (ended, rest): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.node == id);
+        self.sockets = rest;
+        for socket in ended {
             assert_eq!(socket.listener.heard().wrong, NOBODY, "{} heard what must not be", socket.listener.user());
         }
     }
@@ -268,8 +304,48 @@ impl Simulation {
     fn stop_node(&mut self) {
         let Some(index) = self.some_node_that_is_up() else { return };
         self.story.tell(format_args!("SIGSTOP of node {index}"));
-        self.cluster[index].sigstop();
-        self.nodes[index] = NodeState::Stopped { until: self.soon(6000) };
+        let until = self.soon(6000);
+        self.nodes[index].process.sigstop();
+        self.nodes[index].state = NodeState::Stopped { until };
+    }
+
+    /// Breaks the way of a node to Redis, perhaps for longer than its lease.
+    async fn break_network(&mut self) {
+        let index = self.random.random_range(0..N_NODES);
+        let (until, kind) = (self.soon(6000), self.random.random_range(0..6));
+        if self.nodes[index].broken.is_some() {
+            return;
+        }
+        let proxy = &self.nodes[index].proxy;
+        let what = match kind {
+            0 => {
+                proxy.cut().await;
+                "cut"
+            }
+            1 => {
+                proxy.freeze();
+                "frozen"
+            }
+            2 => {
+                proxy.freeze_downstream();
+                "without answers"
+            }
+            3 => {
+                proxy.strand();
+                "frozen for the connections of now"
+            }
+            4 => {
+                proxy.deafen_subscriptions();
+                "deaf"
+            }
+            _ => {
+                let delay_ms = self.random.random_range(50..1500);
+                proxy.set_delay(Duration::from_millis(delay_ms));
+                "slow"
+            }
+        };
+        self.story.tell(format_args!("the network of node {index} is {what}"));
+        self.nodes[index].broken = Some((until, kind == 0));
     }
 
     /// No socket may end that neither its client nor the death of its node has ended.
@@ -284,9 +360,9 @@ impl Simulation {
         let now = Instant::now() + Duration::from_secs(3600);
         self.recover(now).await;
         self.story.tell(format_args!("healed"));
-        for node in &self.cluster.nodes {
-            node.wait_ready().await;
-            wait_until_degraded(node, false).await;
+        for node in &self.nodes {
+            node.process.wait_ready().await;
+            wait_until_degraded(&node.process, false).await;
         }
         self.story.tell(format_args!("every node is ready"));
     }
@@ -297,12 +373,12 @@ impl Simulation {
         let truth: BTreeSet<&str> = self.sockets.iter().map(|socket| socket.listener.user()).collect();
         let truth: Vec<&str> = truth.into_iter().collect();
         self.story.tell(format_args!("{} sockets are open, of {truth:?}", self.sockets.len()));
-        let redis = &self.cluster.redis;
+        let redis = &self.redis;
         let online = async || redis.smembers("online:users:set").await;
         eventually_eq_within(2 * DEADLINE, online, truth.clone(), "online:users:set is the truth").await;
-        for node in &self.cluster.nodes {
-            let what = format!("the list of {} is the truth", node.node_id());
-            eventually_eq_within(2 * DEADLINE, async || node.online_ids().await, truth.clone(), &what).await;
+        for SimulatedNode { process, .. } in &self.nodes {
+            let what = format!("the list of {} is the truth", process.node_id());
+            eventually_eq_within(2 * DEADLINE, async || process.online_ids().await, truth.clone(), &what).await;
         }
         for socket in &self.sockets {
             let what = format!("the view of {} on {} is the truth", socket.listener.user(), socket.node);
@@ -313,4 +389,13 @@ impl Simulation {
         eventually_eq_within(2 * DEADLINE, n_sockets, self.sockets.len(), "Redis holds the open sockets").await;
         eprintln!("agreement {:?} after all nodes were well; {} sockets", since.elapsed(), self.sockets.len());
     }
+}
+
+/// A process like those of a [`Cluster`], behind a proxy.
+async fn start_process(proxy: &ChaosProxy) -> NodeProcess {
+    let url = proxy.url();
+    let own = test_environment();
+    let mut environment: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    environment.push(("REDIS_URL", &url));
+    NodeProcess::spawn(&environment).await
 }

@@ -105,11 +105,6 @@ impl<N: ClusterNode> Cluster<N> {
         self.nodes.len() - 1
     }
 
-    /// Starts a node like the others in the place of one that has ended, and does not wait until it is ready.
-    pub async fn replace(&mut self, index: usize) {
-        self.nodes[index] = N::start(&self.recipe).await;
-    }
-
     /// Takes a node out, to stop it or to drop it; those after it move up.
     pub fn remove(&mut self, index: usize) -> N {
         self.nodes.remove(index)
@@ -159,7 +154,7 @@ pub fn test_settings_with_redis(url: &str) -> Settings {
 }
 
 /// What does for a process what [`test_settings`] does for a thread.
-fn test_environment() -> Vec<(String, String)> {
+pub fn test_environment() -> Vec<(String, String)> {
     let variables = [
         ("SERVER__WORKERS", 1),
         ("PRESENCE__LEASE_MS", LEASE_MS),
