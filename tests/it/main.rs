@@ -9,3 +9,4 @@ mod audit;
 mod faults;
 mod metrics;
 mod origins;
+mod startup;

@@ -334,6 +334,9 @@ fn connection_info(url: &str) -> StoreResult<ConnectionInfo> {
 }
 
 fn store_error(error: RedisError) -> StoreError {
+    // A pipeline reports the failures of all its commands; the first says what is wrong.
+    let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, first)| first.clone()));
+    let error = first.map_or(error, RedisError::from);
     match error.kind() {
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => {
             StoreError::Misconfigured(error.to_string())
