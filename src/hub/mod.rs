@@ -102,3 +102,51 @@ impl Mailbox {
         self.filled.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::domain::{Change, OfflineReason, Timestamp};
+    use crate::settings::Settings;
+
+    /// A socket that takes everything.
+    #[derive(Default)]
+    struct Written(RefCell<Vec<u8>>);
+
+    impl Outbound for Written {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    #[test]
+    fn frames_that_show_the_view_come_before_what_happened_after_it() {
+        actix_rt::System::new().block_on(async {
+            let fanout = Fanout::default();
+            let hub = Hub::start(&fanout, Arc::default(), &Settings::default().fanout);
+            let socket = Rc::new(Written::default());
+            let attachment = hub.attach(socket.clone());
+            // The view was read at 0; before its reader listens, it goes on.
+            let (user, change) = (UserId::parse("bob").unwrap(), Change::Offline(OfflineReason::Left));
+            let at = Timestamp(0);
+            fanout.announce(&Announcement {
+                sequence: 1,
+                user,
+                change,
+                epoch: 1,
+                revision: Some(1),
+                catch_up: false,
+                at,
+            });
+            attachment.listen(&UserId::parse("ada").unwrap(), 0);
+            attachment.send_at(0, ["welcome".into(), "list".into()]);
+            let written = socket.0.borrow();
+            assert!(written.starts_with(b"welcomelist") && written.len() > 100, "{}", written.escape_ascii());
+        });
+    }
+}

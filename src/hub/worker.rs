@@ -166,8 +166,10 @@ impl Attachment {
     pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.take_in();
         self.hub.flush(self.key, |listener, log| {
+            // All of them before anything is written: events would come in between.
+            let position = log.position_after(sequence);
             for frame in frames {
-                listener.send(log.position_after(sequence), frame);
+                listener.send(position, frame);
             }
         });
     }
