@@ -9,4 +9,5 @@ mod audit;
 mod faults;
 mod metrics;
 mod origins;
+mod protocol;
 mod startup;

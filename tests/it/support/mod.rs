@@ -35,6 +35,7 @@ mod eventually;
 mod node;
 mod ports;
 mod process;
+pub mod raw_ws;
 mod redis_server;
 mod ws_client;
 
@@ -43,6 +44,7 @@ pub use cluster::{Cluster, ClusterNode, test_environment, test_settings, test_se
 pub use endpoint::Endpoint;
 pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub use node::{Node, NodeProcess};
+pub use raw_ws::RawWs;
 pub use redis_server::RedisServer;
 pub use ws_client::WsClient;
 

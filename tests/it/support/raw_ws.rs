@@ -1,0 +1,229 @@
+//! A WebSocket client that does only what it is told, byte for byte.
+//!
+//! ```ignore
+//! let mut socket = RawWs::connect(node.addr(), "/ws?userId=ada").await;
+//! socket.send(&frame(TEXT, br#"{"type":"leave"}"#)).await;
+//! socket.send(&[FIN | TEXT, 0x00]).await;                 // not masked: against the protocol
+//! assert_eq!(socket.expect_close().await.0, 1002);
+//! ```
+//!
+//! It answers no ping and no close frame, checks every frame it reads, and takes nothing off the socket unless it is
+//! asked: it is the client to show broken, silent and slow ones. For all others there is [`super::WsClient`].
+
+use std::fmt::Display;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::DEADLINE;
+
+/// The bit that marks the last frame of a message. Source: RFC 6455 §5.2
+pub const FIN: u8 = 0x80;
+/// Opcodes, with which a frame begins.
+pub const CONTINUATION: u8 = 0x0;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xA;
+
+/// One WebSocket over a TCP stream that the test owns.
+pub struct RawWs {
+    stream: TcpStream,
+    /// Read and not yet taken.
+    unread: Vec<u8>,
+}
+
+/// A frame from the server.
+#[derive(Debug, PartialEq)]
+pub struct Frame {
+    /// The opcode; the server never sends fragments, so FIN is checked and left out.
+    pub opcode: u8,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// A masked frame: `frame(FIN | TEXT, b"{}")`.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASKED: u8 = 0x80;
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..126 => bytes.push(MASKED | length as u8),
+        length @ 126..0x1_0000 => {
+            bytes.push(MASKED | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(MASKED | 127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// What a client sends to upgrade. Source of the key: RFC 6455 §1.3
+pub fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+impl RawWs {
+    /// Connects and upgrades.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn connect(addr: impl Display, path: &str) -> RawWs {
+        RawWs::connect_with(&TcpSocket::new_v4, addr, path, &[]).await
+    }
+
+    /// The same with these bytes right behind the handshake, in one packet.
+    pub async fn connect_and_send(addr: impl Display, path: &str, early: &[u8]) -> RawWs {
+        RawWs::connect_with(&TcpSocket::new_v4, addr, path, early).await
+    }
+
+    async fn connect_with(
+        socket: &dyn Fn() -> std::io::Result<TcpSocket>,
+        addr: impl Display,
+        path: &str,
+        early: &[u8],
+    ) -> RawWs {
+        let addr = addr.to_string().parse().expect("an IP address and a port");
+        let stream = socket().expect("a socket").connect(addr).await.expect("somebody listens");
+        stream.set_nodelay(true).expect("a TCP stream");
+        let mut socket = RawWs { stream, unread: Vec::new() };
+        socket.send(&[handshake(path).as_bytes(), early].concat()).await;
+        let head = loop {
+            if let Some(end) = socket.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break socket.unread.drain(..end + 4).collect::<Vec<_>>();
+            }
+            assert!(socket.read_more().await, "the stream ended before the upgrade");
+        };
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with("HTTP/1.1 101 "), "no upgrade: {head}");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the answer to the key of RFC 6455 §1.3: {head}");
+        socket
+    }
+
+    /// Sends bytes as they are; frames come from [`frame`]. That the server has closed already is no failure: what it
+    /// said before is still to be read.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
+        let _ = sent.expect("the server reads in time");
+    }
+
+    /// The next frame, whatever it is; `None` at the end of the stream.
+    ///
+    /// # Panics
+    /// When nothing comes in time, the stream ends within a frame, or a server may not send such a frame.
+    pub async fn next_frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return Some(frame);
+            }
+            if !self.read_more().await {
+                assert!(self.unread.is_empty(), "the stream ended within a frame: {:?}", self.unread);
+                return None;
+            }
+        }
+    }
+
+    /// The next text frame as JSON; skips pings.
+    ///
+    /// # Panics
+    /// Like [`RawWs::next_frame`], and at a close frame or the end.
+    pub async fn next_json(&mut self) -> Value {
+        loop {
+            let frame = self.next_frame().await.expect("a text frame before the end of the stream");
+            match frame.opcode {
+                TEXT => return serde_json::from_slice(&frame.payload).expect("a text frame is JSON"),
+                PING => {}
+                _ => panic!("waited for a text frame, and got {frame:?}"),
+            }
+        }
+    }
+
+    /// Skips frames until a JSON frame of this type.
+    pub async fn wait_for_type(&mut self, expected: &str) -> Value {
+        loop {
+            let frame = self.next_json().await;
+            if frame["type"] == expected {
+                return frame;
+            }
+        }
+    }
+
+    /// The code and reason of the server's close frame, which is not answered; frames before it are skipped. 1005 for a
+    /// close frame without a code, 1006 for an end without a close frame.
+    pub async fn expect_close(&mut self) -> (u16, String) {
+        loop {
+            let Some(frame) = self.next_frame().await else { return (1006, String::new()) };
+            if frame.opcode == CLOSE {
+                return match frame.payload.split_first_chunk() {
+                    None => (1005, String::new()),
+                    Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()),
+                };
+            }
+        }
+    }
+
+    /// Waits for the end of the stream; nothing may come before it.
+    pub async fn expect_end(&mut self) {
+        let next = self.next_frame().await;
+        assert_eq!(next, None, "the stream goes on");
+    }
+
+    /// Reads what there is; false at the end, which a reset is, too.
+    async fn read_more(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let read = timeout(DEADLINE, self.stream.read(&mut buffer)).await.expect("the server sends something in time");
+        let count = read.unwrap_or(0);
+        self.unread.extend(&buffer[..count]);
+        count > 0
+    }
+}
+
+/// The first frame in `bytes` and its length, if it is whole.
+fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    assert_eq!(first & 0xF0, FIN, "neither fragments nor reserved bits come from the server: {first:#x}");
+    let opcode = first & 0x0F;
+    assert!([TEXT, CLOSE, PING, PONG].contains(&opcode), "no such opcode comes from the server: {opcode:#x}");
+    let (length, header) = match second {
+        0..126 => (usize::from(second), 2),
+        126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
+        127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 10),
+        _ => panic!("a server does not mask"),
+    };
+    let payload = bytes.get(header..header + length)?.to_vec();
+    Some((Frame { opcode, payload }, header + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_masked_and_has_the_shortest_length() {
+        assert_eq!(frame(FIN | TEXT, &[0x12, 0]), [0x81, 0x82, 0x12, 0x34, 0x56, 0x78, 0, 0x34]);
+        assert_eq!(frame(FIN | BINARY, &[0; 126])[..4], [0x82, 0xFE, 0, 126]);
+        assert_eq!(frame(FIN | BINARY, &[0; 0x1_0000])[..10], [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_frame_is_read_when_it_is_whole() {
+        let bytes = [0x81, 2, b'{', b'}', 0x88];
+        assert_eq!(parse(&bytes[..3]), None);
+        assert_eq!(parse(&bytes), Some((Frame { opcode: TEXT, payload: b"{}".to_vec() }, 4)));
+        let long = [&[0x81, 126, 1, 0][..], &[b'x'; 256]].concat();
+        assert_eq!(parse(&long).map(|(frame, length)| (frame.payload.len(), length)), Some((256, 260)));
+        assert_eq!(parse(&long[..259]), None);
+    }
+}
