@@ -57,7 +57,8 @@ impl App {
             Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);
         let backoff_max = settings.redis.backoff_max;
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics.clone(), link, backoff_max);
-        let admission = Admission::new(&settings, metrics.clone());
+        let sessions = TaskTracker::new();
+        let admission = Admission::new(&settings, sessions.clone(), metrics.clone());
         let services = Arc::new(Services {
             settings,
             table,
@@ -65,7 +66,8 @@ impl App {
             fanout,
             metrics,
             draining: CancellationToken::new(),
-            sessions: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            sessions,
             admission,
         });
         Ok(Self { listener, addr, store, writer, services })

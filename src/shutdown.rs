@@ -75,15 +75,16 @@ impl Trigger {
 pub async fn drain(services: &Arc<Services>, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
     info!(sockets = services.table.n_sockets(), "Draining");
     let drained = async {
+        services.draining.cancel();
         server.pause().await;
         writer.drain().await;
-        services.draining.cancel();
+        services.closing.cancel();
         services.sessions.close();
         services.sessions.wait().await;
     };
     if timeout(deadline, drained).await.is_err() {
         // Also when the store did not answer: the sockets still have to be told.
-        services.draining.cancel();
+        services.closing.cancel();
         warn!(sessions = services.sessions.len(), "The drain took too long: ending with sockets open");
     }
     server.stop(false).await;

@@ -80,11 +80,12 @@ async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>
         return Err(ApiError::OriginNotAllowed);
     }
     let user = Parameters::parse(request.uri().query().unwrap_or_default())?.user("userId")?;
+    // The seat first: a drain that begins after the question waits for it.
+    let seat = services.admission.admit().await?;
     if services.draining.is_cancelled() {
         services.metrics.refused(RefusedBecause::Draining);
         return Err(ApiError::Draining);
     }
-    let seat = services.admission.admit().await?;
     Ok((user, seat))
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::metrics::{Metrics, RefusedBecause};
 use crate::settings::Settings;
@@ -19,11 +21,16 @@ pub struct Admission {
     max_waiting: usize,
     n_sockets: AtomicUsize,
     n_waiting: AtomicUsize,
+    /// The seats that are taken: sessions, and upgrades on the way to become one.
+    sessions: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
-/// Room for one socket; given back when dropped.
-pub struct Seat(Arc<Admission>);
+/// Room for one socket; given back when dropped. A drain waits for it.
+pub struct Seat {
+    admission: Arc<Admission>,
+    _session: TaskTrackerToken,
+}
 
 /// A place among those who wait; given back when dropped.
 struct Waiting<'a>(&'a AtomicUsize);
@@ -33,7 +40,7 @@ const BURST_PART: u32 = 10;
 
 impl Admission {
     /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`.
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(settings: &Settings, sessions: TaskTracker, metrics: Arc<Metrics>) -> Arc<Self> {
         let per_second = NonZeroU32::new(settings.limits.joins_per_second).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(per_second.get() / BURST_PART).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -43,6 +50,7 @@ impl Admission {
             max_waiting: settings.limits.join_queue,
             n_sockets: AtomicUsize::new(0),
             n_waiting: AtomicUsize::new(0),
+            sessions,
             metrics,
         })
     }
@@ -61,7 +69,7 @@ impl Admission {
     }
 
     async fn try_admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
-        let seat = Seat(self.clone());
+        let seat = Seat { admission: self.clone(), _session: self.sessions.token() };
         if self.n_sockets.fetch_add(1, Ordering::Relaxed) >= self.max_sockets {
             return Err(RefusedBecause::Full);
         }
@@ -85,7 +93,7 @@ impl Admission {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.n_sockets.fetch_sub(1, Ordering::Relaxed);
+        self.admission.n_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -42,9 +42,11 @@ pub struct Services {
     pub fanout: Arc<Fanout>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Cancelled when the node drains: every session says goodbye.
+    /// Cancelled when the node begins to drain: it takes nobody new.
     pub draining: CancellationToken,
-    /// The sessions that are running.
+    /// Cancelled once the store knows of the drain: every session says goodbye.
+    pub closing: CancellationToken,
+    /// The seats that are taken: sessions, and upgrades on the way to become one.
     pub sessions: TaskTracker,
     /// Which sockets are let in.
     pub admission: Arc<Admission>,
@@ -68,13 +70,12 @@ impl Worker {
 /// Runs a session on the current worker thread. `user` joins at once; `early` is what the client sent right behind its
 /// handshake.
 pub fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, user: Option<UserId>) {
-    let sessions = worker.services.sessions.clone();
-    actix_rt::spawn(sessions.track_future(async move {
+    actix_rt::spawn(async move {
         let _seat = seat;
         let mut session = Session::open(&worker, stream, early);
         let end = session.converse(user).await;
         Box::pin(session.close(end)).await;
-    }));
+    });
 }
 
 struct Session {
@@ -120,13 +121,13 @@ impl Session {
         if let Some(user) = user {
             Box::pin(self.join(user, None, None)).await;
         }
-        let draining = self.services.draining.clone();
+        let closing = self.services.closing.clone();
         loop {
             let cause = tokio::select! {
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 attention = self.attachment.attention() => Cause::Attention(attention),
                 alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
-                () = draining.cancelled() => Cause::Drain,
+                () = closing.cancelled() => Cause::Drain,
             };
             let outcome = match cause {
                 Cause::Incoming(incoming) => self.on_incoming(incoming).await,
@@ -170,13 +171,13 @@ impl Session {
 
     /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain.
     async fn wait_until_writable(&mut self) -> Result<(), End> {
-        let draining = self.services.draining.clone();
+        let closing = self.services.closing.clone();
         loop {
             let cause = tokio::select! {
                 writable = self.stream.writable() => return writable.map_err(|_| End::Broken),
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
-                () = draining.cancelled() => Cause::Drain,
+                () = closing.cancelled() => Cause::Drain,
             };
             match cause {
                 // A request would only add to what the client does not read; a close or a pong matters.

@@ -9,5 +9,6 @@ mod audit;
 mod faults;
 mod metrics;
 mod origins;
+mod drain;
 mod protocol;
 mod startup;
