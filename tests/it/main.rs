@@ -10,5 +10,6 @@ mod drain;
 mod faults;
 mod metrics;
 mod origins;
+mod http;
 mod protocol;
 mod startup;
