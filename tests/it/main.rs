@@ -6,6 +6,7 @@ mod support;
 mod admission;
 mod architecture;
 mod audit;
+mod cluster_behaviour;
 mod drain;
 mod faults;
 mod metrics;
