@@ -14,3 +14,4 @@ mod origins;
 mod http;
 mod protocol;
 mod startup;
+mod store_contract;

@@ -69,6 +69,9 @@ impl RedisWriter {
     }
 
     async fn send_orders(&mut self, claim: Claim, orders: &[Order]) -> StoreResult<Vec<Outcome>> {
+        if orders.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipeline = redis::Pipeline::with_capacity(orders.len());
         for order in orders {
             pipeline.add_command(self.order_command(claim, order));
