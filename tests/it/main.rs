@@ -13,5 +13,6 @@ mod metrics;
 mod origins;
 mod http;
 mod protocol;
+mod slow_consumer;
 mod startup;
 mod store_contract;

@@ -83,6 +83,16 @@ impl RawWs {
         RawWs::connect_with(&TcpSocket::new_v4, addr, path, &[]).await
     }
 
+    /// The same with a receive buffer of about this size, so that the server soon notices that nobody reads.
+    pub async fn connect_with_receive_buffer(addr: impl Display, path: &str, bytes: u32) -> RawWs {
+        let small = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(bytes)?;
+            Ok(socket)
+        };
+        RawWs::connect_with(&small, addr, path, &[]).await
+    }
+
     /// The same with these bytes right behind the handshake, in one packet.
     pub async fn connect_and_send(addr: impl Display, path: &str, early: &[u8]) -> RawWs {
         RawWs::connect_with(&TcpSocket::new_v4, addr, path, early).await

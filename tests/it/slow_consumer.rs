@@ -1,0 +1,124 @@
+//! A client that does not read: it costs a bounded amount, is told that it missed something, and is closed in the end.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::raw_ws::TEXT;
+use crate::support::*;
+
+/// A profile of nearly the largest size, so that a few thousand changes are megabytes: more than the kernel holds for a
+/// client that does not read.
+fn profile(version: u64) -> Value {
+    json!({"type": "join_user", "userId": "busy", "name": version.to_string(), "avatar": "x".repeat(1900)})
+}
+
+/// 8 MB of events: the kernel holds at most 4 MB of them, and the broadcast log of these nodes less than 1 MB.
+const CHANGES: u64 = 4000;
+const LOG_BYTES: usize = 1_000_000;
+
+/// Changes a profile this often, as fast as the node answers. Returns what the changing user heard meanwhile.
+async fn flood(busy: &mut WsClient, versions: std::ops::Range<u64>) -> Vec<Value> {
+    const AHEAD: u64 = 20;
+    let mut heard = Vec::new();
+    let (mut sent, mut answered) = (versions.start, versions.start);
+    while answered < versions.end {
+        while sent < versions.end && sent < answered + AHEAD {
+            busy.send_json(profile(sent)).await;
+            sent += 1;
+        }
+        let frame = busy.next_json().await;
+        match frame["type"].as_str() {
+            Some("online_users_list") => answered += 1,
+            Some("welcome") => {}
+            _ => heard.push(frame),
+        }
+    }
+    heard
+}
+
+/// A node with a small broadcast log, one user who will be busy, and one who does not read.
+async fn node_with_slow_client() -> (Node, WsClient, RawWs) {
+    let mut settings = test_settings();
+    settings.fanout.log_bytes = LOG_BYTES;
+    settings.limits.page_default = 1;
+    let node = Node::spawn(settings).await;
+    node.wait_ready().await;
+    let mut slow = RawWs::connect_with_receive_buffer(node.addr(), "/ws?userId=slow", 4096).await;
+    slow.wait_for_type("online_users_list").await;
+    let busy = node.join("busy").await;
+    slow.wait_for_type("user_online").await;
+    (node, busy, slow)
+}
+
+/// The version that a frame shows of the busy user.
+fn version(user: &Value) -> u64 {
+    user["name"].as_str().and_then(|name| name.parse().ok()).unwrap_or_else(|| panic!("no version: {user}"))
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_told_to_start_over_with_nothing_torn_before_it() {
+    let (_node, mut busy, mut slow) = node_with_slow_client().await;
+    flood(&mut busy, 0..CHANGES).await;
+
+    // What the kernel held comes first: whole frames, in order, without a hole.
+    let mut next = 0;
+    let resync = loop {
+        let frame = slow.next_json().await;
+        if frame["type"] != "user_changed" {
+            break frame;
+        }
+        assert_eq!(version(&frame["user"]), next, "in order");
+        next += 1;
+    };
+    assert!(next < CHANGES, "something was missed");
+    assert_eq!(resync, json!({"type": "resync"}));
+    let list = slow.next_json().await;
+    assert_eq!(list["type"], "online_users_list");
+    assert_eq!((&list["users"][0]["id"], version(&list["users"][0])), (&json!("busy"), CHANGES - 1));
+    assert_eq!((&list["total"], &list["nextCursor"]), (&json!(2), &json!("busy")));
+
+    // From there on everything is heard again.
+    flood(&mut busy, CHANGES..CHANGES + 3).await;
+    for expected in CHANGES..CHANGES + 3 {
+        let event = slow.next_json().await;
+        assert_eq!((&event["type"], version(&event["user"])), (&json!("user_changed"), expected));
+        assert!(event["revision"].as_u64() > list["revision"].as_u64(), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn who_falls_behind_again_soon_is_closed_with_4008() {
+    let (_node, mut busy, mut slow) = node_with_slow_client().await;
+    flood(&mut busy, 0..CHANGES).await;
+    slow.wait_for_type("resync").await;
+    flood(&mut busy, CHANGES..2 * CHANGES).await;
+    assert_eq!(slow.expect_close().await, (4008, "Too slow".to_owned()));
+}
+
+#[tokio::test]
+async fn others_are_served_while_one_does_not_read() {
+    let (node, mut busy, mut slow) = node_with_slow_client().await;
+    let mut reader = RawWs::connect(node.addr(), "/ws?userId=reader").await;
+    reader.wait_for_type("online_users_list").await;
+    let reading = tokio::spawn(async move {
+        let mut versions = BTreeMap::new();
+        let mut starts = 0;
+        while !versions.contains_key(&(CHANGES - 1)) {
+            let frame = reader.next_frame().await.expect("the reader stays connected");
+            assert_eq!(frame.opcode, TEXT);
+            let frame: Value = serde_json::from_slice(&frame.payload).expect("JSON");
+            match frame["type"].as_str() {
+                Some("user_changed") => *versions.entry(version(&frame["user"])).or_insert(0) += 1,
+                Some("resync") => starts += 1,
+                _ => {}
+            }
+        }
+        (versions, starts)
+    });
+    flood(&mut busy, 0..CHANGES).await;
+    let (versions, starts) = reading.await.expect("the reader reads to the end");
+    assert!(versions.values().all(|times| *times == 1), "nothing is told twice");
+    assert!(starts > 0 || versions.len() as u64 == CHANGES, "{} of {CHANGES}", versions.len());
+    slow.wait_for_type("resync").await;
+}
