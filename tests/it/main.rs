@@ -12,6 +12,7 @@ mod faults;
 mod metrics;
 mod origins;
 mod http;
+mod load_balancer;
 mod protocol;
 mod slow_consumer;
 mod startup;

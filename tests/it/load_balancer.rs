@@ -1,0 +1,98 @@
+//! Three nodes behind the load balancer of `deploy/`: any node serves any request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::*;
+
+/// Three nodes and the balancer before them.
+async fn balanced() -> (Cluster<NodeProcess>, Nginx) {
+    let cluster = Cluster::processes(3).await;
+    let ports: Vec<_> = cluster.nodes.iter().map(|node| node.addr().port()).collect();
+    let balancer = Nginx::start(&ports).await;
+    (cluster, balancer)
+}
+
+/// Joins through the balancer; returns the node that serves, too.
+async fn join(balancer: &Nginx, user: &str) -> (WsClient, String) {
+    let mut client = balancer.ws(&format!("/ws?userId={user}")).await;
+    let node = client.expect_type("welcome").await["nodeId"].as_str().expect("a text").to_owned();
+    client.expect_type("online_users_list").await;
+    (client, node)
+}
+
+#[tokio::test]
+async fn sockets_land_on_all_nodes_and_all_tell_the_same() {
+    let (cluster, balancer) = balanced().await;
+    let mut clients = Vec::new();
+    let mut serving = BTreeSet::new();
+    let users: Vec<_> = (0..6).map(|n| format!("user-{n}")).collect();
+    for user in &users {
+        let (client, node) = join(&balancer, user).await;
+        clients.push(client);
+        serving.insert(node);
+    }
+    assert_eq!(serving, cluster.nodes.iter().map(|node| node.node_id().to_owned()).collect(), "every node serves");
+    for (n, client) in clients.iter_mut().enumerate() {
+        for later in &users[n + 1..] {
+            assert_eq!(client.expect_type("user_online").await["userId"], *later);
+        }
+        assert_eq!(client.fence().await, NOTHING);
+    }
+    // Whichever node answers.
+    for _ in 0..6 {
+        assert_eq!(balancer.online_ids().await, users);
+    }
+    assert_eq!(balancer.request(Method::POST, "/api/online-users", &[], "{}").await.status, 405);
+}
+
+#[tokio::test]
+async fn the_clients_of_a_killed_node_come_back_through_the_balancer() {
+    let (mut cluster, balancer) = balanced().await;
+    let mut clients = BTreeMap::new();
+    for user in ["a", "b", "c", "d", "e", "f"] {
+        let (client, node) = join(&balancer, user).await;
+        clients.insert(user, (client, node));
+    }
+    let dead = cluster[0].node_id().to_owned();
+    cluster[0].kill9();
+    let lost: Vec<_> = clients.iter().filter(|(_, (_, node))| *node == dead).map(|(user, _)| *user).collect();
+    assert!(!lost.is_empty());
+    for user in lost {
+        let (mut client, _) = clients.remove(user).expect("a client");
+        assert_eq!(client.expect_close().await.0, 1006);
+        let (client, node) = join(&balancer, user).await;
+        assert_ne!(node, dead);
+        clients.insert(user, (client, node));
+    }
+    for _ in 0..6 {
+        assert_eq!(balancer.online_ids().await, ["a", "b", "c", "d", "e", "f"]);
+    }
+}
+
+#[tokio::test]
+async fn what_speaks_of_one_node_is_not_passed_on() {
+    let (_cluster, balancer) = balanced().await;
+    let not_found = (404, json!({"success": false, "message": "not found", "code": "not_found"}));
+    assert_eq!(balancer.get("/readyz").await, not_found);
+    assert_eq!(balancer.get("/metrics").await, not_found);
+    assert_eq!(balancer.get("/healthz").await.0, 200);
+    let refusal = WsClient::try_connect(balancer.addr(), "/ws?userId=a%0Ab").await.err().expect("a refusal");
+    assert_eq!((refusal.status, &refusal.json()["code"]), (400, &json!("invalid_parameter")));
+}
+
+#[tokio::test]
+async fn without_a_node_the_balancer_says_so_in_the_same_form() {
+    let closed = RedisServer::start().await;
+    let port = closed.port();
+    drop(closed);
+    let balancer = Nginx::start(&[port]).await;
+    let answer = balancer.get_raw("/api/online-users").await;
+    assert_eq!((answer.status, &answer.headers["retry-after"]), (503, &"1".parse().expect("a header")));
+    assert!(
+        answer.body.contains(r#""success":false"#) && answer.body.contains(r#""code":"unavailable""#),
+        "{answer:?}"
+    );
+}
