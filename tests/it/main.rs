@@ -14,6 +14,7 @@ mod origins;
 mod http;
 mod load_balancer;
 mod protocol;
+mod random_history;
 mod slow_consumer;
 mod startup;
 mod store_contract;
