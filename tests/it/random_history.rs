@@ -105,8 +105,9 @@ async fn live(addrs: Vec<SocketAddr>, id: String, seed: u64) -> (Vec<WsClient>, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_ten_thousand_random_joins_and_leaves_all_agree_and_nobody_heard_anything_twice() {
-    let seed: u64 = rand::random();
-    println!("seed: {seed}");
+    let seed: Option<u64> = std::env::var("ROLLCALL_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("ROLLCALL_TEST_SEED={seed}");
     let cluster = Cluster::start_with(NODES, |settings| {
         settings.presence.grace = Duration::ZERO;
         // Most sockets here are not read, so that they answer no ping.

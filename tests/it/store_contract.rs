@@ -11,7 +11,7 @@ use rollcall::domain::{
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::redis::RedisStore;
 use rollcall::store::{
-    Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, Refusal, StoreWriter, Swept,
+    Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, Refusal, StoreWriter, Swept, SweptBatch,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -556,6 +556,11 @@ async fn a_new_epoch_is_the_same_for_all_nodes() {
     assert_eq!(nodes[0].beat().await.lease, LeaseState::Renewed);
 }
 
+fn only_batch(swept: Swept) -> SweptBatch {
+    let [batch] = <[SweptBatch; 1]>::try_from(swept.batches).expect("one expired node");
+    batch
+}
+
 #[tokio::test]
 async fn an_expired_node_is_swept_in_batches_and_its_users_are_lost() {
     let truth = Shared::start().await;
@@ -569,17 +574,15 @@ async fn an_expired_node_is_swept_in_batches_and_its_users_are_lost() {
     assert_eq!(peer.store.sweep().await.expect("a sweep"), Swept::default());
 
     truth.expire(dead.id).await;
-    let mut total = Swept::default();
-    for n_left in [3, 1, 0] {
-        let step = peer.store.sweep().await.expect("a sweep");
-        assert!(step.n_sockets <= truth.sweep_batch as u64, "{step:?}");
-        assert_eq!(step.more, n_left > 0, "{step:?}");
+    let mut n_users = 0;
+    for (n_sockets, n_left) in [(2, 3), (2, 1), (1, 0)] {
+        let batch = only_batch(peer.store.sweep().await.expect("a sweep"));
+        assert_eq!((batch.node, batch.n_sockets, batch.finished), (dead.id, n_sockets, n_left == 0));
+        assert_eq!(batch.overdue.is_some(), n_left == 3, "the first batch knows when the lease had run out");
         assert_eq!(dead.writer.held_sockets().await.expect("sockets").len(), n_left);
-        total.n_sockets += step.n_sockets;
-        total.n_users += step.n_users;
-        total.nodes.extend(step.nodes);
+        n_users += batch.n_users;
     }
-    assert_eq!(total, Swept { nodes: vec![dead.id], n_sockets: 5, n_users: 3, more: false });
+    assert_eq!(n_users, 3);
     assert_eq!(peer.store.sweep().await.expect("a sweep"), Swept::default());
 
     let snapshot = peer.roster().await;
@@ -600,7 +603,7 @@ async fn a_fenced_node_is_not_renewed_until_it_has_swept_itself() {
         node.drive(number, &format!("user-{number}"), join()).await;
     }
     truth.expire(node.id).await;
-    assert!(peer.store.sweep().await.expect("a sweep").more);
+    assert!(peer.store.sweep().await.expect("a sweep").is_unfinished());
     for _ in 0..2 {
         assert_eq!(node.beat().await.lease, LeaseState::Fenced);
         assert_eq!(node.try_drive(6, "late", join()).await, Outcome::Refused(Refusal::NoLease));
@@ -646,8 +649,8 @@ async fn a_drained_nodes_users_go_when_its_time_is_over() {
     peer.drive(1, "bob", join()).await;
 
     truth.expire(node.id).await;
-    let swept = peer.store.sweep().await.expect("a sweep");
-    assert_eq!(swept, Swept { nodes: vec![node.id], n_sockets: 2, n_users: 1, more: false });
+    let swept = only_batch(peer.store.sweep().await.expect("a sweep"));
+    assert_eq!(swept, SweptBatch { node: node.id, n_sockets: 2, n_users: 1, overdue: None, finished: true });
     let end = peer.roster().await.position();
     assert_eq!(stories(&listener.up_to(end).await), ["+ada", "+bob", "-ada node_drained"]);
     assert_eq!(peer.ids().await, ["bob"]);
@@ -662,9 +665,9 @@ async fn a_fenced_node_cannot_drain_itself_back_to_life() {
         node.drive(number, &format!("user-{number}"), join()).await;
     }
     truth.expire(node.id).await;
-    assert!(peer.store.sweep().await.expect("a sweep").more);
+    assert!(peer.store.sweep().await.expect("a sweep").is_unfinished());
     node.writer.drain(Duration::from_secs(50)).await.expect("a drain");
-    assert!(!peer.store.sweep().await.expect("a sweep").more);
+    assert!(!peer.store.sweep().await.expect("a sweep").is_unfinished());
     assert_eq!(node.ids().await, NOBODY);
 }
 
@@ -687,7 +690,8 @@ async fn after_a_time_in_which_nobody_could_beat_nobody_is_swept_at_once() {
     truth.expire(silent.id).await;
     let sweep = async || {
         node.beat().await;
-        node.store.sweep().await.expect("a sweep").nodes
+        let swept = node.store.sweep().await.expect("a sweep");
+        swept.batches.iter().map(|batch| batch.node).collect::<Vec<_>>()
     };
     eventually_eq(sweep, [silent.id], "the silent node is swept").await;
     assert_eq!(node.ids().await, ["ada"]);

@@ -42,8 +42,6 @@ mod ws_client;
 
 pub use chaos_proxy::ChaosProxy;
 pub use cluster::{Cluster, ClusterNode, test_environment, test_settings, test_settings_with_redis};
-pub use endpoint::Endpoint;
-pub use cluster::{Cluster, test_environment, test_settings, test_settings_with_redis};
 pub use endpoint::{Endpoint, HttpAnswer};
 pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub use nginx::Nginx;
