@@ -104,7 +104,7 @@ impl Writer {
         loop {
             let connected = tokio::select! {
                 connected = self.connect() => connected,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.drain_unconnected(drain_lease).await,
             };
             let served = match connected {
                 Ok(mut writer) => self.serve(&mut *writer, stop, drain_lease).await,
@@ -116,8 +116,20 @@ impl Writer {
             self.table.end_due_graces(Instant::now());
             tokio::select! {
                 () = self.backoff.wait() => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.drain_unconnected(drain_lease).await,
             }
+        }
+    }
+
+    /// Announces the drain while a connection is being replaced. If the store is known to be away nobody waits for it: the
+    /// lease has to run out.
+    async fn drain_unconnected(&self, lease: Duration) {
+        if matches!(*self.link.borrow(), Link::Down { .. }) {
+            return;
+        }
+        let drained = async { self.store.open_writer().await?.drain(lease).await };
+        if let Err(error) = drained.await {
+            warn!(error = %error, "Could not announce the drain, so the lease has to run out: {error}");
         }
     }
 

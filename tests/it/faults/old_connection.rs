@@ -93,3 +93,21 @@ async fn a_beat_that_a_frozen_connection_delivers_late_does_not_revive_a_drained
     assert_eq!(redis.get(&generation).await.as_deref(), Some("drained"));
     assert_eq!(lease_end().await, drained_until);
 }
+
+#[tokio::test]
+async fn a_drain_in_the_middle_of_a_reconnect_is_announced() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let proxy = ChaosProxy::start(redis.port()).await;
+    let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
+    node.wait_ready().await;
+    let _ada = node.join("ada").await;
+    let generation = generation_key(&node);
+    let writer = writer_of(&redis, node.node_id()).await;
+    // The first beat of the new connection is there long before its answers are.
+    proxy.set_delay(std::time::Duration::from_millis(150));
+    redis.command(&["CLIENT", "KILL", "ID", &writer]).await;
+    eventually_eq(async || redis.get(&generation).await, Some("2".to_owned()), "a new connection beats").await;
+    node.stop().await;
+    assert_eq!(redis.get(&generation).await.as_deref(), Some("drained"));
+}
