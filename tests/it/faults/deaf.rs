@@ -64,10 +64,19 @@ async fn a_deaf_subscription_is_noticed_by_the_beats_and_the_difference_is_told_
     proxy.thaw();
     wait_until_degraded(&nodes[0], false).await;
     drop(bob);
-    let _carol = nodes[1].join("carol").await;
-    let carol = watch.wait_for("user_online", "carol").await;
-    assert_eq!(carol.frame["catchUp"], serde_json::Value::Null, "heard, not caught up");
-    eventually_eq(async || watch.online(), ["ada", "carol", "watch"], "the view has converged").await;
+    // A last catch-up may still be under way; after it, who comes is heard.
+    let mut online = vec!["ada".to_owned(), "watch".to_owned()];
+    let mut later = Vec::new();
+    loop {
+        let user = format!("later-{}", later.len());
+        later.push(nodes[1].join(&user).await);
+        online.insert(later.len(), user.clone());
+        if watch.wait_for("user_online", &user).await.frame["catchUp"].is_null() {
+            break;
+        }
+        assert!(later.len() < 9, "nobody is heard, all are caught up with");
+    }
+    eventually_eq(async || watch.online(), online, "the view has converged").await;
     watch.assert_sound();
 }
 
