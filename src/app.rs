@@ -1,6 +1,6 @@
 //! Builds the parts of a node and runs them: what `main` and every test start.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
 use actix_http::HttpService;
@@ -9,6 +9,7 @@ use actix_service::map_config;
 use actix_web::App as HttpApp;
 use actix_web::dev::AppConfig;
 use anyhow::{Context, bail};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,8 +46,8 @@ impl App {
         settings.validate()?;
         let node = NodeId::from_bits(rand::random());
         let (host, port) = (settings.server.host.as_str(), settings.server.port);
-        let listener = TcpListener::bind((host, port))
-            .with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
+        let listener =
+            listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
         let store = open_store(node, &settings).await?;
 
@@ -123,6 +124,24 @@ impl App {
         shutdown::drain(&services, &handle, writer, settings.drain.timeout).await;
         Ok(())
     }
+}
+
+/// Connections that the kernel accepts ahead of the server: when a peer dies, all its clients come within a moment. The
+/// kernel caps it (`net.core.somaxconn`, 4096 by default), and std's own would be 128.
+const BACKLOG: u32 = 4096;
+
+fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restarted node takes its port back, although connections of its former life linger.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return listener.into_std(),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Opens the store that the settings name.

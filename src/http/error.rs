@@ -38,7 +38,7 @@ pub enum ApiError {
         max_bytes: u64,
     },
     /// The node does not know yet who is online.
-    #[error("this node has not read who is online yet")]
+    #[error("this node does not know yet who is online")]
     NotReady,
     /// The node is draining: another one serves.
     #[error("this node is shutting down; try again")]

@@ -97,7 +97,7 @@ impl Hub {
             let (begin, end) = state.log.append(entry.sequence, &entry.frame);
             // Nobody hears of themselves.
             for key in state.by_user.get(&entry.user).into_iter().flatten() {
-                state.listeners[*key].skip(begin, end);
+                state.listeners[*key].skip(begin, end, state.log.start());
             }
         }
     }

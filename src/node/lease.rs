@@ -9,7 +9,7 @@ use crate::domain::{Position, Timestamp};
 pub enum Link {
     /// Nothing has been heard from the store since the node started.
     Starting,
-    /// The store answers, and everything this node wants had been asserted when this was written.
+    /// The store answers. When it first did so again, everything this node wanted had been asserted.
     Up {
         /// The store's position at the last beat.
         position: Position,

@@ -138,8 +138,13 @@ impl Writer {
         self.claim.generation += 1;
         let mut writer = self.store.open_writer().await?;
         self.beat(&mut *writer).await?;
-        self.drive_all(&mut *writer).await?;
-        let reply = self.beat(&mut *writer).await?;
+        let reply = loop {
+            let is_done = self.drive_all(&mut *writer).await?;
+            let reply = self.beat(&mut *writer).await?;
+            if is_done {
+                break reply;
+            }
+        };
         self.publish_link(reply);
         self.backoff.reset();
         Ok(writer)
@@ -156,8 +161,11 @@ impl Writer {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beats.reset();
         let mut grace_end = self.table.end_due_graces(Instant::now());
+        let mut is_behind = false;
         loop {
             tokio::select! {
+                // A beat goes before orders that are left over.
+                biased;
                 () = stop.cancelled() => {
                     if let Err(error) = writer.drain(drain_lease).await {
                         warn!(error = %error, "Could not announce the drain, so the lease has to run out: {error}");
@@ -171,19 +179,20 @@ impl Writer {
                 }
                 () = self.table.changed() => {}
                 () = at(grace_end) => {}
+                () = std::future::ready(()), if is_behind => {}
             }
             grace_end = self.table.end_due_graces(Instant::now());
-            self.drive_all(writer).await?;
+            is_behind = !self.drive_all(writer).await?;
         }
     }
 
-    /// Sends orders until none is left, but not so long that the next beat is late. What remains is taken up after it.
-    async fn drive_all(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<()> {
+    /// Sends orders until none is left, but not so long that the next beat is late. Whether none was left.
+    async fn drive_all(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<bool> {
         let started = Instant::now();
         while started.elapsed() < self.beat_every / 2 {
             let orders = self.table.take_orders(BATCH);
             if orders.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let outcomes = match writer.drive(self.claim, &orders).await {
                 Ok(outcomes) => outcomes,
@@ -213,7 +222,7 @@ impl Writer {
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Beats, and does what the reply asks for until the node holds a lease under which its orders are accepted.

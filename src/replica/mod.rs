@@ -105,6 +105,12 @@ impl Replica {
         }
     }
 
+    /// The store has not confirmed in time that the user arrived. A socket of theirs is wanted here all the same, so they are
+    /// told provisionally.
+    pub fn arrived_unconfirmed(&self, user: &UserId, presence: &Presence) {
+        self.update(|view, tell| view.arrive_unconfirmed(user, presence, clock::now(), tell));
+    }
+
     /// Waits until the view reflects `confirmed`, the reply to an order; false if that, or the reply itself, takes too long.
     pub async fn reflects(&self, confirmed: impl Future<Output = Option<Position>>) -> bool {
         if self.view().degraded().is_some() {

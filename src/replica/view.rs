@@ -162,7 +162,14 @@ impl View {
 
     /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.
     pub fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
-        if self.degraded.is_some() && !self.told.contains(user) {
+        if self.degraded.is_some() {
+            self.arrive_unconfirmed(user, presence, at, tell);
+        }
+    }
+
+    /// A socket of the user is wanted here, and the store does not say that it has it.
+    pub fn arrive_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+        if !self.told.contains(user) {
             self.put(user, &Change::Online(presence.clone()), None, false, at, tell);
             self.provisional.insert(user.clone());
         }
@@ -279,6 +286,8 @@ mod tests {
         CatchUp { by_log: bool },
         /// A local socket comes or goes.
         ToggleLocal(u8),
+        /// A local socket comes, and is welcomed before the store confirms it.
+        ArriveUnconfirmed(u8),
         /// The store goes away.
         Down,
         /// The store comes back, with its data or without.
@@ -293,6 +302,7 @@ mod tests {
             1 => Just(Event::Lose),
             2 => any::<bool>().prop_map(|by_log| Event::CatchUp { by_log }),
             3 => (0..6u8).prop_map(Event::ToggleLocal),
+            1 => (0..6u8).prop_map(Event::ArriveUnconfirmed),
             1 => Just(Event::Down),
             2 => any::<bool>().prop_map(|lost_data| Event::Up { lost_data }),
             1 => Just(Event::EndHold),
@@ -390,6 +400,14 @@ mod tests {
                     }
                     if !self.down {
                         self.set(&user, self.local.contains(&user));
+                    }
+                }
+                Event::ArriveUnconfirmed(n) => {
+                    let user = user(n);
+                    self.local.insert(user.clone());
+                    self.with_view(|view, _, _, tell| view.arrive_unconfirmed(&user, &Presence::default(), AT, tell));
+                    if !self.down {
+                        self.set(&user, true);
                     }
                 }
                 Event::Down => {

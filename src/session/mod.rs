@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +22,7 @@ use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::{Inbound, Incoming};
 use self::outbound::TcpOutbound;
 use crate::clock;
-use crate::domain::{OfflineReason, Profile, UserId};
+use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
 use crate::hub::{Attachment, Attention, Fanout, Hub};
 use crate::metrics::Metrics;
 use crate::node::{Registration, Table};
@@ -169,12 +170,15 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain.
+    /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain. A
+    /// client that speaks and never reads is closed after the time that it could be silent.
     async fn wait_until_writable(&mut self) -> Result<(), End> {
+        let give_up_at = Instant::now() + self.services.settings.websocket.silence_timeout;
         let closing = self.services.closing.clone();
         loop {
             let cause = tokio::select! {
                 writable = self.stream.writable() => return writable.map_err(|_| End::Broken),
+                () = sleep_until(give_up_at) => return Err(End::TooSlow),
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
                 () = closing.cancelled() => Cause::Drain,
@@ -248,8 +252,13 @@ impl Session {
         self.services.metrics.joined();
         self.heartbeat.joined();
         replica.arrived(&user, &table.presence(&user).unwrap_or_default());
+        let asked_at = clock::now();
         let reflected = replica.reflects(async { confirmed.await.ok() }).await;
-        self.show(&user, reflected, reference);
+        if !reflected {
+            // One reads one's own writes, also those that nobody has confirmed.
+            replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
+        }
+        self.show(&user, (!reflected).then_some(asked_at), reference);
     }
 
     /// A further `join_user` of the same user states the profile anew.
@@ -257,25 +266,26 @@ impl Session {
         let Some(registration) = &self.registration else { return };
         let user = registration.user().clone();
         let confirmed = registration.state_profile(profile);
+        let asked_at = clock::now();
         let reflected = self.services.replica.reflects(async { confirmed.await.ok() }).await;
-        self.show(&user, reflected, reference);
+        self.show(&user, (!reflected).then_some(asked_at), reference);
     }
 
-    /// Sends `welcome` and the first page, and listens from there on.
-    fn show(&mut self, user: &UserId, reflected: bool, reference: Option<&str>) {
+    /// Sends `welcome` and the first page, and listens from there on. `unconfirmed_since`: the store has not confirmed the
+    /// join, so what is shown may be out of date.
+    fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(socket) = self.registration.as_ref().map(Registration::socket) else { return };
-        let (sequence, welcome, list) = {
+        let (sequence, frames) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
-            if !reflected {
-                standing.degraded.get_or_insert_with(clock::now);
-            }
-            let welcome = native::welcome(user, socket, view.roster().len(), standing, reference);
-            let (sequence, list) = self.list(&view, None, self.services.settings.limits.page_default, None);
-            (sequence, welcome, list)
+            standing.degraded = standing.degraded.or(unconfirmed_since);
+            let (roster, limit) = (view.roster(), self.services.settings.limits.page_default);
+            let welcome = native::welcome(user, socket, roster.len(), standing, reference);
+            let list = native::online_users_list(&roster.page(None, limit, None), roster.len(), standing, None);
+            (view.sequence(), [welcome, list])
         };
         self.attachment.listen(user, sequence);
-        self.attachment.send_at(sequence, [welcome, list]);
+        self.attachment.send_at(sequence, frames);
     }
 
     /// The socket missed events: it forgets everything and gets a fresh first page.

@@ -185,7 +185,7 @@ pub enum Outcome {
     Done {
         /// Where the store was then: whoever has applied this has seen the order's transition.
         position: Position,
-        /// The date of the user's profile now, 0 if the user is gone.
+        /// After a join or a removal the date of the user's profile, 0 if the user is gone; else without meaning.
         updated_at: Timestamp,
     },
     /// Nothing changed.

@@ -29,7 +29,7 @@ pub enum Request {
         /// What is to be shown of them.
         profile: Option<Profile>,
     },
-    /// `user_activity`: the heartbeat.
+    /// `user_activity`, or `user_online`: the heartbeat.
     Activity,
     /// `get_online_users {limit?, cursor?}`.
     List {
@@ -135,7 +135,8 @@ fn request(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Request, 
     let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
     match kind {
         "join_user" => Ok(Request::Join { user: required_user(fields)?, profile: profile(fields, limits)? }),
-        "user_activity" => Ok(Request::Activity),
+        // `user_online` is what older clients of the contract (S2) say.
+        "user_activity" | "user_online" => Ok(Request::Activity),
         "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
         "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
         "leave" => Ok(Request::Leave),

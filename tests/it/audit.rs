@@ -64,6 +64,22 @@ async fn a_living_user_whose_keys_were_deleted_is_asserted_again_without_an_even
     drop(bob);
 }
 
+#[tokio::test]
+async fn what_no_node_wrote_stops_nobody_and_is_removed() {
+    let mut cluster = audited_cluster(1, 300).await;
+    let _ada = cluster[0].join("ada").await;
+    for member in ["", "line\nbreak", &"x".repeat(200)] {
+        cluster.redis.command(&["SADD", "online:users:set", member]).await;
+    }
+    cluster.redis.command(&["ZADD", "online:nodes", "1", "stray"]).await;
+    let fresh = cluster.add().await;
+    assert_eq!(cluster[fresh].online_ids().await, ["ada"]);
+    let redis = &cluster.redis;
+    eventually_eq(async || redis.smembers("online:users:set").await, ["ada"], "the set holds users only").await;
+    let has_stray = async || redis.query::<Option<f64>>(&["ZSCORE", "online:nodes", "stray"]).await.is_some();
+    eventually_eq(has_stray, false, "the nodes are nodes only").await;
+}
+
 async fn metric(node: &Node, name: &str) -> u64 {
     let text = node.get_raw("/metrics").await.body;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {text}"));

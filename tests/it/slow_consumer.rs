@@ -1,10 +1,12 @@
 //! A client that does not read: it costs a bounded amount, is told that it missed something, and is closed in the end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use rollcall::settings::Settings;
 use serde_json::{Value, json};
 
-use crate::support::raw_ws::TEXT;
+use crate::support::raw_ws::{FIN, TEXT, frame};
 use crate::support::*;
 
 /// A profile of nearly the largest size, so that a few thousand changes are megabytes: more than the kernel holds for a
@@ -39,7 +41,12 @@ async fn flood(busy: &mut WsClient, versions: std::ops::Range<u64>) -> Vec<Value
 
 /// A node with a small broadcast log, one user who will be busy, and one who does not read.
 async fn node_with_slow_client() -> (Node, WsClient, RawWs) {
+    node_with_slow_client_and(|_| ()).await
+}
+
+async fn node_with_slow_client_and(change: impl FnOnce(&mut Settings)) -> (Node, WsClient, RawWs) {
     let mut settings = test_settings();
+    change(&mut settings);
     settings.fanout.log_bytes = LOG_BYTES;
     settings.limits.page_default = 1;
     let node = Node::spawn(settings).await;
@@ -94,6 +101,24 @@ async fn who_falls_behind_again_soon_is_closed_with_4008() {
     slow.wait_for_type("resync").await;
     flood(&mut busy, CHANGES..2 * CHANGES).await;
     assert_eq!(slow.expect_close().await, (4008, "Too slow".to_owned()));
+}
+
+#[tokio::test]
+async fn who_talks_but_never_reads_is_closed_all_the_same() {
+    let (node, mut busy, mut slow) = node_with_slow_client_and(|settings| {
+        settings.websocket.ping_interval = Duration::from_millis(300);
+        settings.websocket.silence_timeout = Duration::from_millis(1000);
+    })
+    .await;
+    let talk_until_closed = async || {
+        slow.send(&frame(FIN | TEXT, br#"{"type":"user_activity"}"#)).await;
+        let scraped = node.get_raw("/metrics").await.body;
+        scraped.lines().any(|line| line == "rollcall_slow_consumers_total 1")
+    };
+    // It talks from the beginning: else its silence would end it.
+    let closed = eventually_within(3 * DEADLINE, talk_until_closed, "the node closes whoever never reads");
+    tokio::join!(flood(&mut busy, 0..CHANGES), closed);
+    eventually_eq(async || node.online_ids().await, ["busy"], "and after the grace they are gone").await;
 }
 
 #[tokio::test]

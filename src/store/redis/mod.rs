@@ -24,6 +24,7 @@ use redis::aio::ConnectionLike;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ServerErrorKind};
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use self::format::Head;
 use self::keys::{Keys, Partition};
@@ -135,7 +136,8 @@ impl RedisStore {
             let mut scan = redis::cmd("SSCAN");
             scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(SNAPSHOT_PAGE);
             let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(connection)).await?;
-            let page = page.iter().map(|text| format::user_id(text)).collect::<StoreResult<Vec<_>>>()?;
+            // A member that no node wrote is no user; the audit removes it.
+            let page: Vec<UserId> = page.iter().filter_map(|text| format::user_id(text).ok()).collect();
             if !page.is_empty() {
                 let mut get = redis::cmd("MGET");
                 for user in &page {
@@ -187,8 +189,9 @@ impl RedisStore {
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(seconds * 1000 + micros / 1000);
         let nodes: Vec<String> = self.shared.within(expired.query_async(&mut connection)).await?;
         let mut swept = Swept::default();
-        for node in nodes {
-            let node: NodeId = node.parse().map_err(|_| StoreError::Malformed(format!("node id {node:?}")))?;
+        let (nodes, foreign): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|text| text.parse::<NodeId>().is_ok());
+        self.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &foreign).await?;
+        for node in nodes.iter().filter_map(|text| text.parse().ok()) {
             swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);
         }
         Ok(swept)
@@ -209,6 +212,8 @@ impl RedisStore {
             let mut scan = redis::cmd("SSCAN");
             scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(AUDIT_PAGE);
             let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(&mut connection)).await?;
+            let (page, foreign): (Vec<_>, Vec<_>) = page.into_iter().partition(|text| format::user_id(text).is_ok());
+            self.remove_foreign(&mut *connection, "SREM", &self.shared.keys.users, &foreign).await?;
             let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
             ghosts.arg(page);
             let found: Vec<String> =
@@ -222,6 +227,21 @@ impl RedisStore {
             }
             tokio::time::sleep(AUDIT_PAUSE).await;
         }
+    }
+
+    /// Removes members that no node can have written: one of them must not stop what is done for all others.
+    async fn remove_foreign(
+        &self,
+        connection: &mut impl ConnectionLike,
+        command: &str,
+        key: &str,
+        members: &[String],
+    ) -> StoreResult<()> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        warn!(key, "Removing what is not ours from {key}: {members:?}");
+        self.shared.within(redis::cmd(command).arg(key).arg(members).query_async::<()>(connection)).await
     }
 
     async fn refresh_keys(&self, sockets: &[(SocketId, UserId)]) -> StoreResult<Vec<SocketId>> {

@@ -35,7 +35,7 @@ redis.call('SET', presence_key, presence, 'PX', ttl_ms)
 redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 if redis.call('SADD', USERS, user) == 1 then
   return { 'OK', announce(epoch, 'online', user, '"user":' .. presence), text(presence_at) }
-elseif wins and members ~= '' then
+elseif wins and members ~= '' and (stored or stated_at == 0) then
   return { 'OK', announce(epoch, 'changed', user, '"user":' .. presence), text(presence_at) }
 end
 return { 'OK', redis.call('GET', REVISION), text(presence_at) }
