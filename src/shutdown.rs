@@ -1,4 +1,4 @@
-//! How a node ends: the drain order, written as code (design, decision 8).
+//! How a node ends: the drain order, written as code (docs/design.md, decision 8).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ pub struct UserId(Arc<str>);
 
 impl UserId {
     /// Longest id in bytes. It becomes part of a Redis key and of every event about the user, so it is kept short.
-    /// Source: design, "Numbers".
+    /// Source: docs/design.md, "Numbers".
     pub const MAX_BYTES: usize = 128;
 
     /// Parses an id.

@@ -3,7 +3,7 @@
 use super::{Presence, Timestamp, UserId};
 
 /// A point in the history of one scope. Ordered by revision, which never falls, not even from one epoch to the next
-/// (design, decision 4).
+/// (docs/design.md, decision 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// Which life of the store's data this is: the revision at which it began.

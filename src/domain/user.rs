@@ -23,7 +23,7 @@ impl Timestamp {
 pub struct Presence {
     /// `None`: nothing but the id is known.
     pub profile: Option<Profile>,
-    /// When the profile was last changed, by the store's clock; of two versions the higher wins (design, decision 3).
+    /// When the profile was last changed, by the store's clock; of two versions the higher wins (docs/design.md, decision 3).
     pub updated_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Fan-out: one encoded event to many sockets (design, decision 9).
+//! Fan-out: one encoded event to many sockets (docs/design.md, decision 9).
 //!
 //! [`Fanout`] is told every change of the view, encodes it once and puts it into the mailbox of every worker. On each worker
 //! thread a [`Hub`] appends it to its broadcast log and writes to each socket what that has not seen, in one system call.

@@ -1,7 +1,7 @@
 //! What this node wants to be true, and the one task that makes it so.
 //!
 //! Sessions only change the [`Table`]; the [`Writer`] takes the sockets whose state differs from what the store confirmed and
-//! drives the store there (design, decision 2). So a store that is away needs no queue, and a join that was cancelled half
+//! drives the store there (docs/design.md, decision 2). So a store that is away needs no queue, and a join that was cancelled half
 //! way is simply undone.
 
 mod lease;

@@ -46,7 +46,7 @@ pub struct Replica {
 }
 
 /// How long a joiner waits for its own transition before a catch-up is started, and before it is welcomed all the same.
-/// Source: design, decision 6.
+/// Source: docs/design.md, decision 6.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
 const WELCOME_AFTER: Duration = Duration::from_secs(1);
 

@@ -125,7 +125,7 @@ pub struct BeatReply {
     pub lease: LeaseState,
     /// The store's position.
     pub position: Position,
-    /// For how long Offline transitions are to be noted only, because the store lost its data (design, decision 7).
+    /// For how long Offline transitions are to be noted only, because the store lost its data (docs/design.md, decision 7).
     pub hold: Duration,
     /// How many sockets the store holds for this node.
     pub n_sockets: u64,
