@@ -126,7 +126,8 @@ async fn obey(balancer: Arc<Balancer>, user: String) {
 
 #[tokio::test]
 async fn who_does_not_come_back_from_a_drain_is_told_so_once() {
-    let mut cluster = Cluster::start(3).await;
+    // The drain takes a second, for nobody answers its close frames; then ada needs her time.
+    let mut cluster = Cluster::start_with(3, |settings| settings.presence.grace = Duration::from_millis(2700)).await;
     let watches =
         [Listener::join(cluster[1].addr(), "watch-1").await, Listener::join(cluster[2].addr(), "watch-2").await];
     let _ada = cluster[0].join("ada").await;
