@@ -1,0 +1,173 @@
+//! Micro-benchmarks of what the service does most: the roster, the wire, the list and the broadcast log.
+//!
+//!     cargo bench --bench micro [part of a name]
+//!
+//! They tell whether a change made one of these slower; what a node carries is measured by `scripts/bench`.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use rollcall::domain::user::ProfileFields;
+use rollcall::domain::{Change, OfflineReason, Position, Presence, Profile, Roster, Timestamp, UserId};
+use rollcall::hub::{Fanout, Hub, Outbound};
+use rollcall::metrics::Metrics;
+use rollcall::replica::{Announce, Announcement};
+use rollcall::settings::Settings;
+use rollcall::wire::native::{self, Event, FrameLimits, Standing};
+use rollcall::wire::{frame, json};
+
+fn main() {
+    divan::main();
+}
+
+const LIMITS: FrameLimits = FrameLimits { profile_bytes: 2048, page_max: 10_000 };
+
+const STANDING: Standing = Standing { position: Position { epoch: 1, revision: 2 }, degraded: None };
+
+fn user(n: usize) -> UserId {
+    UserId::parse(&format!("user-{n:07}")).expect("a valid id")
+}
+
+fn presence(with_profile: bool) -> Presence {
+    let fields = ProfileFields {
+        name: Some("John Doe".to_owned()),
+        username: Some("johndoe".to_owned()),
+        email: Some("john@example.com".to_owned()),
+        avatar: Some("/uploads/profiles/user123.jpg".to_owned()),
+    };
+    let profile = Profile::from_fields(&fields, 2048).expect("a short profile").filter(|_| with_profile);
+    Presence { profile, updated_at: Timestamp(1) }
+}
+
+fn roster(n_users: usize, with_profile: bool) -> Roster {
+    (0..n_users).map(|n| (user(n), presence(with_profile))).collect()
+}
+
+/// A user comes to a roster and goes again.
+#[divan::bench(args = [1_000, 100_000, 1_000_000])]
+fn roster_online_offline(bencher: Bencher<'_, '_>, n_users: usize) {
+    let mut roster = roster(n_users, false);
+    let (online, offline) = (Change::Online(presence(false)), Change::Offline(OfflineReason::Left));
+    let mut n = 0;
+    bencher.counter(ItemsCount::new(2_usize)).bench_local(|| {
+        // In no order, and never one who is there.
+        n = (n + 7919) % n_users;
+        let user = UserId::parse(&format!("user-{n:07}x")).expect("a valid id");
+        black_box(roster.apply(&user, &online));
+        black_box(roster.apply(&user, &offline));
+    });
+}
+
+/// What a node does after a gap that the log does not cover: everybody compared with everybody.
+#[divan::bench(args = [1_000, 100_000])]
+fn roster_diff(bencher: Bencher<'_, '_>, n_users: usize) {
+    let (ours, theirs) = (roster(n_users, true), roster(n_users, true));
+    bencher.counter(ItemsCount::new(n_users)).bench_local(|| ours.diff(black_box(&theirs)));
+}
+
+/// A thousand users from the middle of a roster.
+#[divan::bench(args = [10_000, 1_000_000])]
+fn roster_page(bencher: Bencher<'_, '_>, n_users: usize) {
+    let roster = roster(n_users, false);
+    let cursor = user(n_users / 2);
+    bencher
+        .counter(ItemsCount::new(1000_usize))
+        .bench_local(|| roster.page(Some(black_box(&cursor)), 1000, None).users.len());
+}
+
+/// The body of a list of a thousand, as HTTP and WebSocket both make it.
+#[divan::bench(args = [false, true])]
+fn list_of_1000(bencher: Bencher<'_, '_>, with_profile: bool) {
+    let roster = roster(100_000, with_profile);
+    let body = || {
+        let page = roster.page(None, 1000, None);
+        let mut out = Vec::with_capacity(json::list_capacity(1000));
+        json::push_users(&mut out, page.users);
+        out
+    };
+    let n_bytes = body().len();
+    bencher.counter(BytesCount::new(n_bytes)).bench_local(body);
+}
+
+/// The frame `online_users_list` of a thousand.
+#[divan::bench]
+fn list_frame_of_1000(bencher: Bencher<'_, '_>) {
+    let roster = roster(100_000, false);
+    bencher.bench_local(|| native::online_users_list(&roster.page(None, 1000, None), roster.len(), STANDING, None));
+}
+
+/// One event, encoded once for all who hear it.
+#[divan::bench(args = [false, true])]
+fn encode_event(bencher: Bencher<'_, '_>, with_profile: bool) {
+    let (user, change) = (user(1), Change::Online(presence(with_profile)));
+    let event = Event {
+        user: &user,
+        change: &change,
+        epoch: 1,
+        revision: Some(1_795_312_345_678_901),
+        catch_up: false,
+        at: Timestamp(1),
+    };
+    bencher.bench_local(|| native::event(black_box(&event)));
+}
+
+/// A payload of the length of an event, as a frame.
+#[divan::bench]
+fn encode_frame(bencher: Bencher<'_, '_>) {
+    let payload = [b'x'; 180];
+    bencher.bench_local(|| frame::text(black_box(&payload)));
+}
+
+/// What clients send.
+#[divan::bench(args = [
+    r#"{"type":"user_activity"}"#,
+    r#"{"type":"join_user","userId":"42"}"#,
+    r#"{"type":"join_user","userId":42,"name":"John Doe","username":"johndoe","email":"john@example.com","ref":"r1"}"#,
+    r#"{"type":"get_online_users","limit":100,"cursor":"41"}"#,
+    r#"{"type":"dance"}"#,
+])]
+fn parse(text: &str) -> bool {
+    native::parse(black_box(text), LIMITS).is_ok()
+}
+
+/// A socket that takes everything.
+struct Sink;
+
+impl Outbound for Sink {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(black_box(bytes).len())
+    }
+}
+
+/// A hundred events: encoded, put into the mailbox, appended to the log, and written in one piece to one socket that is
+/// then at the end of the log.
+#[divan::bench]
+fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
+    const N_EVENTS: u64 = 100;
+    actix_rt::System::new().block_on(async {
+        let fanout = Fanout::default();
+        let hub = Hub::start(&fanout, Arc::new(Metrics::default()), &Settings::default().fanout);
+        let attachment = hub.attach(Rc::new(Sink));
+        attachment.listen(&user(0), 0);
+        let mut announcement = Announcement {
+            sequence: 0,
+            user: user(1),
+            change: Change::Online(presence(false)),
+            epoch: 1,
+            revision: Some(1),
+            catch_up: false,
+            at: Timestamp(1),
+        };
+        bencher.counter(ItemsCount::new(N_EVENTS)).bench_local(|| {
+            for _ in 0..N_EVENTS {
+                announcement.sequence += 1;
+                fanout.announce(&announcement);
+            }
+            // A frame for this socket alone comes after them, so they are taken in and written first.
+            attachment.send_at(announcement.sequence, [frame::ping()]);
+        });
+    });
+}

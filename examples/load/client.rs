@@ -1,0 +1,405 @@
+//! A WebSocket client of the project's own protocol that costs little: it counts what it hears.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// What a crowd of sockets has heard together.
+#[derive(Default)]
+pub struct Tally {
+    /// Frames `user_online`, `user_changed` and `user_offline`.
+    pub events: AtomicU64,
+    /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
+    pub lists: AtomicU64,
+    /// The sum of `onlineCount` in all `welcome`s: who was there already, the joiner included.
+    pub online: AtomicU64,
+    /// Frames `user_activity_ack`.
+    pub acks: AtomicU64,
+    /// Frames `resync`.
+    pub resyncs: AtomicU64,
+    /// Frames `error`, and whatever else nobody asked for.
+    pub unexpected: AtomicU64,
+    /// Connections that the server ended.
+    pub closed: AtomicU64,
+    /// Bytes read.
+    pub bytes: AtomicU64,
+    mark: Mutex<Option<Instant>>,
+    marked: AtomicBool,
+    latencies: Mutex<Vec<Duration>>,
+}
+
+impl Tally {
+    /// From now on every event's delay since this moment is recorded.
+    pub fn mark(&self) {
+        *self.mark.lock().expect("not poisoned") = Some(Instant::now());
+        self.marked.store(true, Ordering::Release);
+    }
+
+    /// The delays recorded, in order; recording ends.
+    pub fn take_latencies(&self) -> Vec<Duration> {
+        self.marked.store(false, Ordering::Release);
+        let mut latencies = std::mem::take(&mut *self.latencies.lock().expect("not poisoned"));
+        latencies.sort_unstable();
+        latencies
+    }
+
+    /// Waits until `counter` has reached exactly `expected`.
+    pub async fn until(&self, what: &str, counter: &AtomicU64, expected: u64, patience: Duration) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let count = counter.load(Ordering::Acquire);
+            if count == expected {
+                return Ok(());
+            }
+            let late = started.elapsed() > patience;
+            ensure!(count < expected && !late, "{what}: {count} of exactly {expected} after {:?}", started.elapsed());
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
+
+    /// Fails if something came that nobody asked for, or a connection ended.
+    pub fn check_quiet(&self) -> Result<()> {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let (unexpected, resyncs, closed) = (load(&self.unexpected), load(&self.resyncs), load(&self.closed));
+        ensure!(
+            (unexpected, resyncs, closed) == (0, 0, 0),
+            "{unexpected} unexpected frames, {resyncs} resyncs, {closed} connections ended by the server"
+        );
+        Ok(())
+    }
+}
+
+/// What one socket has heard.
+#[derive(Default)]
+pub struct Heard {
+    pub events: AtomicU64,
+    pub online: AtomicU64,
+    pub lists: AtomicU64,
+    pub lefts: AtomicU64,
+    pub resyncs: AtomicU64,
+    pub closed: AtomicBool,
+    /// Reads nothing while set.
+    pub deaf: AtomicBool,
+    /// `deaf` has been unset.
+    pub hearing: Notify,
+    /// Something other than an event has come.
+    pub changed: Notify,
+}
+
+/// How a socket connects.
+#[derive(Clone)]
+pub struct Way {
+    /// The server.
+    pub addr: SocketAddr,
+    /// Whether it speaks HTTP and WebSocket; the floor does not.
+    pub handshake: bool,
+    /// `SO_RCVBUF`, if not the system's.
+    pub receive_bytes: Option<u32>,
+}
+
+/// One connection; the stream ends when this is dropped.
+pub struct Socket {
+    stream: Arc<TcpStream>,
+    pub heard: Arc<Heard>,
+    reader: JoinHandle<()>,
+}
+
+/// Addresses that connections come from, so that their ports do not run out.
+const N_SOURCES: usize = 8;
+
+/// What is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+impl Socket {
+    /// Connects as number `i` of the crowd; `user` joins at once.
+    pub async fn open(way: &Way, i: usize, user: Option<&str>, tally: &Arc<Tally>) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = way.receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + (i % N_SOURCES) as u8), 0)))?;
+        let stream = socket.connect(way.addr).await.with_context(|| format!("cannot connect to {}", way.addr))?;
+        stream.set_nodelay(true)?;
+        let mut early = Vec::new();
+        if way.handshake {
+            let query = user.map_or(String::new(), |user| format!("?userId={user}"));
+            let request = format!(
+                "GET /ws{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            write_all(&stream, request.as_bytes()).await?;
+            early = read_head(&stream).await?;
+        }
+        let stream = Arc::new(stream);
+        let heard = Arc::new(Heard::default());
+        let reader = tokio::spawn(read(stream.clone(), early, heard.clone(), tally.clone()));
+        Ok(Self { stream, heard, reader })
+    }
+
+    /// Sends a text frame.
+    pub async fn send(&self, text: &str) -> Result<()> {
+        write_all(&self.stream, &text_frame(text)).await
+    }
+
+    /// Closes with 1000: the user means it.
+    pub async fn close(&self) -> Result<()> {
+        write_all(&self.stream, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
+    }
+
+    /// Waits for the server to have said something in particular.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Heard) -> bool) -> Result<()> {
+        let waiting = async {
+            while !holds(&self.heard) {
+                self.heard.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.with_context(|| format!("no {what} in 20 s"))
+    }
+
+    /// Stops or goes on reading.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.heard.deaf.store(deaf, Ordering::Release);
+        self.heard.hearing.notify_one();
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// A client's text frame. The mask is zero, which is a mask.
+pub fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match text.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(n_bytes) => bytes = &bytes[n_bytes..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the answer to the handshake; returns what came behind it.
+async fn read_head(stream: &TcpStream) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(&mut head) {
+            Ok(0) => anyhow::bail!("the connection ended in the handshake"),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            let status = String::from_utf8_lossy(&head[..end.min(64)]).into_owned();
+            ensure!(status.starts_with("HTTP/1.1 101 "), "the handshake was refused: {status}");
+            return Ok(head.split_off(end + 4));
+        }
+    }
+}
+
+async fn read(stream: Arc<TcpStream>, early: Vec<u8>, heard: Arc<Heard>, tally: Arc<Tally>) {
+    let mut frames = Frames::default();
+    let mut answers = frames.take_in(&early, &heard, &tally);
+    drop(early);
+    loop {
+        if !answers.is_empty() && write_all(&stream, &answers).await.is_err() {
+            break;
+        }
+        if stream.readable().await.is_err() {
+            break;
+        }
+        if heard.deaf.load(Ordering::Acquire) {
+            heard.hearing.notified().await;
+            continue;
+        }
+        let read = READ_BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
+            Ok(0) => Err(()),
+            Ok(n_bytes) => Ok(frames.take_in(&buffer[..n_bytes], &heard, &tally)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
+            Err(_) => Err(()),
+        });
+        match read {
+            Ok(more) => answers = more,
+            Err(()) => break,
+        }
+    }
+    heard.closed.store(true, Ordering::Release);
+    tally.closed.fetch_add(1, Ordering::AcqRel);
+    heard.changed.notify_one();
+}
+
+/// The stream as frames. Holds only what has not come whole.
+#[derive(Default)]
+struct Frames(Vec<u8>);
+
+impl Frames {
+    /// Counts what has come whole; returns what is to be answered.
+    fn take_in(&mut self, bytes: &[u8], heard: &Heard, tally: &Tally) -> Vec<u8> {
+        tally.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut answers = Vec::new();
+        if self.0.is_empty() {
+            let n_taken = count(bytes, heard, tally, &mut answers);
+            self.0.extend_from_slice(&bytes[n_taken..]);
+        } else {
+            self.0.extend_from_slice(bytes);
+            let n_taken = count(&self.0, heard, tally, &mut answers);
+            self.0.drain(..n_taken);
+        }
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        answers
+    }
+}
+
+/// Counts the whole frames at the beginning of `bytes`; returns how long they are.
+fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> usize {
+    let (mut at, mut n_events) = (0, 0);
+    while let Some((opcode, payload)) = frame(&bytes[at..]) {
+        let (payload, end) = (&bytes[at + payload.start..at + payload.end], at + payload.end);
+        at = end;
+        match opcode {
+            0x1 if is_event(payload) => n_events += 1,
+            0x1 => note(payload, heard, tally),
+            0x9 => {
+                answers.extend_from_slice(&[0x8a, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
+                answers.extend_from_slice(payload);
+            }
+            // The end of the stream follows, and is counted.
+            0x8 => {}
+            _ => {
+                tally.unexpected.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    if n_events > 0 {
+        heard.events.fetch_add(n_events, Ordering::Release);
+        if tally.marked.load(Ordering::Acquire) {
+            let now = Instant::now();
+            if let Some(mark) = *tally.mark.lock().expect("not poisoned") {
+                let late = now.saturating_duration_since(mark);
+                tally.latencies.lock().expect("not poisoned").extend((0..n_events).map(|_| late));
+            }
+        }
+        tally.events.fetch_add(n_events, Ordering::AcqRel);
+    }
+    at
+}
+
+/// The opcode of the first frame and where its payload is, if it has come whole.
+fn frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
+    let (begin, length) = match *bytes.get(1)? {
+        126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        length => (2, usize::from(length)),
+    };
+    (bytes.len() >= begin + length).then(|| (bytes[0] & 0xf, begin..begin + length))
+}
+
+fn is_event(payload: &[u8]) -> bool {
+    let kind = payload.strip_prefix(br#"{"type":"user_"#).unwrap_or_default();
+    kind.starts_with(b"online\"") || kind.starts_with(b"offline\"") || kind.starts_with(b"changed\"")
+}
+
+/// Takes note of a frame that is no event.
+fn note(payload: &[u8], heard: &Heard, tally: &Tally) {
+    let kind = payload.strip_prefix(br#"{"type":""#).unwrap_or_default();
+    let kind = kind.split(|byte| *byte == b'"').next().unwrap_or_default();
+    let both = |one: &AtomicU64, all: &AtomicU64| {
+        one.fetch_add(1, Ordering::AcqRel);
+        all.fetch_add(1, Ordering::AcqRel);
+    };
+    match kind {
+        b"welcome" => {
+            let online = number_after(payload, br#""onlineCount":"#);
+            heard.online.store(online, Ordering::Release);
+            tally.online.fetch_add(online, Ordering::AcqRel);
+        }
+        b"online_users_list" => both(&heard.lists, &tally.lists),
+        b"left" => {
+            heard.lefts.fetch_add(1, Ordering::AcqRel);
+        }
+        b"user_activity_ack" => {
+            tally.acks.fetch_add(1, Ordering::AcqRel);
+        }
+        b"resync" => both(&heard.resyncs, &tally.resyncs),
+        _ => {
+            tally.unexpected.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+    heard.changed.notify_one();
+}
+
+fn number_after(payload: &[u8], name: &[u8]) -> u64 {
+    let at = payload.windows(name.len()).position(|window| window == name).map_or(payload.len(), |at| at + name.len());
+    payload[at..].iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_however_they_are_cut() {
+        let mut stream = Vec::new();
+        for payload in [
+            r#"{"type":"welcome","userId":"a","onlineCount":42}"#.to_owned(),
+            format!(r#"{{"type":"online_users_list","users":["{}"]}}"#, "x".repeat(70_000)),
+            r#"{"type":"user_online","userId":"b"}"#.to_owned(),
+            format!(r#"{{"type":"user_offline","userId":"{}"}}"#, "c".repeat(200)),
+            r#"{"type":"user_online_status","userId":"b"}"#.to_owned(),
+        ] {
+            stream.push(0x81);
+            match payload.len() {
+                length @ 0..126 => stream.push(length as u8),
+                length @ 126..65536 => {
+                    stream.push(126);
+                    stream.extend_from_slice(&(length as u16).to_be_bytes());
+                }
+                length => {
+                    stream.push(127);
+                    stream.extend_from_slice(&(length as u64).to_be_bytes());
+                }
+            }
+            stream.extend_from_slice(payload.as_bytes());
+        }
+        stream.extend_from_slice(&[0x89, 0]);
+        for piece in [1, 7, 4096, stream.len()] {
+            let (mut frames, heard, tally) = (Frames::default(), Heard::default(), Tally::default());
+            let answers: Vec<u8> =
+                stream.chunks(piece).flat_map(|piece| frames.take_in(piece, &heard, &tally)).collect();
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            assert_eq!((load(&heard.events), load(&heard.lists), load(&heard.online)), (2, 1, 42));
+            assert_eq!((load(&tally.events), load(&tally.unexpected)), (2, 1));
+            assert_eq!(answers, [0x8a, 0x80, 0, 0, 0, 0]);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Many sockets at once: in this process as far as its open files go, beyond that in processes of this same program.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::task::JoinSet;
+
+use crate::client::{Socket, Tally, Way};
+use crate::process::{Process, Programs};
+
+/// Sockets of one process: below the 20 000 open files that systems commonly allow one.
+pub const PER_PROCESS: usize = 18_000;
+
+/// Who is to come.
+#[derive(Clone)]
+pub struct Plan {
+    /// Where to.
+    pub way: Way,
+    /// What the users' ids begin with.
+    pub prefix: String,
+    /// The number of the first.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+    /// Connections in the making at a time.
+    pub at_once: usize,
+    /// Whether they join with the handshake. The floor knows no joining.
+    pub join: bool,
+}
+
+/// The sockets of a plan.
+pub struct Crowd {
+    /// Those in this process.
+    pub sockets: Vec<Socket>,
+    /// What they have heard together.
+    pub tally: Arc<Tally>,
+}
+
+impl Plan {
+    /// `count` users on `addr` who join, 128 connections in the making at a time.
+    pub fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+        let way = Way { addr, handshake: true, receive_bytes: None };
+        Self { way, prefix: prefix.to_owned(), first: 0, count, at_once: 128, join: true }
+    }
+
+    /// The same without HTTP, for the floor.
+    pub fn bare(addr: SocketAddr, count: usize) -> Self {
+        let mut plan = Self::of(addr, "", count);
+        (plan.way.handshake, plan.join) = (false, false);
+        plan
+    }
+
+    /// Opens all, as fast as they can. If they join, waits until each has its list.
+    pub async fn open(&self) -> Result<Crowd> {
+        let tally = Arc::new(Tally::default());
+        let mut opening = JoinSet::new();
+        let mut sockets = Vec::with_capacity(self.count);
+        let mut next = self.first;
+        let end = self.first + self.count;
+        while next < end || !opening.is_empty() {
+            if next < end && opening.len() < self.at_once {
+                let (plan, tally, i) = (self.clone(), tally.clone(), next);
+                opening.spawn(async move {
+                    let user = plan.join.then(|| format!("{}{i:06}", plan.prefix));
+                    Socket::open(&plan.way, i, user.as_deref(), &tally).await
+                });
+                next += 1;
+                continue;
+            }
+            sockets.push(opening.join_next().await.context("there is one")???);
+            if sockets.len().is_multiple_of(1000) && self.count > 1000 {
+                eprintln!("   {} of {} sockets open", sockets.len(), self.count);
+            }
+        }
+        if self.join {
+            let patience = Duration::from_secs(60);
+            tally.until("joiners with their list", &tally.lists, self.count as u64, patience).await?;
+        }
+        Ok(Crowd { sockets, tally })
+    }
+}
+
+impl Crowd {
+    /// How many sockets.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Waits until each of `n_users` joiners, and nobody else, is known to each of them: from the count in the welcome, or
+    /// by one event each after it.
+    pub async fn until_all_know_all(&self, n_users: usize) -> Result<u64> {
+        let (tally, n) = (&self.tally, (self.len() * n_users) as u64);
+        let started = Instant::now();
+        loop {
+            let (online, events) = (tally.online.load(Ordering::Acquire), tally.events.load(Ordering::Acquire));
+            ensure!(online + events <= n, "{online} told in welcomes and {events} in events are more than {n}");
+            if online + events == n {
+                break;
+            }
+            let took = started.elapsed();
+            ensure!(
+                took < Duration::from_secs(60),
+                "{online} told in welcomes and {events} in events of {n} in {took:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for socket in &self.sockets {
+            let known = socket.heard.online.load(Ordering::Acquire) + socket.heard.events.load(Ordering::Acquire);
+            ensure!(known == n_users as u64, "somebody knows {known} of {n_users} users");
+        }
+        tally.check_quiet()?;
+        Ok(tally.events.load(Ordering::Acquire))
+    }
+}
+
+/// A crowd in other processes.
+pub struct Agents(Vec<Process>);
+
+/// What an agent says of its crowd.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct AgentReport {
+    /// Sockets that are open.
+    pub sockets: usize,
+    /// What their welcomes said, added up.
+    pub online: u64,
+    /// Events that they have heard.
+    pub events: u64,
+    /// Everything that should not be: resyncs, ended connections, frames that nobody asked for.
+    pub wrong: u64,
+}
+
+impl Agents {
+    /// Opens `count` sockets over `addrs`, in as many processes as it takes.
+    pub fn open(programs: &Programs, addrs: &[SocketAddr], prefix: &str, count: usize) -> Result<Self> {
+        let mut agents = Vec::new();
+        let mut first = 0;
+        for i in 0.. {
+            if first == count {
+                break;
+            }
+            let part = (count - first).min(PER_PROCESS);
+            let addr = addrs[i % addrs.len()].to_string();
+            let arguments = ["agent", &addr, prefix, &first.to_string(), &part.to_string()];
+            agents.push(programs.own(&format!("agent-{i}"), &arguments)?);
+            first += part;
+        }
+        let mut agents = Self(agents);
+        let joined = agents.report()?.sockets;
+        ensure!(joined == count, "{joined} of {count} sockets are open");
+        Ok(agents)
+    }
+
+    /// What all have heard until now.
+    pub fn report(&mut self) -> Result<AgentReport> {
+        let mut sum = AgentReport { sockets: 0, online: 0, events: 0, wrong: 0 };
+        for agent in &mut self.0 {
+            agent.tell("report")?;
+            let report: AgentReport = serde_json::from_str(&agent.line()?)?;
+            sum.sockets += report.sockets;
+            sum.online += report.online;
+            sum.events += report.events;
+            sum.wrong += report.wrong;
+        }
+        Ok(sum)
+    }
+}
+
+/// What an agent's process does: opens its crowd, reports whenever it is asked to, and ends with its parent.
+pub async fn agent(addr: SocketAddr, prefix: &str, first: usize, count: usize) -> Result<()> {
+    let mut plan = Plan::of(addr, prefix, count);
+    plan.first = first;
+    let crowd = plan.open().await?;
+    // The runtime's threads go on reading sockets while this one waits for a line.
+    tokio::task::spawn_blocking(move || {
+        for line in std::io::stdin().lines() {
+            line?;
+            let tally = &crowd.tally;
+            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Acquire);
+            let report = AgentReport {
+                sockets: crowd.len(),
+                online: load(&tally.online),
+                events: load(&tally.events),
+                wrong: load(&tally.unexpected) + load(&tally.resyncs) + load(&tally.closed),
+            };
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Ok(())
+    })
+    .await?
+}

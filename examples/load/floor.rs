@@ -1,0 +1,134 @@
+//! The floor: what the kernel costs, and nothing else. One pre-encoded frame for all, one write for each socket and event; no
+//! HTTP, no Redis, no log, no decision. What the service costs is told as a multiple of this, measured in the same run.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::process::{Process, Programs};
+
+enum Job {
+    Serve(std::net::TcpStream),
+    Write(Arc<[u8]>),
+}
+
+/// Runs the floor with as many threads as the service has workers: prints the port of the sockets and the port on which the
+/// measurement says what to send, as often as it says so.
+pub fn run(n_threads: usize) -> Result<()> {
+    let sockets = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("{} {}", sockets.local_addr()?, control.local_addr()?);
+    let threads: Vec<_> = (0..n_threads)
+        .map(|_| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.expect("a runtime can be built");
+                LocalSet::new().block_on(&runtime, serve(receiver)).expect("the floor holds");
+            });
+            sender
+        })
+        .collect();
+    let acceptors = threads.clone();
+    std::thread::spawn(move || {
+        for (i, stream) in sockets.incoming().enumerate() {
+            let stream = stream.expect("a connection can be accepted");
+            // An error is a thread that has failed, and has said so.
+            let _ = acceptors[i % acceptors.len()].send(Job::Serve(stream));
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        control.set_nonblocking(true)?;
+        let (mut control, _) = tokio::net::TcpListener::from_std(control)?.accept().await?;
+        let mut frame = vec![0; control.read_u32().await? as usize];
+        control.read_exact(&mut frame).await?;
+        let frame: Arc<[u8]> = frame.into();
+        while control.read_u8().await.is_ok() {
+            for thread in &threads {
+                thread.send(Job::Write(frame.clone())).ok().context("a thread has failed")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>) -> Result<()> {
+    let mut sockets: Vec<Rc<TcpStream>> = Vec::new();
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Serve(stream) => {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                let stream = Rc::new(TcpStream::from_std(stream)?);
+                tokio::task::spawn_local(read(stream.clone()));
+                sockets.push(stream);
+            }
+            Job::Write(frame) => {
+                for socket in &sockets {
+                    let n_bytes = socket.try_write(&frame).context("an idle socket takes a frame")?;
+                    ensure!(n_bytes == frame.len(), "an idle socket takes a frame whole");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads whatever comes, and makes nothing of it.
+async fn read(stream: Rc<TcpStream>) {
+    let mut buffer = [0; 64];
+    while stream.readable().await.is_ok() && !matches!(stream.try_read(&mut buffer), Ok(0)) {}
+}
+
+/// The floor in a process of its own.
+pub struct Floor {
+    /// The process.
+    pub process: Process,
+    /// Where sockets connect.
+    pub addr: SocketAddr,
+    /// How it is told.
+    pub control: Control,
+}
+
+/// The connection on which the floor is told to send.
+pub struct Control(TcpStream);
+
+impl Floor {
+    /// Starts it. `frame` is what it sends.
+    pub async fn start(programs: &Programs, n_threads: usize, frame: &[u8]) -> Result<Self> {
+        let mut process = programs.own("floor", &["floor", &n_threads.to_string()])?;
+        let line = process.line()?;
+        let Some((addr, control)) = line.split_once(' ') else { bail!("the floor says {line:?}") };
+        let mut control = TcpStream::connect(control.parse::<SocketAddr>()?).await?;
+        control.set_nodelay(true)?;
+        control.write_u32(frame.len() as u32).await?;
+        control.write_all(frame).await?;
+        Ok(Self { addr: addr.parse()?, process, control: Control(control) })
+    }
+}
+
+impl Control {
+    /// One event.
+    pub async fn send(&mut self) -> Result<()> {
+        Ok(self.0.write_all(b"e").await?)
+    }
+}
+
+/// A frame as long as the service's own for an arrival.
+pub fn frame() -> Vec<u8> {
+    let payload = concat!(
+        r#"{"type":"user_online","userId":"actor","user":{"id":"actor","status":"online"},"#,
+        r#""epoch":1795312345678901,"revision":1795312345678902,"timestamp":"2026-11-22T00:00:00.000Z"}"#
+    );
+    let mut frame = vec![0x81, 126];
+    frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    frame.extend_from_slice(payload.as_bytes());
+    frame
+}

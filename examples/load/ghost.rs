@@ -1,0 +1,69 @@
+//! A node without clients: the service's own table and writer, in this process. It is how a hundred thousand users come to
+//! be present, through the service's own scripts, without a hundred thousand sockets that would all be told of each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rollcall::domain::user::ProfileFields;
+use rollcall::domain::{NodeId, Profile, UserId};
+use rollcall::metrics::Metrics;
+use rollcall::node::{DrainHandle, Registration, Table, Writer};
+use rollcall::settings::Settings;
+use rollcall::store::redis::RedisStore;
+
+use crate::process::Redis;
+
+/// A node that nobody is connected to.
+pub struct Ghost {
+    table: Arc<Table>,
+    present: Vec<Registration>,
+    // Its writer goes on until this program ends.
+    _writer: DrainHandle,
+}
+
+impl Ghost {
+    /// Starts one on `redis` under `prefix`.
+    pub fn start(redis: &Redis, prefix: &str) -> Result<Self> {
+        let mut settings = Settings::default();
+        settings.redis.prefix = prefix.to_owned();
+        let node = NodeId::from_bits(rand::random());
+        let url = format!("redis://{}", redis.addr);
+        let store = Arc::new(RedisStore::new(node, &url, &settings.redis, &settings.presence)?);
+        let metrics = Arc::new(Metrics::default());
+        let table = Table::new(node, settings.presence.grace, metrics.clone());
+        let (writer, _link) = Writer::new(store, table.clone(), metrics, &settings.presence, &settings.redis);
+        Ok(Self { table, present: Vec::new(), _writer: writer.spawn(Duration::from_secs(1)) })
+    }
+
+    /// Users `{prefix}{i:06}` for `i` below `count` join; returns when Redis has said so.
+    pub async fn join(&mut self, prefix: &str, count: usize, with_profile: bool) -> Result<()> {
+        let mut confirmed = Vec::with_capacity(count);
+        for i in 0..count {
+            let user = UserId::parse(&format!("{prefix}{i:06}"))?;
+            let (registration, receiver) = self.table.insert(&user, profile(i, with_profile)?, None);
+            self.present.push(registration);
+            confirmed.push(receiver);
+        }
+        for receiver in confirmed {
+            let waiting = tokio::time::timeout(Duration::from_secs(60), receiver);
+            waiting.await.context("the ghost node's users do not become present")??;
+        }
+        Ok(())
+    }
+
+    /// Everybody leaves; returns at once.
+    pub fn leave(&mut self) {
+        self.present.drain(..).for_each(Registration::leave);
+    }
+}
+
+fn profile(i: usize, with_profile: bool) -> Result<Option<Profile>> {
+    let fields = ProfileFields {
+        name: Some(format!("John Doe {i}")),
+        username: Some(format!("johndoe{i}")),
+        email: Some(format!("john{i}@example.com")),
+        avatar: Some(format!("/uploads/profiles/user{i}.jpg")),
+    };
+    Ok(if with_profile { Profile::from_fields(&fields, 2048)? } else { None })
+}

@@ -1,0 +1,93 @@
+//! A keep-alive HTTP client that costs next to nothing.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A response.
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// One connection.
+struct Connection {
+    stream: TcpStream,
+    request: String,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(addr: SocketAddr, path: &str) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, request: format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"), buffer: Vec::new() })
+    }
+
+    /// One request and its whole response: status, and where in the buffer the body is.
+    async fn exchange(&mut self) -> Result<(u16, std::ops::Range<usize>)> {
+        self.stream.write_all(self.request.as_bytes()).await?;
+        self.buffer.clear();
+        let mut whole = None;
+        loop {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection ended");
+            if whole.is_none()
+                && let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n")
+            {
+                // actix writes the names of headers in lower case.
+                let head = std::str::from_utf8(&self.buffer[..end])?;
+                let status: u16 = head.get(9..12).context("a status")?.parse()?;
+                let (_, length) = head.split_once("\r\ncontent-length: ").context("a content-length")?;
+                let length: usize = length.split("\r\n").next().context("a length")?.parse()?;
+                whole = Some((status, end + 4..end + 4 + length));
+            }
+            if let Some((status, body)) = &whole
+                && self.buffer.len() >= body.end
+            {
+                return Ok((*status, body.clone()));
+            }
+        }
+    }
+}
+
+/// One request on a connection of its own.
+pub async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
+    let mut connection = Connection::open(addr, path).await?;
+    let (status, body) = connection.exchange().await?;
+    Ok(Response { status, body: String::from_utf8(connection.buffer[body].to_vec())? })
+}
+
+/// Asks again and again on `n_connections`, for as long as `time`. Returns how many answers came; every one was a 200 for
+/// which `is_right` holds.
+pub async fn hammer(
+    addr: SocketAddr,
+    path: &str,
+    n_connections: usize,
+    time: Duration,
+    is_right: fn(&[u8]) -> bool,
+) -> Result<u64> {
+    let until = Instant::now() + time;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..n_connections {
+        let mut connection = Connection::open(addr, path).await?;
+        tasks.spawn(async move {
+            let mut n_answers = 0;
+            while Instant::now() < until {
+                let (status, body) = connection.exchange().await?;
+                ensure!(status == 200 && is_right(&connection.buffer[body]), "a wrong answer with status {status}");
+                n_answers += 1;
+            }
+            Ok(n_answers)
+        });
+    }
+    let mut n_answers = 0;
+    for answers in tasks.join_all().await {
+        n_answers += answers?;
+    }
+    Ok(n_answers)
+}

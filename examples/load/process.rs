@@ -1,0 +1,211 @@
+//! The processes of a run: private, on loopback, ended by pid whatever happens, and measured from `/proc`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::Mutex;
+
+use crate::http;
+use crate::resp::Connection;
+
+/// A child process; killed and reaped when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts `command`; what it says on stderr goes to `{scratch}/{name}.log`.
+    pub fn start(name: &str, scratch: &Path, command: &mut Command) -> Result<Self> {
+        let log = File::create(scratch.join(format!("{name}.log")))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {name} ({:?})", command.get_program()))?;
+        let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        Ok(Self { name: name.to_owned(), child, stdout })
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.stdout.read_line(&mut line)? > 0, "{} ended; its log says why", self.name);
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Writes a line to its stdin.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        use std::io::Write;
+        let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
+        writeln!(stdin, "{line}").with_context(|| format!("{} does not listen", self.name))
+    }
+
+    /// CPU time that it has used, user and system: the nanoseconds of its threads.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut total_ns = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
+            total_ns += schedstat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).context("schedstat")?;
+        }
+        ensure!(total_ns > 0, "this kernel does not count the CPU time of threads (CONFIG_SCHED_INFO)");
+        Ok(Duration::from_nanos(total_ns))
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> Result<u64> {
+        rss_of(&self.child.id().to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory in bytes of `pid` (a number, or "self").
+pub fn rss_of(pid: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// A private redis-server.
+pub struct Redis {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Asks for its own account; one connection, for opening one costs the server as much as a join.
+    connection: Mutex<Connection>,
+    _process: Process,
+}
+
+impl Redis {
+    /// Starts one that keeps nothing on disk.
+    pub async fn start(program: &Path, scratch: &Path) -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut command = Command::new(program);
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+        command.arg("--dir").arg(scratch);
+        let process = Process::start("redis", scratch, &mut command)?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let started = Instant::now();
+        let connection = loop {
+            match Connection::open(addr).await {
+                Ok(connection) => break connection,
+                Err(error) if started.elapsed() > Duration::from_secs(10) => {
+                    return Err(error.context("redis-server does not answer"));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        Ok(Self { addr, connection: Mutex::new(connection), _process: process })
+    }
+
+    /// CPU time of the server, by its own account.
+    pub async fn cpu(&self) -> Result<Duration> {
+        let info = self.connection.lock().await.info("cpu").await?;
+        Ok(Duration::from_secs_f64(field(&info, "used_cpu_user:")? + field(&info, "used_cpu_sys:")?))
+    }
+
+    /// How often the server has read from a connection: once for a whole pipeline.
+    pub async fn n_reads(&self) -> Result<u64> {
+        let info = self.connection.lock().await.info("stats").await?;
+        Ok(field(&info, "total_reads_processed:")? as u64)
+    }
+}
+
+fn field(info: &str, name: &str) -> Result<f64> {
+    let value = info.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("INFO tells no {name}"))?;
+    Ok(value.trim().parse()?)
+}
+
+/// A node under test.
+pub struct Node {
+    /// The process.
+    pub process: Process,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Node {
+    /// Starts a node on `redis` under `prefix`. `workers` is 0 for one per core.
+    pub fn start(
+        program: &Path,
+        scratch: &Path,
+        redis: &Redis,
+        prefix: &str,
+        name: &str,
+        workers: usize,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("REDIS_URL", format!("redis://{}", redis.addr))
+            .env("ROLLCALL__REDIS__PREFIX", prefix)
+            .env("ROLLCALL__SERVER__WORKERS", workers.to_string())
+            .env("ROLLCALL__SERVER__MAX_SOCKETS", "100000")
+            // Admission is for thundering herds; here the question is what the machine can do.
+            .env("ROLLCALL__LIMITS__JOINS_PER_SECOND", "1000000")
+            .env("ROLLCALL__LIMITS__JOIN_QUEUE", "100000")
+            // A ping to ten thousand sockets in the middle of something else would be counted as that.
+            .env("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", "300000")
+            .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", "900000");
+        let mut process = Process::start(name, scratch, &mut command)?;
+        let line = process.line()?;
+        let Some((_, addr)) = line.rsplit_once("http://") else { bail!("{name} says {line:?}") };
+        Ok(Self { addr: addr.parse()?, process })
+    }
+
+    /// Waits until the node takes clients: on an empty Redis that is one lease.
+    pub async fn ready(&self) -> Result<()> {
+        let started = Instant::now();
+        while http::get(self.addr, "/readyz").await?.status != 200 {
+            ensure!(started.elapsed() < Duration::from_secs(60), "a node does not become ready");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` users are online by the node's own account.
+    pub async fn until_online(&self, count: usize) -> Result<()> {
+        let started = Instant::now();
+        let wanted = format!("\"count\":{count},");
+        loop {
+            let body = http::get(self.addr, "/api/online-users?countOnly=true").await?.body;
+            if body.contains(&wanted) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < Duration::from_secs(60), "{count} users should be online: {body}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// What every workload starts its processes with.
+pub struct Programs {
+    /// The release build of the service.
+    pub server: PathBuf,
+    /// `redis-server`.
+    pub redis_server: PathBuf,
+    /// Logs of the processes.
+    pub scratch: PathBuf,
+}
+
+impl Programs {
+    /// This program again, as another process.
+    pub fn own(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        Process::start(name, &self.scratch, Command::new(std::env::current_exe()?).args(arguments))
+    }
+}

@@ -1,0 +1,171 @@
+//! Ten thousand joined sockets on one node.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::fanout::{self, Source};
+use super::{Lab, MAIN_PREFIX, pause};
+use crate::crowd::{Agents, Crowd, Plan};
+use crate::floor::{self, Floor};
+use crate::process::{Node, Process, Programs, Redis};
+use crate::table::{Measure, Row, Target, us};
+
+/// Sockets of this workload.
+const N_SOCKETS: usize = 10_000;
+
+/// Events told to all of them, one at a time.
+const N_EVENTS: usize = 30;
+
+/// Rounds of heartbeats: one from each socket, a second.
+const N_ROUNDS: u32 = 6;
+
+pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
+    let node = &lab.main;
+    let rss_empty = node.process.rss()?;
+    let crowd = Plan::of(node.addr, "crowd", N_SOCKETS).open().await?;
+    crowd.until_all_know_all(N_SOCKETS).await?;
+    pause(2000).await;
+    let rss_each = (node.process.rss()? - rss_empty) as f64 / 1024.0 / N_SOCKETS as f64;
+
+    let idle_from = node.process.cpu()?;
+    pause(3000).await;
+    let idle = (node.process.cpu()? - idle_from).as_secs_f64() / 3.0 * 100.0;
+
+    let redis_from = lab.redis.cpu().await?;
+    let heartbeats = self::heartbeats(&node.process, &crowd).await?;
+    let redis = lab.redis.cpu().await? - redis_from;
+    // One more of each asks for an answer, which proves that those before were taken in.
+    for socket in &crowd.sockets {
+        socket.send(r#"{"type":"user_activity","ref":1}"#).await?;
+    }
+    let n = crowd.len() as u64;
+    crowd.tally.until("acknowledged heartbeats", &crowd.tally.acks, n, Duration::from_secs(10)).await?;
+
+    let source = Source::socket(node).await?;
+    let told = fanout::one_at_a_time(&node.process, &crowd, source, N_EVENTS).await?;
+    crowd.tally.check_quiet()?;
+    drop(crowd);
+    node.until_online(0).await?;
+
+    eprintln!("   the floor");
+    let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
+    let rss_empty = floor.process.rss()?;
+    let crowd = Plan::bare(floor.addr, N_SOCKETS).open().await?;
+    pause(500).await;
+    let floor_rss = (floor.process.rss()? - rss_empty) as f64 / 1024.0 / N_SOCKETS as f64;
+    let floor_heartbeats = self::heartbeats(&floor.process, &crowd).await?;
+    let least = fanout::one_at_a_time(&floor.process, &crowd, Source::Floor(&mut floor.control), N_EVENTS).await?;
+
+    let each = |cpu: Duration| us(cpu) / (N_ROUNDS as usize * N_SOCKETS) as f64;
+    let heartbeat = |what: &str, cpu, beside| Row {
+        workload: format!("user_activity, {N_SOCKETS}/s, CPU each on {what}"),
+        measured: Measure(each(cpu), "us"),
+        beside,
+        target: Target::AtMost(6.0),
+        note: format!("{} sent, {n} more acknowledged", N_ROUNDS as usize * N_SOCKETS),
+    };
+    Ok(vec![
+        Row {
+            workload: format!("idle socket, joined, RSS each at {N_SOCKETS}"),
+            measured: Measure(rss_each, "KiB"),
+            beside: Some((floor_rss, "floor")),
+            target: Target::AtMost(5.0),
+            note: format!("all {N_SOCKETS} know all {N_SOCKETS}"),
+        },
+        Row {
+            workload: format!("{N_SOCKETS} idle sockets, CPU"),
+            measured: Measure(idle, "% of a core"),
+            beside: None,
+            target: Target::None,
+            note: "without pings".to_owned(),
+        },
+        heartbeat("the node", heartbeats, Some((each(floor_heartbeats), "floor"))),
+        heartbeat("Redis", redis, None),
+        told.row(&format!("one event at a time to {N_SOCKETS} listeners, CPU a delivery"), &least),
+    ])
+}
+
+/// Every socket says `user_activity` once a second, spread evenly. Returns the CPU time of `process`.
+async fn heartbeats(process: &Process, crowd: &Crowd) -> Result<Duration> {
+    eprintln!("   heartbeats");
+    let cpu_from = process.cpu()?;
+    let started = Instant::now();
+    for i in 0..N_ROUNDS as usize * crowd.len() {
+        if i % 100 == 0 {
+            let due = started + Duration::from_secs_f64(i as f64 / crowd.len() as f64);
+            tokio::time::sleep_until(due.into()).await;
+        }
+        crowd.sockets[i % crowd.len()].send(r#"{"type":"user_activity"}"#).await?;
+    }
+    // The node refreshes in Redis once a second.
+    pause(1500).await;
+    Ok(process.cpu()? - cpu_from)
+}
+
+/// More sockets than one process can hold, on several nodes: memory, and an event told to all.
+pub async fn beyond_one_process(programs: Programs, n_sockets: usize, n_nodes: usize) -> Result<Vec<Row>> {
+    let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
+    let mut nodes = Vec::new();
+    for i in 0..n_nodes {
+        let name = format!("node-{i}");
+        nodes.push(Node::start(&programs.server, &programs.scratch, &redis, MAIN_PREFIX, &name, 0)?);
+    }
+    for node in &nodes {
+        node.ready().await?;
+    }
+    let rss = |nodes: &[Node]| nodes.iter().map(|node| node.process.rss()).sum::<Result<u64>>();
+    let cpu = |nodes: &[Node]| nodes.iter().map(|node| node.process.cpu()).sum::<Result<Duration>>();
+    let rss_empty = rss(&nodes)?;
+    let addrs: Vec<SocketAddr> = nodes.iter().map(|node| node.addr).collect();
+    eprintln!("== opening {n_sockets} sockets on {n_nodes} nodes");
+    let mut agents = Agents::open(&programs, &addrs, "crowd", n_sockets)?;
+    let n_known = (n_sockets * n_sockets) as u64;
+    until(&mut agents, n_known, Duration::from_secs(600)).await?;
+    let rss_each = (rss(&nodes)? - rss_empty) as f64 / 1024.0 / n_sockets as f64;
+
+    let actor = fanout::Actor::open(&nodes[0]).await?;
+    let cpu_from = cpu(&nodes)?;
+    for i in 0..N_EVENTS {
+        actor.act(i).await?;
+        until(&mut agents, n_known + ((i + 1) * n_sockets) as u64, Duration::from_secs(60)).await?;
+        actor.until_answered(i).await?;
+    }
+    let cpu_each = us(cpu(&nodes)? - cpu_from) / (N_EVENTS * n_sockets) as f64;
+    let row =
+        |workload: String, measured, note: String| Row { workload, measured, beside: None, target: Target::None, note };
+    Ok(vec![
+        row(
+            format!("idle socket, joined, RSS each at {n_sockets} on {n_nodes} nodes"),
+            Measure(rss_each, "KiB"),
+            String::new(),
+        ),
+        row(
+            format!("one event at a time to {n_sockets} listeners on {n_nodes} nodes, CPU a delivery"),
+            Measure(cpu_each, "us"),
+            format!("{} deliveries", N_EVENTS * n_sockets),
+        ),
+    ])
+}
+
+async fn until(agents: &mut Agents, n_known: u64, patience: Duration) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let report = agents.report()?;
+        let known = report.online + report.events;
+        ensure!(report.wrong == 0, "{} resyncs, ended connections or unexpected frames", report.wrong);
+        ensure!(known <= n_known, "{known} were told, more than {n_known}");
+        if known == n_known {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < patience, "{known} of {n_known} were told in {patience:?}");
+        pause(20).await;
+    }
+}
+
+/// The sum of what a crowd heard.
+pub fn n_events(crowd: &Crowd) -> u64 {
+    crowd.tally.events.load(Ordering::Acquire)
+}

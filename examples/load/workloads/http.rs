@@ -1,0 +1,102 @@
+//! Reads over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{HTTP_PREFIX, Lab};
+use crate::ghost::Ghost;
+use crate::http::{get, hammer};
+use crate::plain_http::PlainHttp;
+use crate::process::Process;
+use crate::table::{Measure, Row, Target, us};
+
+/// Kept-alive connections: enough that the worker finds the next request waiting.
+const N_CONNECTIONS: usize = 64;
+
+/// Users online when the first page is read.
+const N_USERS: usize = 100_000;
+
+/// `countOnly` and the plain-text handler take turns, one worker each.
+pub async fn count_only(lab: &Lab) -> Result<Vec<Row>> {
+    const TURN: Duration = Duration::from_millis(1500);
+    const N_TURNS: usize = 4;
+    let plain = PlainHttp::start(&lab.programs)?;
+    let (mut ours, mut theirs) = (Load::default(), Load::default());
+    for _ in 0..N_TURNS {
+        theirs
+            .add(&plain.process, hammer(plain.addr, "/plaintext", N_CONNECTIONS, TURN, |body| body == b"Hello, World!"))
+            .await?;
+        let path = "/api/online-users?countOnly=true";
+        let is_right = |body: &[u8]| body.starts_with(br#"{"success":true,"count":"#);
+        ours.add(&lab.http.process, hammer(lab.http.addr, path, N_CONNECTIONS, TURN, is_right)).await?;
+    }
+    let seconds = (TURN * N_TURNS as u32).as_secs_f64();
+    Ok(vec![Row {
+        workload: "countOnly over kept-alive HTTP, one core, CPU each".to_owned(),
+        measured: Measure(ours.each(), "us"),
+        beside: Some((theirs.each(), "plain text")),
+        target: Target::RatioAtMost(1.1),
+        note: format!(
+            "{} right answers; {:.0}/s, plain text {:.0}/s",
+            ours.n_answers,
+            ours.n_answers as f64 / seconds,
+            theirs.n_answers as f64 / seconds
+        ),
+    }])
+}
+
+/// The first 1 000 of many, without and with profiles.
+pub async fn first_page(lab: &Lab) -> Result<Vec<Row>> {
+    const N_PROFILES: usize = 2000;
+    let mut ghost = Ghost::start(&lab.redis, HTTP_PREFIX)?;
+    eprintln!("   {N_USERS} users join a node without sockets");
+    // By the bytes of their ids those with a profile come last.
+    ghost.join("bare", N_USERS - N_PROFILES, false).await?;
+    ghost.join("profile", N_PROFILES, true).await?;
+    lab.http.until_online(N_USERS).await?;
+
+    let mut rows = Vec::new();
+    for (what, path, target) in [
+        ("without profiles", "/api/online-users", Target::AtMost(100.0)),
+        ("with profiles", "/api/online-users?cursor=c", Target::None),
+    ] {
+        let body = get(lab.http.addr, path).await?.body;
+        let page: serde_json::Value = serde_json::from_str(&body)?;
+        let n_users = page["data"].as_array().map_or(0, Vec::len);
+        ensure!((n_users, page["count"].as_u64()) == (1000, Some(N_USERS as u64)), "a page of {n_users} users");
+        let mut load = Load::default();
+        let is_right = |body: &[u8]| body.len() > 30_000 && body.starts_with(br#"{"success":true,"data":[{"#);
+        load.add(&lab.http.process, hammer(lab.http.addr, path, 8, Duration::from_secs(3), is_right)).await?;
+        rows.push(Row {
+            workload: format!("page of 1 000 of {N_USERS} users {what}, CPU each"),
+            measured: Measure(load.each(), "us"),
+            beside: None,
+            target,
+            note: format!("{} pages of {:.0} KiB", load.n_answers, body.len() as f64 / 1024.0),
+        });
+    }
+    ghost.leave();
+    lab.http.until_online(0).await?;
+    Ok(rows)
+}
+
+/// CPU time over answers.
+#[derive(Default)]
+struct Load {
+    cpu: Duration,
+    n_answers: u64,
+}
+
+impl Load {
+    async fn add(&mut self, process: &Process, answers: impl Future<Output = Result<u64>>) -> Result<()> {
+        let from = process.cpu()?;
+        self.n_answers += answers.await?;
+        self.cpu += process.cpu()? - from;
+        Ok(())
+    }
+
+    fn each(&self) -> f64 {
+        us(self.cpu) / self.n_answers as f64
+    }
+}

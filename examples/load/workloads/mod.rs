@@ -1,0 +1,110 @@
+//! The workloads, by what they stress.
+
+mod crowd;
+mod fanout;
+mod http;
+mod joins;
+mod latency;
+mod memory;
+mod slow;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::{Node, Programs, Redis};
+use crate::table::Row;
+
+pub use self::crowd::beyond_one_process;
+pub use self::memory::roster;
+
+/// A private Redis and the nodes that the workloads use.
+pub struct Lab {
+    /// What processes are made of.
+    pub programs: Programs,
+    /// The Redis of all nodes.
+    pub redis: Redis,
+    /// The node under test: as many workers as cores.
+    pub main: Node,
+    /// Two nodes that know of each other.
+    pub pair: [Node; 2],
+    /// A node with one worker, with whom the ghost node's users are.
+    pub http: Node,
+    /// Threads of the floor: as many as the node has workers.
+    pub n_threads: usize,
+}
+
+/// The prefix in Redis of [`Lab::http`].
+const HTTP_PREFIX: &str = "bench-http";
+
+/// The prefix in Redis of [`Lab::main`].
+const MAIN_PREFIX: &str = "bench-main";
+
+/// The prefix in Redis of [`Lab::pair`].
+const PAIR_PREFIX: &str = "bench-pair";
+
+/// What can be run.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    /// 10 000 joined sockets: memory, heartbeats, one event at a time
+    Crowd,
+    /// One event at a time to 1 000 listeners, beside the floor
+    Fanout,
+    /// 4 000 users join as fast as they can, and all are told of all
+    Storm,
+    /// Joins and leaves on open sockets, with next to nobody listening
+    Joins,
+    /// Connect, join, close, again and again
+    Churn,
+    /// Sockets that do not read, among some that do
+    Slow,
+    /// `countOnly` beside a plain-text handler
+    Http,
+    /// The first page of 100 000 users
+    Page,
+    /// From one node to another, beside Redis alone
+    Cross,
+    /// A million users in a roster
+    Roster,
+}
+
+impl Lab {
+    /// Starts everything and waits until it is ready.
+    pub async fn open(programs: Programs) -> Result<Self> {
+        eprintln!("== starting Redis and four nodes; on an empty Redis they are ready after one lease");
+        let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
+        let start =
+            |prefix, name, n_workers| Node::start(&programs.server, &programs.scratch, &redis, prefix, name, n_workers);
+        let main = start(MAIN_PREFIX, "main", 0)?;
+        let pair = [start(PAIR_PREFIX, "pair-a", 1)?, start(PAIR_PREFIX, "pair-b", 1)?];
+        let http = start(HTTP_PREFIX, "http", 1)?;
+        for node in [&main, &pair[0], &pair[1], &http] {
+            node.ready().await?;
+        }
+        let n_threads = std::thread::available_parallelism()?.get();
+        Ok(Self { programs, redis, main, pair, http, n_threads })
+    }
+
+    /// Runs one workload.
+    pub async fn run(&self, workload: Workload) -> Result<Vec<Row>> {
+        let rows = match workload {
+            Workload::Crowd => crowd::run(self).await,
+            Workload::Fanout => fanout::run(self).await,
+            Workload::Storm => joins::storm(self).await,
+            Workload::Joins => joins::joins(self).await,
+            Workload::Churn => joins::churn(self).await,
+            Workload::Slow => slow::run(self).await,
+            Workload::Http => http::count_only(self).await,
+            Workload::Page => http::first_page(self).await,
+            Workload::Cross => latency::cross(self).await,
+            Workload::Roster => memory::measure(&self.programs),
+        }?;
+        // Whatever a workload left behind must not be counted with the next.
+        self.main.until_online(0).await?;
+        Ok(rows)
+    }
+}
+
+async fn pause(time_ms: u64) {
+    tokio::time::sleep(Duration::from_millis(time_ms)).await;
+}
