@@ -12,6 +12,7 @@ mod old_connection;
 mod outage;
 mod rolling_restart;
 mod simulation;
+mod storm;
 mod stuck_client;
 
 use std::net::SocketAddr;
