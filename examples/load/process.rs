@@ -126,7 +126,8 @@ impl Redis {
 }
 
 fn field(info: &str, name: &str) -> Result<f64> {
-    let value = info.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("INFO tells no {name}"))?;
+    let value =
+        info.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("INFO tells no {name}"))?;
     Ok(value.trim().parse()?)
 }
 
