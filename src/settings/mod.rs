@@ -178,7 +178,7 @@ pub struct DrainSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// A level, or levels by module, as [`EnvFilter`] reads it.
+    /// A level, or levels by module, as `tracing_subscriber`'s `EnvFilter` reads it.
     pub log_filter: String,
     /// The form of a log line.
     pub log_format: LogFormat,
