@@ -37,7 +37,8 @@ pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
 pub fn cors(settings: &ServerSettings) -> Cors {
     let cors = Cors::default().allowed_methods(["GET"]).allow_any_header().max_age(3600);
     if settings.allows_any_origin() {
-        return cors.send_wildcard().allow_any_origin();
+        // The answer is the same for every origin, so caches need not keep one for each.
+        return cors.send_wildcard().allow_any_origin().disable_vary_header();
     }
     settings.cors_allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -15,11 +15,12 @@ local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
 local sockets_key, presence_key = USER_SOCKETS .. user, PRESENCE .. user
+local user_json = cjson.encode(user)
 local stored = redis.call('GET', presence_key)
 local stored_at = updated_at_of(stored)
 
 -- Which profile holds: a new statement is dated now unless it says what is stored; an old one, asserted again, wins by date.
-local head = '{"id":' .. cjson.encode(user) .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
+local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
 local says_the_same = stored and string.sub(stored, 1, #head) == head
 local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
 local presence, presence_at = stored, stored_at
@@ -34,8 +35,8 @@ redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
 redis.call('SET', presence_key, presence, 'PX', ttl_ms)
 redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 if redis.call('SADD', USERS, user) == 1 then
-  return { 'OK', announce(epoch, 'online', user, '"user":' .. presence), text(presence_at) }
+  return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), text(presence_at) }
 elseif wins and members ~= '' and (stored or stated_at == 0) then
-  return { 'OK', announce(epoch, 'changed', user, '"user":' .. presence), text(presence_at) }
+  return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), text(presence_at) }
 end
 return { 'OK', redis.call('GET', REVISION), text(presence_at) }

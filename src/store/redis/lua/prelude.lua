@@ -22,8 +22,10 @@ local function text(number) return string.format('%.0f', number) end
 -- Why an order of a node is refused, or nil: 'EPOCH' (the data is another life's), 'GENERATION' (a newer connection of the
 -- node has taken over), 'LEASE' (the node has no live lease).
 local function refusal(node, epoch, generation)
-  if redis.call('HGET', EPOCH, 'epoch') ~= epoch or redis.call('EXISTS', REVISION) == 0 then return 'EPOCH' end
-  if redis.call('GET', NODE_GENERATION .. node) ~= generation then return 'GENERATION' end
+  -- Two keys in one call: a call from Lua costs a microsecond, and every join makes these.
+  local known = redis.call('MGET', REVISION, NODE_GENERATION .. node)
+  if redis.call('HGET', EPOCH, 'epoch') ~= epoch or not known[1] then return 'EPOCH' end
+  if known[2] ~= generation then return 'GENERATION' end
   local lease_end = redis.call('ZSCORE', NODES, node)
   if not lease_end or tonumber(lease_end) <= now_ms then return 'LEASE' end
   return nil
@@ -40,11 +42,12 @@ local function somebody_beats(lease_ms)
   return nil
 end
 
--- Numbers, logs and publishes one transition. `detail` is a JSON member, e.g. "reason":"left".
-local function announce(epoch, kind, user, detail)
+-- Numbers, logs and publishes one transition. `user_json` is the user id as JSON; `detail` is a JSON member, e.g.
+-- "reason":"left".
+local function announce(epoch, kind, user_json, detail)
   local revision = text(redis.call('INCR', REVISION))
   local event = '{"epoch":' .. epoch .. ',"revision":' .. revision .. ',"type":"' .. kind .. '","userId":'
-    .. cjson.encode(user) .. ',' .. detail .. ',"at":' .. text(now_ms) .. '}'
+    .. user_json .. ',' .. detail .. ',"at":' .. text(now_ms) .. '}'
   redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, revision .. '-0', 'event', event)
   redis.call('PUBLISH', CHANNEL, event)
   return revision
@@ -62,7 +65,7 @@ local function settle(epoch, user, reason)
   if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then return false end
   redis.call('DEL', PRESENCE .. user)
   redis.call('SET', LAST_SEEN .. user, text(now_ms), 'PX', LAST_SEEN_TTL_MS)
-  announce(epoch, 'offline', user, '"reason":"' .. reason .. '"')
+  announce(epoch, 'offline', cjson.encode(user), '"reason":"' .. reason .. '"')
   return true
 end
 
