@@ -36,22 +36,30 @@ pub enum Attention {
 
 /// A socket's state in the hub.
 ///
-/// What goes to the socket is the log from `position` on, without the ranges in `skips` (events about the socket's own
-/// user), and with each private frame at its place: before the first event whose position is not below it.
+/// What goes to the socket is the log from `position` on, but for what its [`Backlog`] says.
 pub struct Listener {
     outbound: Rc<dyn Outbound>,
     /// Whose socket it is, while it listens.
     user: Option<UserId>,
     position: u64,
-    skips: VecDeque<(u64, u64)>,
-    private: VecDeque<(u64, Bytes)>,
-    private_bytes: usize,
+    /// None while there is nothing to say: an idle socket holds no memory for it.
+    backlog: Option<Box<Backlog>>,
     blocked: bool,
     fell_off: bool,
     broken: bool,
     last_resync: Option<Instant>,
     /// The session, if it waits for something to do.
     waker: Option<Waker>,
+}
+
+/// How what a socket gets differs from the log.
+#[derive(Default)]
+struct Backlog {
+    /// Ranges that it leaves out: events about its own user.
+    skips: VecDeque<(u64, u64)>,
+    /// Frames for it alone, each at its place: before the first event whose position is not below it.
+    private: VecDeque<(u64, Bytes)>,
+    private_bytes: usize,
 }
 
 /// Private bytes above which a client's further requests are not read: it does not read the answers.
@@ -63,9 +71,7 @@ impl Listener {
             outbound,
             user: None,
             position: 0,
-            skips: VecDeque::new(),
-            private: VecDeque::new(),
-            private_bytes: 0,
+            backlog: None,
             blocked: false,
             fell_off: false,
             broken: false,
@@ -82,7 +88,9 @@ impl Listener {
     pub fn listen(&mut self, user: UserId, position: u64) {
         self.user = Some(user);
         self.position = position;
-        self.skips.retain(|(_, end)| *end > position);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.skips.retain(|(_, end)| *end > position);
+        }
         if std::mem::take(&mut self.fell_off) {
             self.last_resync = Some(Instant::now());
         }
@@ -90,7 +98,7 @@ impl Listener {
 
     /// Hears no more events. Returns whose socket it was.
     pub fn mute(&mut self) -> Option<UserId> {
-        self.skips.clear();
+        self.forget_skips();
         self.fell_off = false;
         self.user.take()
     }
@@ -98,29 +106,36 @@ impl Listener {
     /// Leaves out an event: it is about the socket's own user. What the log, which starts at `log_start`, has forgotten need
     /// not be left out any more: so a socket that never reads has no more of these than the log has events.
     pub fn skip(&mut self, begin: u64, end: u64, log_start: u64) {
-        while self.skips.front().is_some_and(|(_, end)| *end <= log_start) {
-            self.skips.pop_front();
+        let skips = &mut self.backlog.get_or_insert_default().skips;
+        while skips.front().is_some_and(|(_, end)| *end <= log_start) {
+            skips.pop_front();
         }
-        match self.skips.back_mut() {
+        match skips.back_mut() {
             Some((_, last)) if *last == begin => *last = end,
-            _ => self.skips.push_back((begin, end)),
+            _ => skips.push_back((begin, end)),
         }
     }
 
     /// Puts a frame for this socket alone at `position` of the log.
     pub fn send(&mut self, position: u64, frame: Bytes) {
-        self.private_bytes += frame.len();
-        self.private.push_back((position, frame));
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.private_bytes += frame.len();
+        backlog.private.push_back((position, frame));
     }
 
     /// Whether the client does not read its answers.
     pub fn is_congested(&self) -> bool {
-        self.private_bytes > CONGESTED_BYTES
+        self.backlog.as_ref().is_some_and(|backlog| backlog.private_bytes > CONGESTED_BYTES)
     }
 
     /// Whether everything that waits for this socket alone has been written.
     pub fn is_drained(&self) -> bool {
-        self.private.is_empty() || self.broken
+        self.backlog.as_ref().is_none_or(|backlog| backlog.private.is_empty()) || self.broken
+    }
+
+    /// Whether there is something in the log that the socket has not been written.
+    pub fn is_behind(&self, log: &BroadcastLog) -> bool {
+        self.hears() && self.position < log.end()
     }
 
     /// The socket can be written to again.
@@ -150,7 +165,7 @@ impl Listener {
     pub fn fall_off(&mut self) {
         if self.user.is_some() && !self.fell_off {
             self.fell_off = true;
-            self.skips.clear();
+            self.forget_skips();
             self.wake();
         }
     }
@@ -162,7 +177,7 @@ impl Listener {
                 self.fall_off();
             }
             let hears = self.hears();
-            if let Some((at, frame)) = self.private.front()
+            if let Some((at, frame)) = self.backlog.as_ref().and_then(|backlog| backlog.private.front())
                 && (!hears || *at <= self.position)
             {
                 let written = self.outbound.try_write(frame);
@@ -187,9 +202,10 @@ impl Listener {
     /// Up to where the log can be written in one piece from `position`, which moves over a range to be left out.
     fn end_of_run(&mut self, log: &BroadcastLog) -> u64 {
         let mut to = log.end();
-        while let Some((begin, end)) = self.skips.front().copied() {
+        let Some(backlog) = &mut self.backlog else { return to };
+        while let Some((begin, end)) = backlog.skips.front().copied() {
             if end <= self.position {
-                self.skips.pop_front();
+                backlog.skips.pop_front();
             } else if begin <= self.position {
                 self.position = end;
             } else {
@@ -197,26 +213,39 @@ impl Listener {
                 break;
             }
         }
-        match self.private.front() {
+        let to = match backlog.private.front() {
             Some((at, _)) => to.min((*at).max(self.position)),
             None => to,
-        }
+        };
+        self.release_backlog();
+        to
     }
 
     fn advance_private(&mut self, written: io::Result<usize>, sent: &mut Sent) {
         let Some(n_bytes) = self.check(written, sent) else { return };
-        self.private_bytes -= n_bytes;
-        if let Some((_, frame)) = self.private.front_mut() {
+        let Some(backlog) = &mut self.backlog else { return };
+        backlog.private_bytes -= n_bytes;
+        if let Some((_, frame)) = backlog.private.front_mut() {
             frame.advance(n_bytes);
             if frame.is_empty() {
-                self.private.pop_front();
+                backlog.private.pop_front();
                 sent.n_frames += 1;
             }
         }
-        if self.private.is_empty() {
-            // An idle socket holds no memory for its queue.
-            self.private = VecDeque::new();
+        self.release_backlog();
+    }
+
+    fn release_backlog(&mut self) {
+        if self.backlog.as_ref().is_some_and(|backlog| backlog.skips.is_empty() && backlog.private.is_empty()) {
+            self.backlog = None;
         }
+    }
+
+    fn forget_skips(&mut self) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.skips.clear();
+        }
+        self.release_backlog();
     }
 
     fn advance_log(&mut self, written: io::Result<usize>, log: &BroadcastLog, sent: &mut Sent) {
@@ -232,8 +261,9 @@ impl Listener {
                 rest.extend_from_slice(piece);
                 self.position += piece.len() as u64;
             }
-            self.private_bytes += rest.len();
-            self.private.push_front((self.position, rest.into()));
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.private_bytes += rest.len();
+            backlog.private.push_front((self.position, rest.into()));
         }
     }
 
@@ -340,7 +370,7 @@ mod tests {
             listener.unblock();
             listener.flush(&log, &mut Sent::default());
             prop_assert_eq!(&*pipe.taken.borrow(), &expected);
-            prop_assert!(listener.is_drained() && listener.private_bytes == 0);
+            prop_assert!(listener.is_drained() && listener.backlog.is_none());
         }
     }
 

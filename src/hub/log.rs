@@ -39,6 +39,18 @@ impl BroadcastLog {
         (begin, end)
     }
 
+    /// Bytes kept.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets everything, because everybody has read it, and gives the memory back. Positions go on.
+    pub fn forget_all(&mut self) {
+        self.start = self.end();
+        self.bytes = VecDeque::new();
+        self.entries = VecDeque::new();
+    }
+
     /// Position of the oldest frame kept. Who is behind it has fallen off.
     pub fn start(&self) -> u64 {
         self.start
@@ -118,6 +130,11 @@ mod tests {
                 prop_assert_eq!(log.position_after(sequence - 1), begin);
                 prop_assert_eq!(log.end_of_frame(begin), end);
                 prop_assert_eq!(log.end_of_frame(end - 1), end);
+                if length % 7 == 0 {
+                    log.forget_all();
+                    prop_assert_eq!((log.start(), log.end(), log.len_bytes()), (end, end, 0));
+                    prop_assert_eq!(log.position_after(sequence), end);
+                }
             }
         }
     }

@@ -46,6 +46,9 @@ const FLUSH_CHUNK: usize = 256;
 /// A flush that took 1 ms is followed by 4 ms in which events gather; one that took nothing delays nothing.
 const REST_FACTOR: u32 = 4;
 
+/// A smaller log is kept: looking through all sockets would cost more than it gives back.
+const WORTH_FORGETTING_BYTES: usize = 64 * 1024;
+
 impl Hub {
     /// Starts the hub of the current worker thread.
     pub fn start(fanout: &Fanout, metrics: Arc<Metrics>, settings: &FanoutSettings) -> Rc<Self> {
@@ -82,6 +85,7 @@ impl Hub {
             }
             self.take_in();
             let cost = self.flush_all().await;
+            self.forget_what_all_have_read();
             rest_until = Instant::now() + (cost * REST_FACTOR).min(self.max_tick);
         }
     }
@@ -124,6 +128,16 @@ impl Hub {
                 return cost;
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// The log is for sockets that lag; where none does, a storm that is over leaves no memory behind.
+    fn forget_what_all_have_read(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.log.len_bytes() > WORTH_FORGETTING_BYTES
+            && !state.listeners.iter().any(|(_, listener)| listener.is_behind(&state.log))
+        {
+            state.log.forget_all();
         }
     }
 

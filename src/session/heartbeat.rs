@@ -1,5 +1,6 @@
 //! When a session speaks up by itself.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::settings::WebsocketSettings;
@@ -18,9 +19,7 @@ pub enum Alarm {
 /// The three clocks of a session: the next ping, the silence, and the time to join.
 #[derive(Debug)]
 pub struct Heartbeat {
-    ping_interval: Duration,
-    silence_timeout: Duration,
-    join_timeout: Duration,
+    settings: Rc<WebsocketSettings>,
     next_ping: Instant,
     last_heard: Instant,
     /// When the client must have joined; none once it has.
@@ -33,15 +32,13 @@ const STALL: Duration = Duration::from_secs(1);
 
 impl Heartbeat {
     /// Starts the clocks.
-    pub fn new(settings: &WebsocketSettings) -> Self {
+    pub fn new(settings: Rc<WebsocketSettings>) -> Self {
         let now = Instant::now();
         Self {
-            ping_interval: settings.ping_interval,
-            silence_timeout: settings.silence_timeout,
-            join_timeout: settings.join_timeout,
             next_ping: now + settings.ping_interval,
             last_heard: now,
             join_by: Some(now + settings.join_timeout),
+            settings,
         }
     }
 
@@ -57,7 +54,7 @@ impl Heartbeat {
 
     /// The client has left, and may join again.
     pub fn left(&mut self) {
-        self.join_by = Some(Instant::now() + self.join_timeout);
+        self.join_by = Some(Instant::now() + self.settings.join_timeout);
     }
 
     /// Waits until the next of the times has come.
@@ -65,14 +62,14 @@ impl Heartbeat {
     /// # Cancel safety
     /// A time that has come stays so until it was returned.
     pub async fn alarm(&mut self) -> Alarm {
-        let silent_at = self.last_heard + self.silence_timeout;
+        let silent_at = self.last_heard + self.settings.silence_timeout;
         let next = self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at));
         tokio::time::sleep_until(next.into()).await;
         let now = Instant::now();
         if now.saturating_duration_since(next) > STALL {
             self.heard();
-            self.join_by = self.join_by.map(|_| now + self.join_timeout);
-            self.next_ping = now + self.ping_interval;
+            self.join_by = self.join_by.map(|_| now + self.settings.join_timeout);
+            self.next_ping = now + self.settings.ping_interval;
             return Alarm::Ping;
         }
         if self.join_by.is_some_and(|join_by| join_by <= now) {
@@ -80,7 +77,7 @@ impl Heartbeat {
         } else if silent_at <= now {
             Alarm::Silent
         } else {
-            self.next_ping = now + self.ping_interval;
+            self.next_ping = now + self.settings.ping_interval;
             Alarm::Ping
         }
     }
@@ -90,17 +87,17 @@ impl Heartbeat {
 mod tests {
     use super::*;
 
-    fn settings(ping_ms: u64, silence_ms: u64, join_ms: u64) -> WebsocketSettings {
+    fn settings(ping_ms: u64, silence_ms: u64, join_ms: u64) -> Rc<WebsocketSettings> {
         let mut settings = crate::settings::Settings::default().websocket;
         settings.ping_interval = Duration::from_millis(ping_ms);
         settings.silence_timeout = Duration::from_millis(silence_ms);
         settings.join_timeout = Duration::from_millis(join_ms);
-        settings
+        Rc::new(settings)
     }
 
     #[tokio::test]
     async fn pings_go_on_until_the_silence_is_too_long() {
-        let mut heartbeat = Heartbeat::new(&settings(10, 35, 10_000));
+        let mut heartbeat = Heartbeat::new(settings(10, 35, 10_000));
         heartbeat.joined();
         let mut alarms = Vec::new();
         while alarms.last() != Some(&Alarm::Silent) {
@@ -113,7 +110,7 @@ mod tests {
     fn a_time_that_passed_while_the_process_stood_still_is_not_the_clients() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for settings in [settings(10, 35, 10_000), settings(10_000, 30_000, 10)] {
-            let mut heartbeat = Heartbeat::new(&settings);
+            let mut heartbeat = Heartbeat::new(settings);
             std::thread::sleep(STALL + Duration::from_millis(50));
             assert_eq!(runtime.block_on(heartbeat.alarm()), Alarm::Ping);
             assert_ne!(runtime.block_on(heartbeat.alarm()), Alarm::Silent);
@@ -122,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_has_to_join_again_in_time() {
-        let mut heartbeat = Heartbeat::new(&settings(10_000, 30_000, 10));
+        let mut heartbeat = Heartbeat::new(settings(10_000, 30_000, 10));
         assert_eq!(heartbeat.alarm().await, Alarm::NotJoined);
         heartbeat.joined();
         heartbeat.left();

@@ -27,7 +27,7 @@ use crate::hub::{Attachment, Attention, Fanout, Hub};
 use crate::metrics::Metrics;
 use crate::node::{Registration, Table};
 use crate::replica::{Replica, View};
-use crate::settings::Settings;
+use crate::settings::{Settings, WebsocketSettings};
 use crate::wire::native::{BadFrame, ClientFrame, ErrorCode, FrameLimits, Request, Standing};
 use crate::wire::{frame, native};
 
@@ -58,13 +58,16 @@ pub struct Worker {
     /// The process's part.
     pub services: Arc<Services>,
     hub: Rc<Hub>,
+    /// One for all sessions of the worker, each of which is kept small.
+    websocket: Rc<WebsocketSettings>,
 }
 
 impl Worker {
     /// Starts the hub of the current worker thread.
     pub fn start(services: Arc<Services>) -> Rc<Self> {
         let hub = Hub::start(&services.fanout, services.metrics.clone(), &services.settings.fanout);
-        Rc::new(Self { services, hub })
+        let websocket = Rc::new(services.settings.websocket.clone());
+        Rc::new(Self { services, hub, websocket })
     }
 }
 
@@ -104,11 +107,10 @@ enum Cause {
 impl Session {
     fn open(worker: &Worker, stream: TcpStream, early: BytesMut) -> Self {
         let stream = Rc::new(stream);
-        let websocket = &worker.services.settings.websocket;
         Self {
-            inbound: Inbound::new(stream.clone(), early, websocket.max_frame_bytes),
+            inbound: Inbound::new(stream.clone(), early, worker.websocket.max_frame_bytes),
             attachment: worker.hub.attach(Rc::new(TcpOutbound(stream.clone()))),
-            heartbeat: Heartbeat::new(websocket),
+            heartbeat: Heartbeat::new(worker.websocket.clone()),
             services: worker.services.clone(),
             stream,
             registration: None,
