@@ -1,6 +1,8 @@
 //! The wall clock: read here and nowhere else (`clippy.toml` refuses it elsewhere), so that whoever meets a time knows
 //! where it came from. What nodes must agree on (leases, revisions) takes its time from the store instead; intervals
-//! and deadlines are tokio's, which cannot be set back.
+//! and deadlines are tokio's, which cannot be set back; what they share is here too.
+
+use std::time::Instant;
 
 use crate::domain::Timestamp;
 
@@ -15,6 +17,17 @@ pub fn now() -> Timestamp {
 pub fn rfc3339(t: Timestamp) -> String {
     let timestamp = i64::try_from(t.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     format!("{:.3}", timestamp.unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// Sleeps until `instant`, for ever if there is none.
+///
+/// # Cancel safety
+/// Nothing is consumed.
+pub async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

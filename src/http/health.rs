@@ -1,9 +1,8 @@
 //! `GET /healthz` and `GET /readyz`.
 
-use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, web};
 
-use super::ApiError;
+use super::{ApiError, ok_json};
 use crate::session::Services;
 use crate::wire::json::Object;
 
@@ -11,7 +10,7 @@ use crate::wire::json::Object;
 pub async fn alive() -> HttpResponse {
     let mut body = Object::new(64);
     body.boolean("success", true).string("status", "alive");
-    HttpResponse::Ok().content_type(ContentType::json()).body(body.finish())
+    ok_json(body)
 }
 
 /// Whether the node is to be sent clients: not before it knows who is online, and not while it drains. A node whose store
@@ -30,5 +29,5 @@ pub async fn ready(services: web::Data<Services>) -> Result<HttpResponse, ApiErr
         Some(_) => body.degraded(degraded),
         None => body.boolean("degraded", false),
     };
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.finish()))
+    Ok(ok_json(body))
 }

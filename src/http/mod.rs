@@ -10,13 +10,14 @@ mod upgrade;
 use std::sync::Arc;
 
 use actix_cors::Cors;
-use actix_web::http::header;
-use actix_web::{HttpRequest, guard, web};
+use actix_web::http::header::{self, ContentType};
+use actix_web::{HttpRequest, HttpResponse, guard, web};
 
 pub use self::error::ApiError;
 pub use self::upgrade::upgrade_service;
 use crate::session::Services;
 use crate::settings::ServerSettings;
+use crate::wire::json::Object;
 
 /// Bodies above this are refused; no resource reads one yet.
 const MAX_BODY_BYTES: u64 = 64 * 1024;
@@ -31,6 +32,11 @@ pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
         .service(get_only("/metrics").route(web::get().to(metrics::scrape)))
         .service(get_only("/ws").route(web::get().to(upgrade::not_an_upgrade)))
         .default_service(web::to(not_found));
+}
+
+/// An answer of 200.
+fn ok_json(body: Object) -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::json()).body(body.finish())
 }
 
 /// Which web pages may read the answers (`server.cors_allowed_origins`).

@@ -1,10 +1,9 @@
 //! `GET /api/online-users`.
 
-use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::ApiError;
 use super::query::Parameters;
+use super::{ApiError, ok_json};
 use crate::clock;
 use crate::session::Services;
 use crate::wire::json::{Object, list_capacity, push_users};
@@ -36,5 +35,5 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
         body.degraded(services.replica.degraded_since(&view));
     }
     body.time("timestamp", clock::now());
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.finish()))
+    Ok(ok_json(body))
 }

@@ -178,7 +178,7 @@ impl Writer {
                     self.publish_link(reply);
                 }
                 () = self.table.changed() => {}
-                () = at(grace_end) => {}
+                () = clock::sleep_until(grace_end) => {}
                 () = std::future::ready(()), if is_behind => {}
             }
             grace_end = self.table.end_due_graces(Instant::now());
@@ -293,13 +293,5 @@ impl Writer {
             warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
             self.link.send_replace(Link::Down { as_of: self.as_of });
         }
-    }
-}
-
-/// Sleeps until `instant`, for ever if there is none.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
     }
 }

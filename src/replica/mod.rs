@@ -236,7 +236,7 @@ impl Replica {
                     }
                 }
                 () = self.catch_up_wanted.notified() => hold_until = self.catch_up(backoff).await,
-                () = sleep_until(hold_until) => {
+                () = clock::sleep_until(hold_until) => {
                     hold_until = None;
                     self.end_hold();
                 }
@@ -342,13 +342,5 @@ impl Replica {
             let _ = waiter.send(());
         }
         result
-    }
-}
-
-/// Sleeps until `instant`, for ever if there is none.
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
     }
 }

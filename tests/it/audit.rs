@@ -23,7 +23,7 @@ async fn a_user_without_a_socket_is_mended_and_told_once() {
         async || {
             let mut mended = 0;
             for node in &cluster.nodes {
-                mended += metric(node, "rollcall_ghosts_mended_total").await;
+                mended += node.counter("rollcall_ghosts_mended_total").await;
             }
             mended == 1
         },
@@ -78,10 +78,4 @@ async fn what_no_node_wrote_stops_nobody_and_is_removed() {
     eventually_eq(async || redis.smembers("online:users:set").await, ["ada"], "the set holds users only").await;
     let has_stray = async || redis.query::<Option<f64>>(&["ZSCORE", "online:nodes", "stray"]).await.is_some();
     eventually_eq(has_stray, false, "the nodes are nodes only").await;
-}
-
-async fn metric(node: &Node, name: &str) -> u64 {
-    let text = node.get_raw("/metrics").await.body;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
-    line.trim().parse().unwrap_or_else(|_| panic!("{name} is {line:?}"))
 }

@@ -112,8 +112,7 @@ async fn who_talks_but_never_reads_is_closed_all_the_same() {
     .await;
     let talk_until_closed = async || {
         slow.send(&frame(FIN | TEXT, br#"{"type":"user_activity"}"#)).await;
-        let scraped = node.get_raw("/metrics").await.body;
-        scraped.lines().any(|line| line == "rollcall_slow_consumers_total 1")
+        node.counter("rollcall_slow_consumers_total").await == 1
     };
     // It talks from the beginning: else its silence would end it.
     let closed = eventually_within(3 * DEADLINE, talk_until_closed, "the node closes whoever never reads");

@@ -130,6 +130,11 @@ impl Head {
     }
 }
 
+/// Reads the reply of `TIME`: seconds and microseconds.
+pub fn timestamp((seconds, micros): (u64, u64)) -> Timestamp {
+    Timestamp(seconds * 1000 + micros / 1000)
+}
+
 /// How long the hold still lasts at `now`.
 pub fn rest_of_hold(hold_until_ms: u64, now: Timestamp) -> Duration {
     Duration::from_millis(hold_until_ms.saturating_sub(now.0))

@@ -125,8 +125,8 @@ impl RedisStore {
         pipeline.cmd("INFO").arg("server");
         type Reply = (HashMap<String, String>, Option<String>, (u64, u64), String);
         let reply: Reply = self.shared.within(pipeline.query_async(connection)).await?;
-        let (epoch, revision, (seconds, micros), server) = reply;
-        Ok((Head::parse(&epoch, revision.as_deref(), &server)?, Timestamp(seconds * 1000 + micros / 1000)))
+        let (epoch, revision, time, server) = reply;
+        Ok((Head::parse(&epoch, revision.as_deref(), &server)?, format::timestamp(time)))
     }
 
     async fn scan_users(&self, connection: &mut impl ConnectionLike) -> StoreResult<Roster> {
@@ -184,9 +184,9 @@ impl RedisStore {
 
     async fn sweep_expired(&self) -> StoreResult<Swept> {
         let mut connection = self.connection().await?;
-        let (seconds, micros): (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut connection)).await?;
+        let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut connection)).await?;
         let mut expired = redis::cmd("ZRANGEBYSCORE");
-        expired.arg(&self.shared.keys.nodes).arg("-inf").arg(seconds * 1000 + micros / 1000);
+        expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
         let nodes: Vec<String> = self.shared.within(expired.query_async(&mut connection)).await?;
         let mut swept = Swept::default();
         let (nodes, foreign): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|text| text.parse::<NodeId>().is_ok());

@@ -6,11 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_join_that_a_frozen_connection_delivers_late_raises_no_ghost() {
-    let redis = RedisServer::start().await;
-    redis.begin_epoch().await;
-    let proxy = ChaosProxy::start(redis.port()).await;
-    let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
-    node.wait_ready().await;
+    let (redis, proxy, node) = node_behind_proxy().await;
     let watch = Listener::join(node.addr(), "watch").await;
     let writer = writer_of(&redis, node.node_id()).await;
 
@@ -96,11 +92,7 @@ async fn a_beat_that_a_frozen_connection_delivers_late_does_not_revive_a_drained
 
 #[tokio::test]
 async fn a_drain_in_the_middle_of_a_reconnect_is_announced() {
-    let redis = RedisServer::start().await;
-    redis.begin_epoch().await;
-    let proxy = ChaosProxy::start(redis.port()).await;
-    let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
-    node.wait_ready().await;
+    let (redis, proxy, node) = node_behind_proxy().await;
     let _ada = node.join("ada").await;
     let generation = generation_key(&node);
     let writer = writer_of(&redis, node.node_id()).await;

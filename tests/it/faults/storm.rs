@@ -87,10 +87,5 @@ fn lease_of(milliseconds: &str) -> Duration {
 
 /// Frames and writes of a node.
 async fn sent(node: &NodeProcess) -> (u64, u64) {
-    let text = node.get_raw("/metrics").await.body;
-    let counter = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the counter is there");
-        line.trim().parse().expect("a number")
-    };
-    (counter("rollcall_frames_total"), counter("rollcall_writes_total"))
+    (node.counter("rollcall_frames_total").await, node.counter("rollcall_writes_total").await)
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rollcall::settings::Settings;
 
-use super::{Endpoint, Node, NodeProcess, RedisServer};
+use super::{ChaosProxy, Endpoint, Node, NodeProcess, RedisServer};
 
 /// One private Redis and ready nodes of one kind.
 pub struct Cluster<N: ClusterNode = Node> {
@@ -125,6 +125,16 @@ impl<N: ClusterNode> IndexMut<usize> for Cluster<N> {
     }
 }
 
+/// One ready node that reaches its Redis through a proxy.
+pub async fn node_behind_proxy() -> (RedisServer, ChaosProxy, Node) {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let proxy = ChaosProxy::start(redis.port()).await;
+    let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
+    node.wait_ready().await;
+    (redis, proxy, node)
+}
+
 /// The defaults of the service, on a port of the kernel's choice and with one worker: a test runs many nodes, and two
 /// workers show nothing that two nodes do not. (What needs workers side by side says so in its settings.)
 pub fn test_settings() -> Settings {
@@ -194,11 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_reaches_its_redis_through_a_proxy() {
-        let redis = RedisServer::start().await;
-        redis.begin_epoch().await;
-        let proxy = ChaosProxy::start(redis.port()).await;
-        let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
-        node.wait_ready().await;
+        let (redis, _proxy, node) = node_behind_proxy().await;
         let _ada = node.join("ada").await;
         assert_eq!(node.online_ids().await, ["ada"]);
         assert_eq!(redis.smembers("online:users:set").await, ["ada"]);

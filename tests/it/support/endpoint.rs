@@ -94,6 +94,17 @@ impl Endpoint {
         self.try_request(method, path, headers, body).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
     }
 
+    /// A counter without labels, as the node's `/metrics` tells it.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let text = self.get_raw("/metrics").await.body;
+        let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let sample = sample.unwrap_or_else(|| panic!("no {name} in {text}"));
+        sample.parse().unwrap_or_else(|_| panic!("{name} is {sample:?}"))
+    }
+
     /// The ids of all online users as this node lists them, sorted; read in pages with `limit` and `nextCursor`.
     ///
     /// # Panics

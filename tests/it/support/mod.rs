@@ -41,7 +41,7 @@ mod redis_server;
 mod ws_client;
 
 pub use chaos_proxy::ChaosProxy;
-pub use cluster::{Cluster, ClusterNode, test_environment, test_settings, test_settings_with_redis};
+pub use cluster::{Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis};
 pub use endpoint::{Endpoint, HttpAnswer};
 pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub use nginx::Nginx;
