@@ -50,6 +50,8 @@ pub struct View {
     told: Roster,
     sequence: u64,
     provisional: HashSet<UserId>,
+    /// Those of them of whom no socket was wanted here at the last beat.
+    parting: HashSet<UserId>,
     held: HashMap<UserId, OfflineReason>,
     degraded: Option<Timestamp>,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
@@ -175,12 +177,15 @@ impl View {
         }
     }
 
-    /// Drops the provisional users of whom no socket is wanted here any more: the store has not heard of them, and everything
-    /// that it was to hear has been said.
+    /// Drops the provisional users of whom no socket is wanted here any more: the store has not heard of them. To be called
+    /// at each beat, when the view reflects where the store was at the beat before: what was ordered of a user who was not
+    /// wanted then is decided, and has been told here if it was anything.
     pub fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
-        let gone: Vec<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
+        let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
+        let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
+        self.parting = unwanted;
         let revision = Some(self.position().revision);
-        for user in gone {
+        for user in parted {
             self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
         }
     }
@@ -294,6 +299,8 @@ mod tests {
         Up { lost_data: bool },
         /// The hold ends.
         EndHold,
+        /// The node beats.
+        Beat,
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -306,6 +313,7 @@ mod tests {
             1 => Just(Event::Down),
             2 => any::<bool>().prop_map(|lost_data| Event::Up { lost_data }),
             1 => Just(Event::EndHold),
+            2 => Just(Event::Beat),
         ]
     }
 
@@ -441,6 +449,13 @@ mod tests {
                         self.with_view(|view, local, _, tell| view.end_hold(|user| local.contains(user), AT, tell));
                     }
                 }
+                Event::Beat => {
+                    if !self.down && !self.deaf {
+                        self.with_view(|view, local, _, tell| {
+                            view.settle_provisional(|user| local.contains(user), AT, tell);
+                        });
+                    }
+                }
             }
         }
     }
@@ -458,9 +473,28 @@ mod tests {
             world.happen(Event::Up { lost_data: false });
             world.catch_up(true);
             world.happen(Event::EndHold);
-            world.with_view(|view, local, _, tell| view.settle_provisional(|user| local.contains(user), AT, tell));
+            world.happen(Event::Beat);
+            world.happen(Event::Beat);
             prop_assert_eq!(&world.believed, &world.present);
         }
+    }
+
+    #[test]
+    fn whoever_left_before_the_store_is_heard_to_confirm_them_is_not_told_twice() {
+        let mut view = View::default();
+        let mut told = Vec::new();
+        let nobody = |_: &UserId| false;
+        view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
+        // They leave. The beat's reply overtakes what the store has published of them.
+        view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+        let left = Change::Offline(OfflineReason::Left);
+        for (revision, change) in [(1, Change::Online(Presence::default())), (2, left.clone())] {
+            let position = Position { epoch: 0, revision };
+            let transition = Transition { position, user: user(1), change, at: AT };
+            view.apply(&transition, false, &mut |a| told.push(a.change));
+        }
+        view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+        assert_eq!(told, [Change::Online(Presence::default()), left]);
     }
 
     #[test]
