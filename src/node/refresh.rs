@@ -28,7 +28,7 @@ pub struct Refresher {
 const GATHER: Duration = Duration::from_secs(1);
 
 /// Sockets in one pipeline: 3 keys each, about 5 ms of the server's time (docs/performance.md).
-const PIPELINE: usize = 1000;
+const PIPELINE: usize = 200;
 
 impl Refresher {
     /// A refresher for the sockets of `table`.
@@ -47,13 +47,14 @@ impl Refresher {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let mut sockets = self.table.take_heard();
+            let mut numbers = self.table.take_heard();
             if last_all.elapsed() >= self.all_every {
                 last_all = Instant::now();
-                sockets = self.table.confirmed_sockets();
+                numbers = self.table.socket_numbers();
             }
-            for sockets in sockets.chunks(PIPELINE) {
-                match self.store.refresh(sockets).await {
+            for numbers in numbers.chunks(PIPELINE) {
+                let sockets = self.table.confirmed(numbers);
+                match self.store.refresh(&sockets).await {
                     Ok(missing) => self.table.mark_missing(&missing),
                     Err(error) => {
                         debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", sockets.len());

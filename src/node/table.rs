@@ -1,6 +1,8 @@
 //! The sockets that this node wants to be present, and what the store has confirmed of each.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ pub struct Table {
     grace: Duration,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
+    /// Counts the calls of [`Table::take_heard`]; written under the lock.
+    round: AtomicU64,
     /// Wakes the writer when something is to be done.
     changed: Notify,
 }
@@ -34,8 +38,8 @@ struct Inner {
     dirty: VecDeque<u64>,
     /// Sockets in grace, in the order in which it ends: it is the same for all.
     graces: VecDeque<(Instant, u64)>,
-    /// Sockets heard from since the last refresh.
-    heard: HashSet<u64>,
+    /// Sockets heard from in this round, each once (`Registration::heard_in`).
+    heard: Vec<u64>,
     /// Highest revision seen, by an order's reply or by the replica.
     seen: u64,
 }
@@ -87,6 +91,8 @@ pub struct Registration {
     table: Arc<Table>,
     socket: SocketId,
     user: UserId,
+    /// The last round in which the client was heard from, counted from 1.
+    heard_in: Cell<u64>,
     ended: bool,
 }
 
@@ -96,7 +102,14 @@ const QUEUE_SLACK: usize = 1024;
 impl Table {
     /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
     pub fn new(node: NodeId, grace: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { node, grace, metrics, inner: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self {
+            node,
+            grace,
+            metrics,
+            inner: Mutex::default(),
+            round: AtomicU64::new(1),
+            changed: Notify::new(),
+        })
     }
 
     /// The node whose sockets these are.
@@ -142,7 +155,10 @@ impl Table {
         drop(inner);
         self.changed.notify_one();
         let socket = SocketId { node: self.node, number };
-        (Registration { table: self.clone(), socket, user: user.clone(), ended: false }, receiver)
+        (
+            Registration { table: self.clone(), socket, user: user.clone(), heard_in: Cell::new(0), ended: false },
+            receiver,
+        )
     }
 
     /// Whether a socket of the user is wanted here, and not only in grace.
@@ -184,22 +200,27 @@ impl Table {
         }
     }
 
-    /// Notes that the client of a socket was active.
-    pub fn heard_from(&self, socket: SocketId) {
-        self.lock().heard.insert(socket.number);
-    }
-
-    /// The sockets heard from since the last call.
-    pub fn take_heard(&self) -> Vec<(SocketId, UserId)> {
+    /// The sockets heard from since the last call; [`Table::confirmed`] says whose they are.
+    pub fn take_heard(&self) -> Vec<u64> {
         let mut inner = self.lock();
-        let heard = std::mem::take(&mut inner.heard);
-        heard.into_iter().filter_map(|number| self.confirmed_socket(&inner, number)).collect()
+        self.round.fetch_add(1, Ordering::Relaxed);
+        let room = Vec::with_capacity(inner.heard.len());
+        std::mem::replace(&mut inner.heard, room)
     }
 
-    /// Every socket that the store holds for this node, as far as is known.
-    pub fn confirmed_sockets(&self) -> Vec<(SocketId, UserId)> {
+    /// Every socket.
+    pub fn socket_numbers(&self) -> Vec<u64> {
+        self.lock().sockets.keys().copied().collect()
+    }
+
+    /// Those of `numbers` that the store holds, as far as is known.
+    pub fn confirmed(&self, numbers: &[u64]) -> Vec<(SocketId, UserId)> {
         let inner = self.lock();
-        inner.sockets.keys().filter_map(|number| self.confirmed_socket(&inner, *number)).collect()
+        let confirmed = |number: &u64| {
+            let socket = inner.sockets.get(number).filter(|socket| socket.confirmed == Confirmed::Present)?;
+            Some((SocketId { node: self.node, number: *number }, socket.user.clone()))
+        };
+        numbers.iter().filter_map(confirmed).collect()
     }
 
     /// Something of these sockets is missing in the store: they are asserted again.
@@ -223,11 +244,6 @@ impl Table {
     /// Number of users with a socket here.
     pub fn n_users(&self) -> usize {
         self.lock().users.len()
-    }
-
-    fn confirmed_socket(&self, inner: &Inner, number: u64) -> Option<(SocketId, UserId)> {
-        let socket = inner.sockets.get(&number).filter(|socket| socket.confirmed == Confirmed::Present)?;
-        Some((SocketId { node: self.node, number }, socket.user.clone()))
     }
 
     fn want(&self, socket: SocketId, wanted: Wanted) {
@@ -496,7 +512,6 @@ impl Inner {
 
     fn forget(&mut self, number: u64) {
         let Some(socket) = self.sockets.remove(&number) else { return };
-        self.heard.remove(&number);
         if let Some(local) = self.users.get_mut(&socket.user) {
             local.sockets.retain(|other| *other != number);
             if local.sockets.is_empty() {
@@ -549,7 +564,12 @@ impl Registration {
 
     /// Notes that the client was active.
     pub fn heard(&self) {
-        self.table.heard_from(self.socket);
+        // Whoever talks all the time takes the lock once a round.
+        if self.heard_in.get() != self.table.round.load(Ordering::Relaxed) {
+            let mut inner = self.table.lock();
+            self.heard_in.set(self.table.round.load(Ordering::Relaxed));
+            inner.heard.push(self.socket.number);
+        }
     }
 
     /// States the user's profile anew. The receiver gets the position of the store's reply.

@@ -156,3 +156,20 @@ fn a_socket_that_the_store_never_heard_of_is_forgotten_when_its_grace_ends() {
     assert!(table.end_due_graces(Instant::now() + Duration::from_secs(2 * 3600)).is_none());
     assert_eq!(table.n_sockets(), 0);
 }
+
+#[test]
+fn whoever_is_heard_from_is_taken_once_a_round_and_named_once_the_store_holds_them() {
+    let table = table();
+    let (socket, _) = table.insert(&user(), None, None);
+    socket.heard();
+    socket.heard();
+    let heard = table.take_heard();
+    assert_eq!(heard, [socket.socket().number]);
+    assert!(table.confirmed(&heard).is_empty(), "the store has not confirmed the join");
+
+    let join = next_order(&table);
+    table.settle(&join, done(7, 1));
+    assert!(table.take_heard().is_empty(), "nobody was heard from in this round");
+    socket.heard();
+    assert_eq!(table.confirmed(&table.take_heard()), [(socket.socket(), user())]);
+}

@@ -1,5 +1,9 @@
 //! Every Redis key and channel, spelled here and nowhere else. `docs/redis.md` describes what each holds.
 
+use std::fmt::Display;
+
+use redis::{RedisWrite, ToRedisArgs};
+
 use crate::domain::{NodeId, SocketId, UserId};
 
 /// The names of one partition of a scope: here, of the whole service.
@@ -8,7 +12,6 @@ use crate::domain::{NodeId, SocketId, UserId};
 /// Cluster would put the partition's hash tag into `prefix`, so it needs new names but no new design.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    prefix: String,
     /// HASH `run_id`, `epoch`, `holdUntil`.
     pub epoch: String,
     /// STRING, the last revision.
@@ -27,6 +30,12 @@ pub struct Keys {
     families: [String; 6],
 }
 
+/// The key of one id: written straight into a command, for heartbeats name three each (docs/performance.md).
+pub struct Key<'a, Id> {
+    family: &'a str,
+    id: Id,
+}
+
 /// The one partition of standalone Redis.
 pub struct Partition;
 
@@ -35,7 +44,6 @@ impl Keys {
     pub fn new(prefix: &str, _partition: Partition) -> Self {
         let name = |rest: &str| format!("{prefix}:{rest}");
         Self {
-            prefix: prefix.to_owned(),
             epoch: name("epoch"),
             revision: name("revision"),
             log: name("log"),
@@ -49,23 +57,23 @@ impl Keys {
     }
 
     /// HASH socket id to JSON: the live sockets of a user.
-    pub fn user_sockets(&self, user: &UserId) -> String {
-        format!("{}:user:socket:{user}", self.prefix)
+    pub fn user_sockets<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+        Key { family: &self.families[0], id: user }
     }
 
     /// STRING: the user of a socket.
-    pub fn socket_user(&self, socket: SocketId) -> String {
-        format!("{}:socket:user:{socket}", self.prefix)
+    pub fn socket_user(&self, socket: SocketId) -> Key<'_, SocketId> {
+        Key { family: &self.families[1], id: socket }
     }
 
     /// STRING: a user's data as JSON.
-    pub fn presence(&self, user: &UserId) -> String {
-        format!("{}:presence:{user}", self.prefix)
+    pub fn presence<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+        Key { family: &self.families[2], id: user }
     }
 
     /// HASH socket id to user id: the sockets of a node.
-    pub fn node_sockets(&self, node: NodeId) -> String {
-        format!("{}:node:sockets:{node}", self.prefix)
+    pub fn node_sockets(&self, node: NodeId) -> Key<'_, NodeId> {
+        Key { family: &self.families[3], id: node }
     }
 
     /// `KEYS` of every script, in the order of `lua/prelude.lua`.
@@ -77,5 +85,11 @@ impl Keys {
     pub fn families(&self) -> [&str; 7] {
         let [a, b, c, d, e, f] = &self.families;
         [a, b, c, d, e, f, &self.events]
+    }
+}
+
+impl<Id: Display> ToRedisArgs for Key<'_, Id> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(format_args!("{}{}", self.family, self.id));
     }
 }

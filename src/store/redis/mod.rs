@@ -22,7 +22,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::ConnectionLike;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, ServerErrorKind};
+use redis::{
+    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind,
+    ToRedisArgs,
+};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -249,12 +252,12 @@ impl RedisStore {
         if sockets.is_empty() {
             return Ok(Vec::new());
         }
-        let ttl_ms = self.shared.presence.user_ttl.as_millis() as i64;
-        let mut pipeline = redis::pipe();
+        let ttl_ms = self.shared.presence.user_ttl.as_millis().to_string();
+        let mut pipeline = Pipeline::with_capacity(sockets.len() * KEYS_OF_A_SOCKET);
         for (socket, user) in sockets {
-            pipeline.pexpire(self.shared.keys.user_sockets(user), ttl_ms);
-            pipeline.pexpire(self.shared.keys.presence(user), ttl_ms);
-            pipeline.pexpire(self.shared.keys.socket_user(*socket), ttl_ms);
+            pipeline.add_command(extend(self.shared.keys.user_sockets(user), &ttl_ms));
+            pipeline.add_command(extend(self.shared.keys.presence(user), &ttl_ms));
+            pipeline.add_command(extend(self.shared.keys.socket_user(*socket), &ttl_ms));
         }
         let mut connection = self.connection().await?;
         let extended: Vec<bool> = self.shared.within(pipeline.query_async(&mut connection)).await?;
@@ -344,6 +347,14 @@ impl Shared {
         let overdue = u64::try_from(overdue_ms).ok().map(Duration::from_millis);
         Ok(Some(SweptBatch { node, n_sockets, n_users, overdue, finished }))
     }
+}
+
+/// Sets a key's life. The room is for usual ids and prefixes, so that the command need not grow.
+fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
+    const ROOM_BYTES: usize = 96;
+    let mut command = Cmd::with_capacity(3, ROOM_BYTES);
+    command.arg("PEXPIRE").arg(key).arg(ttl_ms);
+    command
 }
 
 /// The connection settings of `url`. The library leaves Nagle's algorithm on, which would hold back a pipeline's last part
