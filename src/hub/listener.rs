@@ -32,6 +32,8 @@ pub enum Attention {
     TooSlow,
     /// The socket is broken.
     Broken,
+    /// The node drains: say goodbye.
+    Drain,
 }
 
 /// A socket's state in the hub.
@@ -283,7 +285,8 @@ impl Listener {
         None
     }
 
-    fn wake(&mut self) {
+    /// Wakes the session: it may have something to do.
+    pub fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

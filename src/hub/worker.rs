@@ -31,6 +31,7 @@ struct State {
     log: BroadcastLog,
     listeners: Slab<Listener>,
     by_user: HashMap<UserId, Vec<usize>>,
+    drains: bool,
 }
 
 /// A socket's place in its hub; dropping it gives the place up.
@@ -57,6 +58,7 @@ impl Hub {
                 log: BroadcastLog::new(settings.log_bytes),
                 listeners: Slab::new(),
                 by_user: HashMap::new(),
+                drains: false,
             }),
             mailbox: fanout.register(),
             metrics,
@@ -72,6 +74,14 @@ impl Hub {
         let key = self.state.borrow_mut().listeners.insert(Listener::new(outbound));
         self.metrics.socket_opened();
         Attachment { hub: self.clone(), key }
+    }
+
+    /// Tells every session, now and from now on, that the node drains. One wake-up each, once: a session that waited for it
+    /// besides its socket would do so anew for every message.
+    pub fn drain(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.drains = true;
+        state.listeners.iter_mut().for_each(|(_, listener)| listener.wake());
     }
 
     async fn run(self: Rc<Self>) {
@@ -244,8 +254,11 @@ impl Attachment {
     /// Nothing is consumed: the state that asks for attention lasts until it is dealt with.
     pub async fn attention(&self) -> Attention {
         poll_fn(|context| {
-            let resync_interval = self.hub.resync_interval;
-            match self.hub.with(self.key, |listener, _| listener.attention(resync_interval, context.waker())) {
+            let state = &mut *self.hub.state.borrow_mut();
+            if state.drains {
+                return Poll::Ready(Attention::Drain);
+            }
+            match state.listeners[self.key].attention(self.hub.resync_interval, context.waker()) {
                 Some(attention) => Poll::Ready(attention),
                 None => Poll::Pending,
             }

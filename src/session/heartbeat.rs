@@ -1,7 +1,10 @@
 //! When a session speaks up by itself.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
 
 use crate::settings::WebsocketSettings;
 
@@ -24,6 +27,8 @@ pub struct Heartbeat {
     last_heard: Instant,
     /// When the client must have joined; none once it has.
     join_by: Option<Instant>,
+    /// Set to the first of the times, or before it: what the client says moves them later, and is no reason to set it anew.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// An alarm that comes so late says that this process was stopped, or starved: what the clients said meanwhile has not been
@@ -34,10 +39,12 @@ impl Heartbeat {
     /// Starts the clocks.
     pub fn new(settings: Rc<WebsocketSettings>) -> Self {
         let now = Instant::now();
+        let first = settings.ping_interval.min(settings.join_timeout);
         Self {
             next_ping: now + settings.ping_interval,
             last_heard: now,
             join_by: Some(now + settings.join_timeout),
+            timer: Box::pin(tokio::time::sleep_until((now + first).into())),
             settings,
         }
     }
@@ -55,6 +62,7 @@ impl Heartbeat {
     /// The client has left, and may join again.
     pub fn left(&mut self) {
         self.join_by = Some(Instant::now() + self.settings.join_timeout);
+        self.set_timer();
     }
 
     /// Waits until the next of the times has come.
@@ -62,9 +70,14 @@ impl Heartbeat {
     /// # Cancel safety
     /// A time that has come stays so until it was returned.
     pub async fn alarm(&mut self) -> Alarm {
-        let silent_at = self.last_heard + self.settings.silence_timeout;
-        let next = self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at));
-        tokio::time::sleep_until(next.into()).await;
+        let next = loop {
+            self.timer.as_mut().await;
+            let next = self.next();
+            if next <= Instant::now() {
+                break next;
+            }
+            self.set_timer();
+        };
         let now = Instant::now();
         if now.saturating_duration_since(next) > STALL {
             self.heard();
@@ -74,12 +87,27 @@ impl Heartbeat {
         }
         if self.join_by.is_some_and(|join_by| join_by <= now) {
             Alarm::NotJoined
-        } else if silent_at <= now {
+        } else if self.silent_at() <= now {
             Alarm::Silent
         } else {
             self.next_ping = now + self.settings.ping_interval;
             Alarm::Ping
         }
+    }
+
+    fn set_timer(&mut self) {
+        let next = self.next();
+        self.timer.as_mut().reset(next.into());
+    }
+
+    /// The first of the times.
+    fn next(&self) -> Instant {
+        let silent_at = self.silent_at();
+        self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at))
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.last_heard + self.settings.silence_timeout
     }
 }
 
@@ -110,7 +138,7 @@ mod tests {
     fn a_time_that_passed_while_the_process_stood_still_is_not_the_clients() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for settings in [settings(10, 35, 10_000), settings(10_000, 30_000, 10)] {
-            let mut heartbeat = Heartbeat::new(settings);
+            let mut heartbeat = runtime.block_on(async { Heartbeat::new(settings) });
             std::thread::sleep(STALL + Duration::from_millis(50));
             assert_eq!(runtime.block_on(heartbeat.alarm()), Alarm::Ping);
             assert_ne!(runtime.block_on(heartbeat.alarm()), Alarm::Silent);

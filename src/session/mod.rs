@@ -66,6 +66,11 @@ impl Worker {
     /// Starts the hub of the current worker thread.
     pub fn start(services: Arc<Services>) -> Rc<Self> {
         let hub = Hub::start(&services.fanout, services.metrics.clone(), &services.settings.fanout);
+        let (closing, drained) = (services.closing.clone(), hub.clone());
+        actix_rt::spawn(async move {
+            closing.cancelled().await;
+            drained.drain();
+        });
         let websocket = Rc::new(services.settings.websocket.clone());
         Rc::new(Self { services, hub, websocket })
     }
@@ -100,8 +105,13 @@ enum Cause {
     Attention(Attention),
     /// A time has come.
     Alarm(Alarm),
-    /// The node drains.
-    Drain,
+}
+
+/// A `join_user`, of whoever may join here.
+struct Join {
+    user: UserId,
+    profile: Option<Profile>,
+    reference: Option<String>,
 }
 
 impl Session {
@@ -122,32 +132,32 @@ impl Session {
     /// What happens seldom is boxed: a session's future is as large as its largest state, for all of its idle life.
     async fn converse(&mut self, user: Option<UserId>) -> End {
         if let Some(user) = user {
-            Box::pin(self.join(user, None, None)).await;
+            Box::pin(self.join(Join { user, profile: None, reference: None })).await;
         }
-        let closing = self.services.closing.clone();
         loop {
             let cause = tokio::select! {
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 attention = self.attachment.attention() => Cause::Attention(attention),
                 alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
-                () = closing.cancelled() => Cause::Drain,
             };
             let outcome = match cause {
-                Cause::Incoming(incoming) => self.on_incoming(incoming).await,
-                Cause::Attention(attention) => Box::pin(self.on_attention(attention)).await,
-                Cause::Alarm(alarm) => self.on_alarm(alarm),
-                Cause::Drain => Err(End::Drained),
+                Cause::Incoming(incoming) => self.on_incoming(incoming),
+                Cause::Attention(attention) => Box::pin(self.on_attention(attention)).await.map(|()| None),
+                Cause::Alarm(alarm) => self.on_alarm(alarm).map(|()| None),
             };
-            if let Err(end) = outcome {
-                return end;
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(join)) => Box::pin(self.join(join)).await,
+                Err(end) => return end,
             }
         }
     }
 
-    async fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<(), End> {
+    /// Answers what the client said, unless it is a join, which takes its time.
+    fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Join>, End> {
         self.heartbeat.heard();
         match incoming? {
-            Incoming::Text(text) => self.on_text(&text).await,
+            Incoming::Text(text) => return Ok(self.on_text(&text)),
             Incoming::Binary => {
                 let message = "binary frames are not spoken here; send text";
                 self.attachment.send(native::error(ErrorCode::BinaryNotSupported, message, None));
@@ -156,7 +166,7 @@ impl Session {
             Incoming::Pong => {}
             Incoming::Close(code) => return Err(End::ClosedByClient(code)),
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn on_attention(&mut self, attention: Attention) -> Result<(), End> {
@@ -168,6 +178,7 @@ impl Session {
             Attention::Resync => self.resync(),
             Attention::TooSlow => return Err(End::TooSlow),
             Attention::Broken => return Err(End::Broken),
+            Attention::Drain => return Err(End::Drained),
         }
         Ok(())
     }
@@ -178,18 +189,17 @@ impl Session {
         let give_up_at = Instant::now() + self.services.settings.websocket.silence_timeout;
         let closing = self.services.closing.clone();
         loop {
-            let cause = tokio::select! {
+            tokio::select! {
                 writable = self.stream.writable() => return writable.map_err(|_| End::Broken),
                 () = sleep_until(give_up_at) => return Err(End::TooSlow),
-                incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
-                alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
-                () = closing.cancelled() => Cause::Drain,
-            };
-            match cause {
                 // A request would only add to what the client does not read; a close or a pong matters.
-                Cause::Incoming(incoming) => self.on_incoming(incoming).await?,
-                Cause::Alarm(alarm) => self.on_alarm(alarm)?,
-                Cause::Attention(_) | Cause::Drain => return Err(End::Drained),
+                incoming = self.inbound.next(), if !self.attachment.is_congested() => {
+                    if let Some(join) = self.on_incoming(incoming)? {
+                        self.join(join).await;
+                    }
+                }
+                alarm = self.heartbeat.alarm() => self.on_alarm(alarm)?,
+                () = closing.cancelled() => return Err(End::Drained),
             }
         }
     }
@@ -203,27 +213,27 @@ impl Session {
         Ok(())
     }
 
-    async fn on_text(&mut self, text: &str) {
+    fn on_text(&mut self, text: &str) -> Option<Join> {
         let limits = &self.services.settings.limits;
         let limits = FrameLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
         match native::parse(text, limits) {
-            Ok(frame) => self.answer(frame).await,
+            Ok(frame) => self.answer(frame),
             Err(BadFrame { code, message, reference }) => {
                 self.attachment.send(native::error(code, &message, reference.as_deref()));
+                None
             }
         }
     }
 
-    async fn answer(&mut self, frame: ClientFrame) {
+    fn answer(&mut self, frame: ClientFrame) -> Option<Join> {
         let reference = frame.reference.as_deref();
         match (frame.request, &self.registration) {
-            (Request::Join { user, profile }, None) => Box::pin(self.join(user, profile, reference)).await,
-            (Request::Join { user, profile }, Some(joined)) if *joined.user() == user => {
-                Box::pin(self.join_again(profile, reference)).await;
-            }
-            (Request::Join { .. }, Some(joined)) => {
+            (Request::Join { user, .. }, Some(joined)) if *joined.user() != user => {
                 let message = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
                 self.attachment.send(native::error(ErrorCode::AlreadyJoined, &message, reference));
+            }
+            (Request::Join { user, profile }, _) => {
+                return Some(Join { user, profile, reference: frame.reference });
             }
             (Request::Check { user }, _) => self.tell_status(&user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
@@ -242,10 +252,18 @@ impl Session {
                 self.attachment.send(native::error(ErrorCode::NotJoined, "`join_user` first", reference));
             }
         }
+        None
+    }
+
+    async fn join(&mut self, join: Join) {
+        match &self.registration {
+            None => self.come(join).await,
+            Some(_) => self.state_profile(join).await,
+        }
     }
 
     /// Makes the user present, then shows them who else is.
-    async fn join(&mut self, user: UserId, profile: Option<Profile>, reference: Option<&str>) {
+    async fn come(&mut self, Join { user, profile, reference }: Join) {
         let Services { table, replica, .. } = &*self.services;
         let known = replica.view().roster().get(&user).cloned();
         let (registration, confirmed) = table.insert(&user, profile, known);
@@ -260,17 +278,16 @@ impl Session {
             // One reads one's own writes, also those that nobody has confirmed.
             replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
         }
-        self.show(&user, (!reflected).then_some(asked_at), reference);
+        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
     }
 
     /// A further `join_user` of the same user states the profile anew.
-    async fn join_again(&mut self, profile: Option<Profile>, reference: Option<&str>) {
+    async fn state_profile(&mut self, Join { user, profile, reference }: Join) {
         let Some(registration) = &self.registration else { return };
-        let user = registration.user().clone();
         let confirmed = registration.state_profile(profile);
         let asked_at = clock::now();
         let reflected = self.services.replica.reflects(async { confirmed.await.ok() }).await;
-        self.show(&user, (!reflected).then_some(asked_at), reference);
+        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
     }
 
     /// Sends `welcome` and the first page, and listens from there on. `unconfirmed_since`: the store has not confirmed the
