@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use jiff::fmt::temporal::DateTimePrinter;
+
 use crate::domain::Timestamp;
 
 /// The time of this machine, in milliseconds since 1970 UTC; a clock set before 1970 reads as 0.
@@ -15,8 +17,9 @@ pub fn now() -> Timestamp {
 /// Writes a time as JavaScript's `toISOString` does, `2024-01-01T00:00:00.000Z`: UTC, always three decimals, so that
 /// equal lengths sort as text. Times after the year 9999 are written as its end, for RFC 3339 has no others.
 pub fn rfc3339(t: Timestamp) -> String {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
     let timestamp = i64::try_from(t.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", timestamp.unwrap_or(jiff::Timestamp::MAX))
+    PRINTER.timestamp_to_string(&timestamp.unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// Sleeps until `instant`, for ever if there is none.

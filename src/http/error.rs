@@ -2,9 +2,10 @@
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, ContentType};
+use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 
+use super::json;
 use crate::metrics::RefusedBecause;
 use crate::wire::json::Object;
 
@@ -122,6 +123,6 @@ impl ResponseError for ApiError {
         }
         let mut body = Object::new(128);
         body.boolean("success", false).string("message", &self.to_string()).string("code", self.code());
-        response.content_type(ContentType::json()).body(body.finish())
+        response.insert_header(json()).body(body.finish())
     }
 }

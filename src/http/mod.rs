@@ -10,7 +10,7 @@ mod upgrade;
 use std::sync::Arc;
 
 use actix_cors::Cors;
-use actix_web::http::header::{self, ContentType};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, guard, web};
 
 pub use self::error::ApiError;
@@ -36,7 +36,12 @@ pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
 
 /// An answer of 200.
 fn ok_json(body: Object) -> HttpResponse {
-    HttpResponse::Ok().content_type(ContentType::json()).body(body.finish())
+    HttpResponse::Ok().insert_header(json()).body(body.finish())
+}
+
+/// The type of every body but the metrics'.
+fn json() -> (HeaderName, HeaderValue) {
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
 /// Which web pages may read the answers (`server.cors_allowed_origins`).

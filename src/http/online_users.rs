@@ -11,7 +11,7 @@ use crate::wire::json::{Object, list_capacity, push_users};
 /// Who is online: `excludeUserId`, `countOnly`, `limit`, `cursor`. The shape is the contract's (S2); `count` is the total of
 /// all pages, less the excluded user.
 pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let parameters = Parameters::parse(request.query_string())?;
+    let parameters = Parameters::parse(request.query_string());
     let excluded = parameters.user("excludeUserId")?;
     let limits = &services.settings.limits;
     let limit = parameters.count("limit", limits.page_max)?.unwrap_or(limits.page_default);

@@ -1,24 +1,19 @@
 //! Query parameters, with errors that name the parameter.
 
-use actix_web::web;
+use std::borrow::Cow;
 
 use super::ApiError;
 use crate::domain::UserId;
 
 /// The parameters of a request. Unknown ones are ignored; of one given twice, which counts would be a guess, so it is an
 /// error when it is asked for.
-pub struct Parameters(Vec<(String, String)>);
+pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-impl Parameters {
-    /// Parses a query string.
-    ///
-    /// # Errors
-    /// [`ApiError::InvalidParameter`] if it is not of the form `name=value&…`.
-    pub fn parse(query: &str) -> Result<Self, ApiError> {
-        match web::Query::<Vec<(String, String)>>::from_query(query) {
-            Ok(pairs) => Ok(Self(pairs.into_inner())),
-            Err(error) => Err(invalid("query", format!("cannot be read: {error}"))),
-        }
+impl<'a> Parameters<'a> {
+    /// Parses a query string. Every text is one: what is no `name=value` is a name without a value, and what is not UTF-8 is
+    /// replaced (U+FFFD).
+    pub fn parse(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).collect())
     }
 
     /// A user id; absent if empty.
@@ -46,7 +41,7 @@ impl Parameters {
     }
 
     fn get(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
         let first = values.next();
         match values.next() {
             None => Ok(first),

@@ -79,7 +79,7 @@ async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>
     if origin.is_some_and(|origin| !services.settings.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
     }
-    let user = Parameters::parse(request.uri().query().unwrap_or_default())?.user("userId")?;
+    let user = Parameters::parse(request.uri().query().unwrap_or_default()).user("userId")?;
     // The seat first: a drain that begins after the question waits for it.
     let seat = services.admission.admit().await?;
     if services.draining.is_cancelled() {

@@ -47,7 +47,12 @@ impl Object {
 
     /// A member with a time, as RFC 3339 in UTC with milliseconds.
     pub fn time(&mut self, name: &str, value: Timestamp) -> &mut Self {
-        self.string(name, &clock::rfc3339(value))
+        let out = self.member(name);
+        // Nothing in it needs escaping.
+        out.push(b'"');
+        out.extend_from_slice(clock::rfc3339(value).as_bytes());
+        out.push(b'"');
+        self
     }
 
     /// `degraded` and `asOf`, if what is told may be out of date.
