@@ -19,7 +19,7 @@ pub use self::admission::{Admission, Seat};
 pub use self::close::End;
 use self::close::Goodbye;
 use self::heartbeat::{Alarm, Heartbeat};
-use self::inbound::{Inbound, Incoming};
+use self::inbound::Inbound;
 use self::outbound::TcpOutbound;
 use crate::clock;
 use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
@@ -29,6 +29,7 @@ use crate::node::{Registration, Table};
 use crate::replica::{Replica, View};
 use crate::settings::{Settings, WebsocketSettings};
 use crate::wire::native::{BadFrame, ClientFrame, ErrorCode, FrameLimits, Request, Standing};
+use crate::wire::reader::Incoming;
 use crate::wire::{frame, native};
 
 /// What every session of the process works with.

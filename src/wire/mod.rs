@@ -4,3 +4,4 @@
 pub mod frame;
 pub mod json;
 pub mod native;
+pub mod reader;
