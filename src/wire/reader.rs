@@ -45,8 +45,8 @@ pub enum Violation {
     TooLarge,
 }
 
-/// The longest header of a client's frame: 2 bytes, a 64-bit length, a mask.
-const MAX_HEADER_BYTES: usize = 14;
+/// The longest payload of a control frame, and the longest that a header says in seven bits. Source: RFC 6455 §5.2, §5.5
+const MAX_SHORT_LENGTH: u8 = 125;
 
 impl Reader {
     /// For messages of at most `max_message_bytes`.
@@ -63,21 +63,38 @@ impl Reader {
     /// The next whole message, if all of it has come.
     ///
     /// # Errors
-    /// The client broke the protocol, and nothing further that it sends is to be read.
+    /// The client broke the protocol, and nothing further that it sends is to be read. How the bytes were cut when they were
+    /// pushed makes no difference to what is found.
     pub fn next_message(&mut self) -> Result<Option<Incoming>, Violation> {
-        while let Some(frame) = self.codec.decode(&mut self.buffer).map_err(|error| violation(&error))? {
+        loop {
+            let announced = announced_length(&self.buffer)?;
+            let Some(frame) = self.codec.decode(&mut self.buffer).map_err(|error| violation(&error))? else {
+                // The codec waits for all of a frame, however long it says it will be.
+                if announced.is_some_and(|length| length > self.room() as u64) {
+                    return Err(Violation::TooLarge);
+                }
+                break;
+            };
             if let Some(incoming) = self.take_in(frame)? {
                 return Ok(Some(incoming));
             }
-        }
-        // The codec waits for all of a frame, however long it says it will be.
-        if self.buffer.len() > self.max_message_bytes + MAX_HEADER_BYTES {
-            return Err(Violation::TooLarge);
         }
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
         Ok(None)
+    }
+
+    /// The memory held for what is half read, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
+    }
+
+    /// How long the payload of the frame at the front of the buffer may be.
+    fn room(&self) -> usize {
+        let continues = self.buffer.first().is_some_and(|first| first & 0x0F == 0);
+        let taken = self.fragments.as_ref().filter(|_| continues).map_or(0, |fragments| fragments.bytes.len());
+        self.max_message_bytes - taken
     }
 
     /// A frame as a message, unless it is only a part of one.
@@ -120,6 +137,31 @@ impl Reader {
     }
 }
 
+/// The length of the payload of the frame at the front of `bytes`, once its header tells.
+///
+/// Refuses what the codec lets pass (a length in more bytes than it needs), what it takes for a matter of size (a length of
+/// 64 bits), and what it finds only when all of the frame has come (a control frame that is too long or a fragment).
+/// Source: RFC 6455 §5.2, §5.5
+fn announced_length(bytes: &[u8]) -> Result<Option<u64>, Violation> {
+    let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let (is_last, is_control, short) = (first & 0x80 != 0, first & 0x08 != 0, second & 0x7F);
+    if is_control && !(is_last && short <= MAX_SHORT_LENGTH) {
+        return Err(Violation::Protocol);
+    }
+    let (length, valid) = match short {
+        ..=MAX_SHORT_LENGTH => (short.into(), 0..=u64::from(MAX_SHORT_LENGTH)),
+        126 => {
+            let Some(&length) = rest.first_chunk() else { return Ok(None) };
+            (u16::from_be_bytes(length).into(), 126..=0xFFFF)
+        }
+        _ => {
+            let Some(&length) = rest.first_chunk() else { return Ok(None) };
+            (u64::from_be_bytes(length), 0x1_0000..=i64::MAX as u64)
+        }
+    };
+    if valid.contains(&length) { Ok(Some(length)) } else { Err(Violation::Protocol) }
+}
+
 fn text(bytes: Vec<u8>) -> Result<String, Violation> {
     String::from_utf8(bytes).map_err(|_| Violation::InvalidUtf8)
 }
@@ -128,5 +170,54 @@ fn violation(error: &ProtocolError) -> Violation {
     match error {
         ProtocolError::Overflow => Violation::TooLarge,
         _ => Violation::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: [u8; 8] = [0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
+
+    #[test]
+    fn a_reader_holds_memory_only_while_something_is_half_read() {
+        let mut reader = Reader::new(1000);
+        for cut in 0..TEXT.len() {
+            reader.push(&TEXT[..cut]);
+            assert_eq!(reader.next_message(), Ok(None));
+            assert_eq!(reader.held_bytes() > 0, cut > 0);
+            reader.push(&TEXT[cut..]);
+            assert_eq!(reader.next_message(), Ok(Some(Incoming::Text("{}".to_owned()))));
+            assert_eq!((reader.next_message(), reader.held_bytes()), (Ok(None), 0));
+        }
+        // A fragment, and the rest of the message.
+        reader.push(&[0x01, 0x81, 0, 0, 0, 0, b'{']);
+        assert_eq!((reader.next_message(), reader.held_bytes() > 0), (Ok(None), true));
+        reader.push(&[0x80, 0x81, 0, 0, 0, 0, b'}']);
+        assert_eq!(reader.next_message(), Ok(Some(Incoming::Text("{}".to_owned()))));
+        assert_eq!((reader.next_message(), reader.held_bytes()), (Ok(None), 0));
+    }
+
+    #[test]
+    fn what_a_header_tells_is_not_waited_for() {
+        for (header, expected) in [
+            (&[0x81, 0x80 | 126, 0x03, 0xE9][..], Violation::TooLarge),
+            (&[0x81, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0], Violation::TooLarge),
+            (&[0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0], Violation::Protocol),
+            (&[0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], Violation::Protocol),
+            (&[0x81, 0x80 | 126, 0, 125], Violation::Protocol),
+            (&[0x89, 0x80 | 126], Violation::Protocol),
+            (&[0x09, 0x80], Violation::Protocol),
+        ] {
+            let mut reader = Reader::new(1000);
+            reader.push(&header[..header.len() - 1]);
+            assert_eq!(reader.next_message(), Ok(None), "{header:x?}");
+            reader.push(&header[header.len() - 1..]);
+            assert_eq!(reader.next_message(), Err(expected), "{header:x?}");
+        }
+        // Together with the fragments before it.
+        let mut reader = Reader::new(4);
+        reader.push(&[0x01, 0x83, 0, 0, 0, 0, b'a', b'b', b'c', 0x80, 0x82]);
+        assert_eq!(reader.next_message(), Err(Violation::TooLarge));
     }
 }
