@@ -107,6 +107,9 @@ pub struct FrameLimits {
 /// Longest `ref`, encoded: it is memory that a client makes the server hold.
 const MAX_REFERENCE_BYTES: usize = 128;
 
+/// Longest text of a client's that an error repeats: the answer must not grow with the request.
+const MAX_REPEATED_BYTES: usize = 64;
+
 /// Understands a client's text frame.
 ///
 /// # Errors
@@ -140,7 +143,10 @@ fn request(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Request, 
         "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
         "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
         "leave" => Ok(Request::Leave),
-        _ => Err((ErrorCode::UnknownType, format!("there is no request of type {kind:?}"))),
+        short if short.len() <= MAX_REPEATED_BYTES => {
+            Err((ErrorCode::UnknownType, format!("there is no request of type {short:?}")))
+        }
+        _ => Err((ErrorCode::UnknownType, "there is no request of so long a type".to_owned())),
     }
 }
 
@@ -380,6 +386,20 @@ mod tests {
         for (text, code) in cases {
             assert_eq!(parse(text, LIMITS).unwrap_err().code, code, "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_is_short_however_long_the_frame_is() {
+        let frame = format!(r#"{{"type":"{}"}}"#, "\u{80}".repeat(5_000));
+        let bad = parse(&frame, LIMITS).unwrap_err();
+        assert_eq!(bad.code, ErrorCode::UnknownType);
+        assert!(bad.message.len() < 512, "{} bytes", bad.message.len());
+    }
+
+    #[test]
+    fn a_text_within_the_json_is_not_read_as_json() {
+        let frame = r#"{"$serde_json::private::RawValue":"{\"type\":\"leave\"}"}"#;
+        assert_eq!(parse(frame, LIMITS).unwrap_err().code, ErrorCode::MissingField);
     }
 
     #[test]
