@@ -48,26 +48,39 @@ const TOO_SLOW: u16 = 4008;
 pub struct Goodbye {
     /// Code and reason of our close frame; none if there is nobody to read it.
     pub frame: Option<(u16, String)>,
-    /// Whether the peer is to answer with a close frame of its own.
-    pub awaits_reply: bool,
+    /// What is awaited after it.
+    pub awaits: Awaits,
     /// None: the user left by their own word. Else the socket stays for the grace, then goes with this reason.
     pub loss: Option<OfflineReason>,
+}
+
+/// What still has to come from the peer before the connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// Its close frame was here before ours, or it is gone.
+    Nothing,
+    /// A close frame of its own.
+    Reply,
+    /// The end of its stream; nothing that comes before it may count any more (RFC 6455 §7.1.7).
+    End,
 }
 
 impl Goodbye {
     /// The table. `spread` is within which a drained client is to come back.
     pub fn of(end: &End, spread: Duration) -> Self {
         let lost = Some(OfflineReason::ConnectionLost);
-        let ours = |code, reason: &str, loss| Self { frame: Some((code, reason.to_owned())), awaits_reply: true, loss };
+        let closing = |code, reason: &str, awaits, loss| Self { frame: Some((code, reason.to_owned())), awaits, loss };
+        let ours = |code, reason: &str, loss| closing(code, reason, Awaits::Reply, loss);
+        let failing = |code, reason: &str| closing(code, reason, Awaits::End, lost);
         match *end {
             // 1000, or no code (1005): the page meant it.
             End::ClosedByClient(code @ (None | Some(NORMAL))) => Self::reply(code, None),
             // 1001 is what a browser sends on a reload: perhaps the user is back in a second.
             End::ClosedByClient(code) => Self::reply(code, lost),
-            End::Broken => Self { frame: None, awaits_reply: false, loss: lost },
-            End::ProtocolError => ours(PROTOCOL_ERROR, "Protocol error", lost),
-            End::InvalidUtf8 => ours(INVALID_PAYLOAD, "Text is not UTF-8", lost),
-            End::TooLarge => ours(TOO_LARGE, "Message too large", lost),
+            End::Broken => Self { frame: None, awaits: Awaits::Nothing, loss: lost },
+            End::ProtocolError => failing(PROTOCOL_ERROR, "Protocol error"),
+            End::InvalidUtf8 => failing(INVALID_PAYLOAD, "Text is not UTF-8"),
+            End::TooLarge => failing(TOO_LARGE, "Message too large"),
             End::Silent => ours(SILENT, "Silent for too long", Some(OfflineReason::TimedOut)),
             End::NotJoined => ours(POLICY_VIOLATION, "User ID required", lost),
             End::TooSlow => ours(TOO_SLOW, "Too slow", lost),
@@ -80,7 +93,7 @@ impl Goodbye {
 
     /// The answer to the client's close frame echoes its code.
     fn reply(code: Option<u16>, loss: Option<OfflineReason>) -> Self {
-        Self { frame: Some((code.unwrap_or(NORMAL), String::new())), awaits_reply: false, loss }
+        Self { frame: Some((code.unwrap_or(NORMAL), String::new())), awaits: Awaits::Nothing, loss }
     }
 }
 

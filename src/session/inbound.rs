@@ -45,15 +45,20 @@ impl Inbound {
                 return Ok(incoming);
             }
             self.stream.readable().await.map_err(|_| End::Broken)?;
-            self.read()?;
+            self.read(Reader::push)?;
         }
     }
 
-    fn read(&mut self) -> Result<(), End> {
+    /// Reads what still comes and makes nothing of it, until the stream ends.
+    pub async fn discard(&mut self) {
+        while self.stream.readable().await.is_ok() && self.read(|_, _| ()).is_ok() {}
+    }
+
+    fn read(&mut self, take: impl FnOnce(&mut Reader, &[u8])) -> Result<(), End> {
         READ_BUFFER.with_borrow_mut(|read_buffer| match self.stream.try_read(read_buffer) {
             Ok(0) => Err(End::Broken),
             Ok(n_bytes) => {
-                self.reader.push(&read_buffer[..n_bytes]);
+                take(&mut self.reader, &read_buffer[..n_bytes]);
                 Ok(())
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),

@@ -6,18 +6,20 @@ mod heartbeat;
 mod inbound;
 mod outbound;
 
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::admission::{Admission, Seat};
 pub use self::close::End;
-use self::close::Goodbye;
+use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
 use self::outbound::TcpOutbound;
@@ -371,7 +373,15 @@ impl Session {
                 }
                 self.attachment.unblock();
             }
-            while goodbye.awaits_reply && !matches!(self.inbound.next().await, Ok(Incoming::Close(_)) | Err(_)) {}
+            match goodbye.awaits {
+                Awaits::Nothing => {}
+                Awaits::Reply => while !matches!(self.inbound.next().await, Ok(Incoming::Close(_)) | Err(_)) {},
+                Awaits::End => {
+                    // So that the peer sees the end, too, and need not wait for us.
+                    let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+                    self.inbound.discard().await;
+                }
+            }
         };
         // A peer that does not answer is gone.
         let _ = tokio::time::timeout(close::HANDSHAKE_TIMEOUT, handshake).await;

@@ -7,6 +7,7 @@ mod admission;
 mod architecture;
 mod audit;
 mod cluster_behaviour;
+mod conformance;
 mod drain;
 mod faults;
 mod http;

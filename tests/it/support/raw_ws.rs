@@ -11,6 +11,7 @@
 //! asked: it is the client to show broken, silent and slow ones. For all others there is [`super::WsClient`].
 
 use std::fmt::Display;
+use std::io;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +35,8 @@ pub struct RawWs {
     stream: TcpStream,
     /// Read and not yet taken.
     unread: Vec<u8>,
+    /// What failed, if the stream did not just end.
+    failure: Option<io::Error>,
 }
 
 /// A frame from the server.
@@ -99,7 +102,7 @@ impl RawWs {
     }
 
     async fn connect_with(
-        socket: &dyn Fn() -> std::io::Result<TcpSocket>,
+        socket: &dyn Fn() -> io::Result<TcpSocket>,
         addr: impl Display,
         path: &str,
         early: &[u8],
@@ -107,7 +110,7 @@ impl RawWs {
         let addr = addr.to_string().parse().expect("an IP address and a port");
         let stream = socket().expect("a socket").connect(addr).await.expect("somebody listens");
         stream.set_nodelay(true).expect("a TCP stream");
-        let mut socket = RawWs { stream, unread: Vec::new() };
+        let mut socket = RawWs { stream, unread: Vec::new(), failure: None };
         socket.send(&[handshake(path).as_bytes(), early].concat()).await;
         let head = loop {
             if let Some(end) = socket.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -125,7 +128,7 @@ impl RawWs {
     /// said before is still to be read.
     pub async fn send(&mut self, bytes: &[u8]) {
         let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
-        let _ = sent.expect("the server reads in time");
+        self.failure = self.failure.take().or(sent.expect("the server reads in time").err());
     }
 
     /// The next frame, whatever it is; `None` at the end of the stream.
@@ -190,11 +193,21 @@ impl RawWs {
         assert_eq!(next, None, "the stream goes on");
     }
 
+    /// The same, and the server must have read all that was sent: else it ends with a reset, which can take away from the
+    /// client what it has not read yet.
+    pub async fn expect_orderly_end(&mut self) {
+        self.expect_end().await;
+        assert!(self.failure.is_none(), "the end is not orderly: {:?}", self.failure);
+    }
+
     /// Reads what there is; false at the end, which a reset is, too.
     async fn read_more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         let read = timeout(DEADLINE, self.stream.read(&mut buffer)).await.expect("the server sends something in time");
-        let count = read.unwrap_or(0);
+        let count = read.unwrap_or_else(|error| {
+            self.failure = Some(error);
+            0
+        });
         self.unread.extend(&buffer[..count]);
         count > 0
     }
@@ -212,6 +225,14 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
         127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 10),
         _ => panic!("a server does not mask"),
     };
+    let shortest = if length < 126 {
+        2
+    } else if length < 0x1_0000 {
+        4
+    } else {
+        10
+    };
+    assert_eq!(header, shortest, "a server says a length of {length} in as few bytes as it can");
     let payload = bytes.get(header..header + length)?.to_vec();
     Some((Frame { opcode, payload }, header + length))
 }
