@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix_codec::Framed;
 use actix_http::body::MessageBody;
-use actix_http::{Request, Response, h1, ws};
+use actix_http::{Request, RequestHead, Response, Version, h1, ws};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_factory, fn_service};
 use actix_web::http::header;
@@ -73,7 +73,7 @@ async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>
     if request.path() != PATH {
         return Err(ApiError::NotFound);
     }
-    ws::verify_handshake(request.head()).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
+    verify_handshake(request.head())?;
     // Browsers apply CORS to HTTP only; a WebSocket is opened by any page, and the server has to look.
     let origin = request.head().headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     if origin.is_some_and(|origin| !services.settings.server.allows_origin(origin)) {
@@ -87,6 +87,15 @@ async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>
         return Err(ApiError::Draining);
     }
     Ok((user, seat))
+}
+
+fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {
+    ws::verify_handshake(head).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
+    // What that leaves out. Source: RFC 6455 §4.2.1
+    if head.version < Version::HTTP_11 {
+        return Err(ApiError::NotAWebSocketHandshake("HTTP/1.1 at least".to_owned()));
+    }
+    Ok(())
 }
 
 fn refusal(error: &ApiError) -> Response<Bytes> {

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use rollcall::settings::Settings;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::support::raw_ws::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, frame, handshake};
+use crate::support::raw_ws::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, frame};
 use crate::support::*;
 
 /// A ready node with the embedded store.
@@ -630,34 +628,6 @@ async fn an_empty_user_id_is_none() {
     let mut nameless = node.ws("/ws?userId=").await;
     nameless.send_json(json!({"type": "user_activity"})).await;
     assert_eq!(nameless.expect_type("error").await["code"], "not_joined");
-}
-
-#[tokio::test]
-async fn what_is_no_websocket_handshake_is_told_to_upgrade() {
-    let node = node().await;
-    let answer = node.get_raw("/ws?userId=ada").await;
-    assert_eq!((answer.status, &answer.headers["upgrade"]), (426, &"websocket".parse().expect("a header")));
-    assert_eq!(serde_json::from_str::<Value>(&answer.body).expect("JSON")["code"], "not_a_websocket_handshake");
-
-    let good = handshake("/ws?userId=ada");
-    for (with, without) in
-        [("Version: 13", "Version: 8"), ("Sec-WebSocket-Key", "X-Key"), ("Sec-WebSocket-Version", "X")]
-    {
-        let answer = answer_to(&node, &good.replace(with, without)).await;
-        assert!(answer.starts_with("HTTP/1.1 426 "), "{without}: {answer}");
-        assert!(answer.to_lowercase().contains("sec-websocket-version: 13"), "{without}: {answer}");
-    }
-    assert_eq!(node.online_ids().await, NOBODY);
-}
-
-/// What a node answers to a request as it stands, until it closes.
-async fn answer_to(node: &Node, request: &str) -> String {
-    let mut stream = TcpStream::connect(node.addr()).await.expect("the node listens");
-    stream.write_all(request.as_bytes()).await.expect("the node reads");
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
-    read.expect("the node closes after its refusal").expect("it closes in order");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
