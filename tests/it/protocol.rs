@@ -5,7 +5,7 @@ use std::time::Duration;
 use rollcall::settings::Settings;
 use serde_json::{Value, json};
 
-use crate::support::raw_ws::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, frame};
+use crate::support::raw_ws::{FIN, PING, PONG, TEXT, frame};
 use crate::support::*;
 
 /// A ready node with the embedded store.
@@ -466,100 +466,17 @@ async fn unknown_fields_and_null_fields_are_as_if_they_were_not_there() {
     assert_eq!(ada.expect_type("online_users_list").await["users"], json!([{"id": "ada", "status": "online"}]));
 }
 
-// The protocol below JSON.
+// Below the messages is RFC 6455: `conformance.rs`.
 
 #[tokio::test]
-async fn a_message_of_the_largest_size_is_read_and_a_larger_one_closes() {
-    let node = node_with(|settings| settings.websocket.max_frame_bytes = 1000).await;
-    let text = |length: usize| format!(r#"{{"type":"user_activity","ref":1,"pad":"{}"}}"#, "x".repeat(length - 41));
-    assert_eq!(text(1000).len(), 1000);
-    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-    ada.send(&frame(FIN | TEXT, text(1000).as_bytes())).await;
-    ada.wait_for_type("user_activity_ack").await;
-    ada.send(&frame(FIN | TEXT, text(1001).as_bytes())).await;
-    assert_eq!(ada.expect_close().await.0, 1009);
-
-    // In parts, each of which is small enough.
-    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-    ada.send(&frame(TEXT, &[b' '; 600])).await;
-    ada.send(&frame(FIN | CONTINUATION, &[b' '; 600])).await;
-    assert_eq!(ada.expect_close().await.0, 1009);
-
-    // Only announced: nothing of it has to come.
-    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-    ada.send(&[FIN | TEXT, 0x80 | 127, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 2, 3, 4]).await;
-    ada.send(&[b'x'; 2000]).await;
-    assert_eq!(ada.expect_close().await.0, 1009);
-}
-
-#[tokio::test]
-async fn a_text_that_is_not_utf8_closes_with_1007() {
+async fn whoever_breaks_rfc_6455_is_gone_after_the_grace() {
     let node = node().await;
-    for text in [&b"\xff"[..], b"{\"type\":\"dance\xc3\"}"] {
-        let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-        ada.send(&frame(FIN | TEXT, text)).await;
-        assert_eq!(ada.expect_close().await.0, 1007);
-    }
-}
-
-#[tokio::test]
-async fn whoever_breaks_the_protocol_is_closed_with_1002() {
-    const RESERVED: u8 = 0x40;
-    let node = node().await;
-    let broken = [
-        ("a frame without a mask", vec![FIN | TEXT, 2, b'{', b'}']),
-        ("a reserved bit", frame(FIN | RESERVED | TEXT, b"{}")),
-        ("an unknown opcode", frame(FIN | 0x3, b"{}")),
-        ("a continuation of nothing", frame(FIN | CONTINUATION, b"{}")),
-        ("a message within a message", [frame(TEXT, b"{"), frame(FIN | TEXT, b"}")].concat()),
-        ("a ping in fragments", frame(PING, b"")),
-        ("a ping of 126 bytes", frame(FIN | PING, &[0; 126])),
-        ("a close frame of one byte", frame(FIN | CLOSE, &[3])),
-    ];
-    for (what, bytes) in broken {
-        let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-        ada.send(&bytes).await;
-        assert_eq!(ada.expect_close().await.0, 1002, "{what}");
-    }
-    eventually_eq(async || node.online_ids().await, NOBODY, "nobody is left behind").await;
-}
-
-#[tokio::test]
-async fn a_message_may_come_in_fragments_with_pings_between() {
-    let node = node().await;
-    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-    ada.wait_for_type("online_users_list").await;
-    // The ö is torn in two.
-    let text = r#"{"type":"check_user_online","userId":"Bjørn"}"#.as_bytes();
-    let tear = text.iter().position(|byte| *byte == 0xC3).expect("the ø") + 1;
-    ada.send(&frame(TEXT, &text[..tear])).await;
-    ada.send(&frame(FIN | PING, b"now")).await;
-    assert_eq!(ada.next_frame().await, Some(Frame { opcode: PONG, payload: b"now".to_vec() }));
-    ada.send(&frame(CONTINUATION, b"")).await;
-    ada.send(&frame(FIN | CONTINUATION, &text[tear..])).await;
-    assert_eq!(ada.next_json().await["userId"], "Bjørn");
-    ada.send(&[frame(BINARY, b"a"), frame(FIN | CONTINUATION, b"b")].concat()).await;
-    assert_eq!(ada.next_json().await["code"], "binary_not_supported");
-}
-
-#[tokio::test]
-async fn a_frame_may_come_byte_by_byte() {
-    let node = node().await;
-    let mut ada = RawWs::connect(node.addr(), "/ws").await;
-    for byte in frame(FIN | TEXT, br#"{"type":"join_user","userId":"ada"}"#) {
-        ada.send(&[byte]).await;
-    }
-    ada.wait_for_type("welcome").await;
-}
-
-#[tokio::test]
-async fn a_ping_is_answered_with_its_payload() {
-    let node = node().await;
-    let mut ada = RawWs::connect(node.addr(), "/ws").await;
-    for payload in [&b""[..], b"1", &[0xFF; 125]] {
-        ada.send(&frame(FIN | PING, payload)).await;
-        assert_eq!(ada.next_frame().await, Some(Frame { opcode: PONG, payload: payload.to_vec() }));
-    }
+    let mut ada = node.join("ada").await;
+    let mut bob = RawWs::connect(node.addr(), "/ws?userId=bob").await;
+    ada.expect_type("user_online").await;
+    bob.send(&frame(FIN | TEXT, b"\xFF")).await;
+    assert_eq!(bob.expect_close().await, (1007, "Text is not UTF-8".to_owned()));
+    assert_eq!(ada.expect_type("user_offline").await["reason"], "connection_lost");
 }
 
 // Who is silent.
@@ -651,20 +568,4 @@ async fn a_full_node_says_so_and_when_to_try_again() {
     ada.close(1000).await;
     let comes = async || WsClient::try_connect(node.addr(), "/ws?userId=bob").await.is_ok();
     eventually(comes, "there is room again").await;
-}
-
-#[tokio::test]
-async fn a_close_frame_is_answered_with_its_code_and_then_the_stream_ends() {
-    let node = node().await;
-    for code in [1000_u16, 1001, 3000, 4999] {
-        let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-        ada.send(&frame(FIN | CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat())).await;
-        assert_eq!(ada.expect_close().await.0, code);
-        ada.expect_end().await;
-    }
-    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
-    ada.send(&frame(FIN | CLOSE, b"")).await;
-    let (code, _) = ada.expect_close().await;
-    assert!([1000, 1005].contains(&code), "{code}");
-    ada.expect_end().await;
 }
