@@ -10,6 +10,7 @@ mod cluster_behaviour;
 mod conformance;
 mod drain;
 mod faults;
+mod fuzz_checks;
 mod http;
 mod load_balancer;
 mod metrics;

@@ -1,0 +1,5 @@
+//! What must hold whatever a client sends. The fuzz targets call these with what the engine makes up, and
+//! `tests/it/fuzz_checks.rs` with the corpus and random input, so that they are compiled and run wherever the tests are.
+
+pub mod frames;
+pub mod messages;
