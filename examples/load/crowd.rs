@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Socket, Tally, Way};
 use crate::process::{Process, Programs};
+use crate::progress::Progress;
 
 /// Sockets of one process: below the 20 000 open files that systems commonly allow one.
 pub const PER_PROCESS: usize = 18_000;
@@ -54,7 +55,8 @@ impl Plan {
     }
 
     /// Opens all, as fast as they can. If they join, waits until each has its list.
-    pub async fn open(&self) -> Result<Crowd> {
+    pub async fn open(&self, progress: &Progress) -> Result<Crowd> {
+        let step = progress.step("opening sockets", self.count);
         let tally = Arc::new(Tally::default());
         let mut opening = JoinSet::new();
         let mut sockets = Vec::with_capacity(self.count);
@@ -71,9 +73,7 @@ impl Plan {
                 continue;
             }
             sockets.push(opening.join_next().await.context("there is one")???);
-            if sockets.len().is_multiple_of(1000) && self.count > 1000 {
-                eprintln!("   {} of {} sockets open", sockets.len(), self.count);
-            }
+            step.advance(1);
         }
         if self.join {
             let patience = Duration::from_secs(60);
@@ -91,8 +91,9 @@ impl Crowd {
 
     /// Waits until each of `n_users` joiners, and nobody else, is known to each of them: from the count in the welcome, or
     /// by one event each after it.
-    pub async fn until_all_know_all(&self, n_users: usize) -> Result<u64> {
+    pub async fn until_all_know_all(&self, n_users: usize, progress: &Progress) -> Result<u64> {
         let (tally, n) = (&self.tally, (self.len() * n_users) as u64);
+        let step = progress.step("telling all of all", n as usize);
         let started = Instant::now();
         loop {
             let (online, events) = (tally.online.load(Ordering::Acquire), tally.events.load(Ordering::Acquire));
@@ -100,6 +101,7 @@ impl Crowd {
             if online + events == n {
                 break;
             }
+            step.reach(online + events);
             let took = started.elapsed();
             ensure!(
                 took < Duration::from_secs(60),
@@ -172,7 +174,7 @@ impl Agents {
 pub async fn agent(addr: SocketAddr, prefix: &str, first: usize, count: usize) -> Result<()> {
     let mut plan = Plan::of(addr, prefix, count);
     plan.first = first;
-    let crowd = plan.open().await?;
+    let crowd = plan.open(&Progress::Silent).await?;
     // The runtime's threads go on reading sockets while this one waits for a line.
     tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lines() {

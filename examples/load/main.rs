@@ -13,6 +13,7 @@ mod ghost;
 mod http;
 mod plain_http;
 mod process;
+mod progress;
 mod resp;
 mod table;
 mod workloads;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::process::Programs;
+use crate::progress::Progress;
 use crate::table::Row;
 use crate::workloads::{Lab, Workload};
 
@@ -89,10 +91,11 @@ fn main() -> Result<()> {
 
 async fn command(cli: Cli) -> Result<()> {
     let started = Instant::now();
+    let progress = Progress::new();
     let scratch = std::env::temp_dir().join(format!("rollcall-load-{}", std::process::id()));
     let programs = || -> Result<Programs> {
         std::fs::create_dir_all(&scratch)?;
-        eprintln!("== logs are in {}", scratch.display());
+        progress.say(&format!("== logs are in {}", scratch.display()));
         let beside = std::env::current_exe()?.ancestors().nth(2).context("a folder")?.join("rollcall");
         let server = cli.server.clone().unwrap_or(beside);
         anyhow::ensure!(server.is_file(), "{} is not there: cargo build --release", server.display());
@@ -100,10 +103,13 @@ async fn command(cli: Cli) -> Result<()> {
     };
     let rows = match cli.command.unwrap_or(Command::Run { workloads: Vec::new() }) {
         Command::Agent { addr, prefix, first, count } => return crowd::agent(addr, &prefix, first, count).await,
-        Command::Many { sockets, nodes } => workloads::beyond_one_process(programs()?, sockets, nodes).await?,
-        Command::Run { workloads } => run(programs()?, &workloads).await?,
+        Command::Many { sockets, nodes } => {
+            workloads::beyond_one_process(programs()?, &progress, sockets, nodes).await?
+        }
+        Command::Run { workloads } => run(programs()?, &progress, &workloads).await?,
         Command::Floor { .. } | Command::PlainHttp | Command::Roster => unreachable!("these need no runtime"),
     };
+    drop(progress);
     print!("{}", table::text(&rows));
     if let Some(file) = cli.json {
         let json = serde_json::to_string_pretty(&table::json(&rows, started.elapsed()))?;
@@ -114,15 +120,16 @@ async fn command(cli: Cli) -> Result<()> {
     Ok(())
 }
 
-async fn run(programs: Programs, workloads: &[Workload]) -> Result<Vec<Row>> {
+async fn run(programs: Programs, progress: &Progress, workloads: &[Workload]) -> Result<Vec<Row>> {
     let workloads = if workloads.is_empty() { Workload::value_variants() } else { workloads };
-    let lab = Lab::open(programs).await?;
+    let values: Vec<_> = workloads.iter().filter_map(Workload::to_possible_value).collect();
+    let names: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
+    let lab = Lab::open(programs, progress, &names).await?;
     let mut rows = Vec::new();
-    for workload in workloads {
-        let name = workload.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        eprintln!("== {name}");
+    for (i, (workload, name)) in workloads.iter().zip(&names).enumerate() {
+        progress.begin(&format!("{name} ({} of {})", i + 1, names.len()), &names[i + 1..]);
         let new = lab.run(*workload).await.with_context(|| format!("workload {name}"))?;
-        eprint!("{}", table::text(&new));
+        progress.say(&table::text(&new));
         rows.extend(new);
     }
     Ok(rows)

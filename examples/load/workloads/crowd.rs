@@ -11,6 +11,7 @@ use super::{Lab, MAIN_PREFIX, pause};
 use crate::crowd::{Agents, Crowd, Plan};
 use crate::floor::{self, Floor};
 use crate::process::{Node, Process, Programs, Redis};
+use crate::progress::{Progress, Step};
 use crate::table::{Measure, Row, Target, us};
 
 /// Sockets of this workload.
@@ -20,13 +21,16 @@ const N_SOCKETS: usize = 10_000;
 const N_EVENTS: usize = 30;
 
 /// Rounds of heartbeats: one from each socket, a second.
-const N_ROUNDS: u32 = 6;
+const N_ROUNDS: usize = 6;
 
-pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
+/// All of them.
+const N_BEATS: usize = N_ROUNDS * N_SOCKETS;
+
+pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let node = &lab.main;
     let rss_empty = node.process.rss()?;
-    let crowd = Plan::of(node.addr, "crowd", N_SOCKETS).open().await?;
-    crowd.until_all_know_all(N_SOCKETS).await?;
+    let crowd = Plan::of(node.addr, "crowd", N_SOCKETS).open(lab.progress).await?;
+    crowd.until_all_know_all(N_SOCKETS, lab.progress).await?;
     pause(2000).await;
     let rss_each = (node.process.rss()? - rss_empty) as f64 / 1024.0 / N_SOCKETS as f64;
 
@@ -35,7 +39,7 @@ pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
     let idle = (node.process.cpu()? - idle_from).as_secs_f64() / 3.0 * 100.0;
 
     let redis_from = lab.redis.cpu().await?;
-    let heartbeats = self::heartbeats(&node.process, &crowd).await?;
+    let heartbeats = self::heartbeats(&node.process, &crowd, lab.progress.step("saying heartbeats", N_BEATS)).await?;
     let redis = lab.redis.cpu().await? - redis_from;
     // One more of each asks for an answer, which proves that those before were taken in.
     for socket in &crowd.sockets {
@@ -45,27 +49,31 @@ pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
     crowd.tally.until("acknowledged heartbeats", &crowd.tally.acks, n, Duration::from_secs(10)).await?;
 
     let source = Source::socket(node).await?;
-    let told = fanout::one_at_a_time(&node.process, &crowd, source, N_EVENTS).await?;
+    let step = lab.progress.step("telling events", N_EVENTS);
+    let told = fanout::one_at_a_time(&node.process, &crowd, source, N_EVENTS, &step).await?;
+    drop(step);
     crowd.tally.check_quiet()?;
     drop(crowd);
     node.until_online(0).await?;
 
-    eprintln!("   the floor");
     let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
     let rss_empty = floor.process.rss()?;
-    let crowd = Plan::bare(floor.addr, N_SOCKETS).open().await?;
+    let crowd = Plan::bare(floor.addr, N_SOCKETS).open(lab.progress).await?;
     pause(500).await;
     let floor_rss = (floor.process.rss()? - rss_empty) as f64 / 1024.0 / N_SOCKETS as f64;
-    let floor_heartbeats = self::heartbeats(&floor.process, &crowd).await?;
-    let least = fanout::one_at_a_time(&floor.process, &crowd, Source::Floor(&mut floor.control), N_EVENTS).await?;
+    let floor_heartbeats =
+        self::heartbeats(&floor.process, &crowd, lab.progress.step("saying heartbeats to the floor", N_BEATS)).await?;
+    let step = lab.progress.step("telling events on the floor", N_EVENTS);
+    let least =
+        fanout::one_at_a_time(&floor.process, &crowd, Source::Floor(&mut floor.control), N_EVENTS, &step).await?;
 
-    let each = |cpu: Duration| us(cpu) / (N_ROUNDS as usize * N_SOCKETS) as f64;
+    let each = |cpu: Duration| us(cpu) / N_BEATS as f64;
     let heartbeat = |what: &str, cpu, beside| Row {
         workload: format!("user_activity, {N_SOCKETS}/s, CPU each on {what}"),
         measured: Measure(each(cpu), "us"),
         beside,
         target: Target::AtMost(6.0),
-        note: format!("{} sent, {n} more acknowledged", N_ROUNDS as usize * N_SOCKETS),
+        note: format!("{N_BEATS} sent, {n} more acknowledged"),
     };
     Ok(vec![
         Row {
@@ -89,16 +97,16 @@ pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
 }
 
 /// Every socket says `user_activity` once a second, spread evenly. Returns the CPU time of `process`.
-async fn heartbeats(process: &Process, crowd: &Crowd) -> Result<Duration> {
-    eprintln!("   heartbeats");
+async fn heartbeats(process: &Process, crowd: &Crowd, step: Step) -> Result<Duration> {
     let cpu_from = process.cpu()?;
     let started = Instant::now();
-    for i in 0..N_ROUNDS as usize * crowd.len() {
+    for i in 0..N_BEATS {
         if i % 100 == 0 {
             let due = started + Duration::from_secs_f64(i as f64 / crowd.len() as f64);
             tokio::time::sleep_until(due.into()).await;
         }
         crowd.sockets[i % crowd.len()].send(r#"{"type":"user_activity"}"#).await?;
+        step.advance(1);
     }
     // The node refreshes in Redis once a second.
     pause(1500).await;
@@ -106,7 +114,13 @@ async fn heartbeats(process: &Process, crowd: &Crowd) -> Result<Duration> {
 }
 
 /// More sockets than one process can hold, on several nodes: memory, and an event told to all.
-pub async fn beyond_one_process(programs: Programs, n_sockets: usize, n_nodes: usize) -> Result<Vec<Row>> {
+pub async fn beyond_one_process(
+    programs: Programs,
+    progress: &Progress,
+    n_sockets: usize,
+    n_nodes: usize,
+) -> Result<Vec<Row>> {
+    progress.begin(&format!("{n_sockets} sockets on {n_nodes} nodes"), &[]);
     let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
     let mut nodes = Vec::new();
     for i in 0..n_nodes {
@@ -120,7 +134,6 @@ pub async fn beyond_one_process(programs: Programs, n_sockets: usize, n_nodes: u
     let cpu = |nodes: &[Node]| nodes.iter().map(|node| node.process.cpu()).sum::<Result<Duration>>();
     let rss_empty = rss(&nodes)?;
     let addrs: Vec<SocketAddr> = nodes.iter().map(|node| node.addr).collect();
-    eprintln!("== opening {n_sockets} sockets on {n_nodes} nodes");
     let mut agents = Agents::open(&programs, &addrs, "crowd", n_sockets)?;
     let n_known = (n_sockets * n_sockets) as u64;
     until(&mut agents, n_known, Duration::from_secs(600)).await?;

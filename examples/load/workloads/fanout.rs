@@ -12,6 +12,7 @@ use crate::client::{Socket, Tally, Way};
 use crate::crowd::{Crowd, Plan};
 use crate::floor::{self, Control, Floor};
 use crate::process::{Node, Process};
+use crate::progress::Step;
 use crate::table::{Measure, Row, Target, quantile, us};
 
 /// Listeners.
@@ -113,7 +114,14 @@ impl Told {
 }
 
 /// Makes `count` events one at a time, each when the one before has reached everybody, and takes the CPU time of `process`.
-pub async fn one_at_a_time(process: &Process, crowd: &Crowd, mut source: Source<'_>, count: usize) -> Result<Told> {
+/// Each is a piece of `step`.
+pub async fn one_at_a_time(
+    process: &Process,
+    crowd: &Crowd,
+    mut source: Source<'_>,
+    count: usize,
+    step: &Step,
+) -> Result<Told> {
     crowd.tally.take_latencies();
     let heard_before = n_events(crowd);
     let mut latencies = Vec::with_capacity(count * crowd.len());
@@ -131,6 +139,7 @@ pub async fn one_at_a_time(process: &Process, crowd: &Crowd, mut source: Source<
             actor.until_answered(i).await?;
         }
         latencies.append(&mut crowd.tally.take_latencies());
+        step.advance(1);
         pause(APART_MS).await;
     }
     let cpu = process.cpu()? - cpu_from;
@@ -140,18 +149,18 @@ pub async fn one_at_a_time(process: &Process, crowd: &Crowd, mut source: Source<
     Ok(Told { cpu, n_deliveries: count * crowd.len(), latencies })
 }
 
-pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
-    let bare = Plan::bare(floor.addr, N_LISTENERS).open().await?;
-    let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open().await?;
-    crowd.until_all_know_all(N_LISTENERS).await?;
+    let bare = Plan::bare(floor.addr, N_LISTENERS).open(lab.progress).await?;
+    let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open(lab.progress).await?;
+    crowd.until_all_know_all(N_LISTENERS, lab.progress).await?;
     pause(500).await;
     let mut sums: Option<(Told, Told)> = None;
-    for round in 1..=N_ROUNDS {
-        eprintln!("   round {round} of {N_ROUNDS}");
+    let step = lab.progress.step("telling events, service and floor by turns", 2 * N_ROUNDS * N_EVENTS);
+    for _ in 0..N_ROUNDS {
         let source = Source::socket(&lab.main).await?;
-        let told = one_at_a_time(&lab.main.process, &crowd, source, N_EVENTS).await?;
-        let least = one_at_a_time(&floor.process, &bare, Source::Floor(&mut floor.control), N_EVENTS).await?;
+        let told = one_at_a_time(&lab.main.process, &crowd, source, N_EVENTS, &step).await?;
+        let least = one_at_a_time(&floor.process, &bare, Source::Floor(&mut floor.control), N_EVENTS, &step).await?;
         sums = Some(match sums {
             None => (told, least),
             Some((all_told, all_least)) => (all_told.and(told), all_least.and(least)),

@@ -18,19 +18,22 @@ const N_CONNECTIONS: usize = 64;
 const N_USERS: usize = 100_000;
 
 /// `countOnly` and the plain-text handler take turns, one worker each.
-pub async fn count_only(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn count_only(lab: &Lab<'_>) -> Result<Vec<Row>> {
     const TURN: Duration = Duration::from_millis(1500);
     const N_TURNS: usize = 4;
     let plain = PlainHttp::start(&lab.programs)?;
     let (mut ours, mut theirs) = (Load::default(), Load::default());
-    for _ in 0..N_TURNS {
-        theirs
-            .add(&plain.process, hammer(plain.addr, "/plaintext", N_CONNECTIONS, TURN, |body| body == b"Hello, World!"))
-            .await?;
-        let path = "/api/online-users?countOnly=true";
-        let is_right = |body: &[u8]| body.starts_with(br#"{"success":true,"count":"#);
-        ours.add(&lab.http.process, hammer(lab.http.addr, path, N_CONNECTIONS, TURN, is_right)).await?;
-    }
+    let turns = async {
+        for _ in 0..N_TURNS {
+            let is_right = |body: &[u8]| body == b"Hello, World!";
+            theirs.add(&plain.process, hammer(plain.addr, "/plaintext", N_CONNECTIONS, TURN, is_right)).await?;
+            let path = "/api/online-users?countOnly=true";
+            let is_right = |body: &[u8]| body.starts_with(br#"{"success":true,"count":"#);
+            ours.add(&lab.http.process, hammer(lab.http.addr, path, N_CONNECTIONS, TURN, is_right)).await?;
+        }
+        anyhow::Ok(())
+    };
+    lab.progress.timed("asking by turns", TURN * 2 * N_TURNS as u32, turns).await?;
     let seconds = (TURN * N_TURNS as u32).as_secs_f64();
     Ok(vec![Row {
         workload: "countOnly over kept-alive HTTP, one core, CPU each".to_owned(),
@@ -47,14 +50,17 @@ pub async fn count_only(lab: &Lab) -> Result<Vec<Row>> {
 }
 
 /// The first 1 000 of many, without and with profiles.
-pub async fn first_page(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn first_page(lab: &Lab<'_>) -> Result<Vec<Row>> {
     const N_PROFILES: usize = 2000;
+    const TURN: Duration = Duration::from_secs(3);
     let mut ghost = Ghost::start(&lab.redis, HTTP_PREFIX)?;
-    eprintln!("   {N_USERS} users join a node without sockets");
+    let step = lab.progress.step("joining a node without sockets", N_USERS);
     // By the bytes of their ids those with a profile come last.
     ghost.join("bare", N_USERS - N_PROFILES, false).await?;
+    step.advance(N_USERS - N_PROFILES);
     ghost.join("profile", N_PROFILES, true).await?;
     lab.http.until_online(N_USERS).await?;
+    drop(step);
 
     let mut rows = Vec::new();
     for (what, path, target) in [
@@ -67,7 +73,8 @@ pub async fn first_page(lab: &Lab) -> Result<Vec<Row>> {
         ensure!((n_users, page["count"].as_u64()) == (1000, Some(N_USERS as u64)), "a page of {n_users} users");
         let mut load = Load::default();
         let is_right = |body: &[u8]| body.len() > 30_000 && body.starts_with(br#"{"success":true,"data":[{"#);
-        load.add(&lab.http.process, hammer(lab.http.addr, path, 8, Duration::from_secs(3), is_right)).await?;
+        let asking = load.add(&lab.http.process, hammer(lab.http.addr, path, 8, TURN, is_right));
+        lab.progress.timed(&format!("asking for pages {what}"), TURN, asking).await?;
         rows.push(Row {
             workload: format!("page of 1 000 of {N_USERS} users {what}, CPU each"),
             measured: Measure(load.each(), "us"),

@@ -28,12 +28,12 @@ const N_CHURNING: usize = 64;
 const CHURN: Duration = Duration::from_secs(5);
 
 /// Everybody connects and joins as fast as they can, and hears of everybody.
-pub async fn storm(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut plan = Plan::of(lab.main.addr, "storm", N_STORM);
     plan.at_once = 1000;
     let (started, cpu_from) = (Instant::now(), lab.main.process.cpu()?);
-    let crowd = plan.open().await?;
-    let n_deliveries = crowd.until_all_know_all(N_STORM).await?;
+    let crowd = plan.open(lab.progress).await?;
+    let n_deliveries = crowd.until_all_know_all(N_STORM, lab.progress).await?;
     let took = started.elapsed();
     let cpu = lab.main.process.cpu()? - cpu_from;
     Ok(vec![Row {
@@ -50,11 +50,12 @@ pub async fn storm(lab: &Lab) -> Result<Vec<Row>> {
 }
 
 /// Bursts of `join_user` on open sockets, then bursts of `leave`.
-pub async fn joins(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn joins(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut plan = Plan::of(lab.main.addr, "", N_BURST);
     plan.join = false;
-    let crowd = plan.open().await?;
+    let crowd = plan.open(lab.progress).await?;
     let (mut join, mut leave) = (Phase::default(), Phase::default());
+    let step = lab.progress.step("joining and leaving in bursts", N_BURSTS);
     for burst in 0..N_BURSTS {
         let begun = join.begin(lab).await?;
         for (i, socket) in crowd.sockets.iter().enumerate() {
@@ -76,6 +77,7 @@ pub async fn joins(lab: &Lab) -> Result<Vec<Row>> {
         let begun = leave.begin(lab).await?;
         lab.main.until_online(0).await?;
         leave.end(lab, begun).await?;
+        step.advance(1);
     }
     crowd.tally.check_quiet()?;
     let n = N_BURST * N_BURSTS;
@@ -116,13 +118,13 @@ struct Begun {
 }
 
 impl Phase {
-    async fn begin(&self, lab: &Lab) -> Result<Begun> {
+    async fn begin(&self, lab: &Lab<'_>) -> Result<Begun> {
         let n_reads = lab.redis.n_reads().await?;
         let (node, redis) = (lab.main.process.cpu()?, lab.redis.cpu().await?);
         Ok(Begun { at: Instant::now(), node, redis, n_reads })
     }
 
-    async fn end(&mut self, lab: &Lab, begun: Begun) -> Result<()> {
+    async fn end(&mut self, lab: &Lab<'_>, begun: Begun) -> Result<()> {
         self.took += begun.at.elapsed();
         self.node += lab.main.process.cpu()? - begun.node;
         self.redis += lab.redis.cpu().await? - begun.redis;
@@ -132,7 +134,7 @@ impl Phase {
 }
 
 /// Whole lives: connect, join, get the list, close with 1000, and again.
-pub async fn churn(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn churn(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let tally = Arc::new(Tally::default());
     let way = Way { addr: lab.main.addr, handshake: true, receive_bytes: None };
     let (node_from, redis_from) = (lab.main.process.cpu()?, lab.redis.cpu().await?);
@@ -154,7 +156,7 @@ pub async fn churn(lab: &Lab) -> Result<Vec<Row>> {
         });
     }
     let mut n_lives = 0;
-    for lives in churning.join_all().await {
+    for lives in lab.progress.timed("connecting, joining, closing", CHURN, churning.join_all()).await {
         n_lives += lives?;
     }
     let took = started.elapsed();

@@ -14,9 +14,9 @@ use crate::table::{Measure, Row, Target, quantile, us};
 /// Events, each of which crosses once; as many messages through Redis alone, by turns.
 const N_EVENTS: usize = 400;
 
-pub async fn cross(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn cross(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let [near, far] = &lab.pair;
-    let listener = Plan::of(far.addr, "listener", 1).open().await?;
+    let listener = Plan::of(far.addr, "listener", 1).open(lab.progress).await?;
     let actor = Actor::open(near).await?;
     let mut publisher = Connection::open(lab.redis.addr).await?;
     let mut subscriber = Connection::open(lab.redis.addr).await?;
@@ -26,6 +26,7 @@ pub async fn cross(lab: &Lab) -> Result<Vec<Row>> {
     let payload = "x".repeat(200);
 
     let (mut ours, mut least) = (Vec::new(), Vec::new());
+    let step = lab.progress.step("crossing from node to node", N_EVENTS);
     for i in 0..N_EVENTS {
         let tally = &listener.tally;
         tally.mark();
@@ -44,6 +45,7 @@ pub async fn cross(lab: &Lab) -> Result<Vec<Row>> {
         least.push(sent.elapsed());
         publisher.line().await?;
         pause(7).await;
+        step.advance(1);
     }
     ours.sort_unstable();
     least.sort_unstable();

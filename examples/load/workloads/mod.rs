@@ -13,13 +13,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{Node, Programs, Redis};
+use crate::progress::Progress;
 use crate::table::Row;
 
 pub use self::crowd::beyond_one_process;
 pub use self::memory::roster;
 
 /// A private Redis and the nodes that the workloads use.
-pub struct Lab {
+pub struct Lab<'a> {
+    /// Where workloads show how far they are.
+    pub progress: &'a Progress,
     /// What processes are made of.
     pub programs: Programs,
     /// The Redis of all nodes.
@@ -68,10 +71,10 @@ pub enum Workload {
     Roster,
 }
 
-impl Lab {
+impl<'a> Lab<'a> {
     /// Starts everything and waits until it is ready.
-    pub async fn open(programs: Programs) -> Result<Self> {
-        eprintln!("== starting Redis and four nodes; on an empty Redis they are ready after one lease");
+    pub async fn open(programs: Programs, progress: &'a Progress, to_come: &[&str]) -> Result<Self> {
+        progress.begin("starting Redis and four nodes: takes one lease, 10 s", to_come);
         let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
         let start =
             |prefix, name, n_workers| Node::start(&programs.server, &programs.scratch, &redis, prefix, name, n_workers);
@@ -82,7 +85,7 @@ impl Lab {
             node.ready().await?;
         }
         let n_threads = std::thread::available_parallelism()?.get();
-        Ok(Self { programs, redis, main, pair, http, n_threads })
+        Ok(Self { progress, programs, redis, main, pair, http, n_threads })
     }
 
     /// Runs one workload.

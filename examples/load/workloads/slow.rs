@@ -20,23 +20,27 @@ const N_DEAF: usize = 200;
 /// the kernel hold for one socket.
 const N_USERS: usize = 30_000;
 
-pub async fn run(lab: &Lab) -> Result<Vec<Row>> {
+pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let node = &lab.main;
     let mut ghost = Ghost::start(&lab.redis, MAIN_PREFIX)?;
-    let readers = Plan::of(node.addr, "reader", N_READERS).open().await?;
+    let readers = Plan::of(node.addr, "reader", N_READERS).open(lab.progress).await?;
     let mut plan = Plan::of(node.addr, "deaf", N_DEAF);
     plan.way.receive_bytes = Some(4096);
-    let deaf = plan.open().await?;
+    let deaf = plan.open(lab.progress).await?;
     deaf.sockets.iter().for_each(|socket| socket.set_deaf(true));
     node.until_online(N_READERS + N_DEAF).await?;
     pause(500).await;
     let heard_before = readers.tally.events.load(Ordering::Acquire);
     let rss_before = node.process.rss()?;
 
-    ghost.join("ghost", N_USERS, false).await?;
-    ghost.leave();
-    let expected = heard_before + (2 * N_USERS * N_READERS) as u64;
-    readers.tally.until("deliveries", &readers.tally.events, expected, Duration::from_secs(60)).await?;
+    let telling = async {
+        ghost.join("ghost", N_USERS, false).await?;
+        ghost.leave();
+        let expected = heard_before + (2 * N_USERS * N_READERS) as u64;
+        readers.tally.until("deliveries", &readers.tally.events, expected, Duration::from_secs(60)).await
+    };
+    let n_told = || readers.tally.events.load(Ordering::Acquire) - heard_before;
+    lab.progress.counted("telling those who read", 2 * N_USERS * N_READERS, n_told, telling).await?;
     let rss_grown = node.process.rss()?.saturating_sub(rss_before) as f64 / 1024.0 / 1024.0;
     readers.tally.check_quiet()?;
 
