@@ -21,6 +21,8 @@ pub struct Tally {
     pub lists: AtomicU64,
     /// The sum of `onlineCount` in all `welcome`s: who was there already, the joiner included.
     pub online: AtomicU64,
+    /// Pings, each of which was answered with a pong.
+    pub pings: AtomicU64,
     /// Frames `user_activity_ack`.
     pub acks: AtomicU64,
     /// Frames `resync`.
@@ -84,6 +86,7 @@ pub struct Heard {
     pub online: AtomicU64,
     pub lists: AtomicU64,
     pub lefts: AtomicU64,
+    pub pings: AtomicU64,
     pub resyncs: AtomicU64,
     pub closed: AtomicBool,
     /// Reads nothing while set.
@@ -292,6 +295,8 @@ fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> u
             0x9 => {
                 answers.extend_from_slice(&[0x8a, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
                 answers.extend_from_slice(payload);
+                heard.pings.fetch_add(1, Ordering::AcqRel);
+                tally.pings.fetch_add(1, Ordering::AcqRel);
             }
             // The end of the stream follows, and is counted.
             0x8 => {}
@@ -399,6 +404,7 @@ mod tests {
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             assert_eq!((load(&heard.events), load(&heard.lists), load(&heard.online)), (2, 1, 42));
             assert_eq!((load(&tally.events), load(&tally.unexpected)), (2, 1));
+            assert_eq!((load(&heard.pings), load(&tally.pings)), (1, 1));
             assert_eq!(answers, [0x8a, 0x80, 0, 0, 0, 0]);
         }
     }

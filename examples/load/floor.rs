@@ -4,6 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,8 +17,18 @@ use crate::process::{Process, Programs};
 
 enum Job {
     Serve(std::net::TcpStream),
-    Write(Arc<[u8]>),
+    /// To every socket of the part.
+    Write(Arc<[u8]>, u8),
 }
+
+/// Into how many parts the sockets fall that can be written to apart.
+pub const N_PARTS: u8 = 100;
+
+/// All parts.
+const ALL: u8 = u8::MAX;
+
+/// Asks on the control connection how many sockets are served.
+const HOW_MANY: u8 = u8::MAX - 1;
 
 /// Runs the floor with as many threads as the service has workers: prints the port of the sockets and the port on which the
 /// measurement says what to send, as often as it says so.
@@ -24,13 +36,15 @@ pub fn run(n_threads: usize) -> Result<()> {
     let sockets = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("{} {}", sockets.local_addr()?, control.local_addr()?);
+    let n_served = Arc::new(AtomicU32::new(0));
     let threads: Vec<_> = (0..n_threads)
         .map(|_| {
+            let n_served = n_served.clone();
             let (sender, receiver) = mpsc::unbounded_channel();
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.expect("a runtime can be built");
-                LocalSet::new().block_on(&runtime, serve(receiver)).expect("the floor holds");
+                LocalSet::new().block_on(&runtime, serve(receiver, &n_served)).expect("the floor holds");
             });
             sender
         })
@@ -50,16 +64,20 @@ pub fn run(n_threads: usize) -> Result<()> {
         let mut frame = vec![0; control.read_u32().await? as usize];
         control.read_exact(&mut frame).await?;
         let frame: Arc<[u8]> = frame.into();
-        while control.read_u8().await.is_ok() {
+        while let Ok(part) = control.read_u8().await {
+            if part == HOW_MANY {
+                control.write_u32(n_served.load(Ordering::Acquire)).await?;
+                continue;
+            }
             for thread in &threads {
-                thread.send(Job::Write(frame.clone())).ok().context("a thread has failed")?;
+                thread.send(Job::Write(frame.clone(), part)).ok().context("a thread has failed")?;
             }
         }
         Ok(())
     })
 }
 
-async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>) -> Result<()> {
+async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, n_served: &AtomicU32) -> Result<()> {
     let mut sockets: Vec<Rc<TcpStream>> = Vec::new();
     while let Some(job) = jobs.recv().await {
         match job {
@@ -69,9 +87,11 @@ async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>) -> Result<()> {
                 let stream = Rc::new(TcpStream::from_std(stream)?);
                 tokio::task::spawn_local(read(stream.clone()));
                 sockets.push(stream);
+                n_served.fetch_add(1, Ordering::AcqRel);
             }
-            Job::Write(frame) => {
-                for socket in &sockets {
+            Job::Write(frame, part) => {
+                let (first, apart) = if part == ALL { (0, 1) } else { (part.into(), N_PARTS.into()) };
+                for socket in sockets.iter().skip(first).step_by(apart) {
                     let n_bytes = socket.try_write(&frame).context("an idle socket takes a frame")?;
                     ensure!(n_bytes == frame.len(), "an idle socket takes a frame whole");
                 }
@@ -115,9 +135,28 @@ impl Floor {
 }
 
 impl Control {
-    /// One event.
+    /// Waits until the floor serves `count` sockets: a client may take a connection for made that is still to be accepted.
+    pub async fn until_serving(&mut self, count: usize) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            self.0.write_u8(HOW_MANY).await?;
+            let n_served = self.0.read_u32().await?;
+            if n_served as usize == count {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < Duration::from_secs(20), "the floor serves {n_served} of {count} sockets");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// One event to all.
     pub async fn send(&mut self) -> Result<()> {
-        Ok(self.0.write_all(b"e").await?)
+        self.send_to_part(ALL).await
+    }
+
+    /// One event to a part of the sockets, below [`N_PARTS`].
+    pub async fn send_to_part(&mut self, part: u8) -> Result<()> {
+        Ok(self.0.write_all(&[part]).await?)
     }
 }
 

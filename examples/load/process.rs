@@ -131,6 +131,15 @@ fn field(info: &str, name: &str) -> Result<f64> {
     Ok(value.trim().parse()?)
 }
 
+/// How a node finds out who is gone.
+#[derive(Clone, Copy)]
+pub struct Pings {
+    /// Between two pings of a socket.
+    pub interval: Duration,
+    /// A socket of which nothing is heard for so long is closed.
+    pub silence: Duration,
+}
+
 /// A node under test.
 pub struct Node {
     /// The process.
@@ -142,14 +151,14 @@ pub struct Node {
 impl Node {
     /// Starts a node on `redis` under `prefix`. `workers` is 0 for one per core.
     pub fn start(
-        program: &Path,
-        scratch: &Path,
+        programs: &Programs,
         redis: &Redis,
         prefix: &str,
         name: &str,
         workers: usize,
+        pings: Pings,
     ) -> Result<Self> {
-        let mut command = Command::new(program);
+        let mut command = Command::new(&programs.server);
         command
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
@@ -160,10 +169,9 @@ impl Node {
             // Admission is for thundering herds; here the question is what the machine can do.
             .env("ROLLCALL__LIMITS__JOINS_PER_SECOND", "1000000")
             .env("ROLLCALL__LIMITS__JOIN_QUEUE", "100000")
-            // A ping to ten thousand sockets in the middle of something else would be counted as that.
-            .env("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", "300000")
-            .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", "900000");
-        let mut process = Process::start(name, scratch, &mut command)?;
+            .env("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", pings.interval.as_millis().to_string())
+            .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", pings.silence.as_millis().to_string());
+        let mut process = Process::start(name, &programs.scratch, &mut command)?;
         let line = process.line()?;
         let Some((_, addr)) = line.rsplit_once("http://") else { bail!("{name} says {line:?}") };
         Ok(Self { addr: addr.parse()?, process })

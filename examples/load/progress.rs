@@ -158,13 +158,12 @@ impl Step {
     /// So many are done by now. Costs nothing to call often.
     pub fn reach(&self, done: u64) {
         self.done.set(done);
-        if !self.pace.lets_through(Instant::now()) {
-            return;
-        }
+        let is_time = self.pace.lets_through(Instant::now());
         match &self.display {
-            Display::Bar(bar) => bar.set_position(done),
-            Display::Lines(what) => eprintln!("   {what}: {done} of {}", self.count),
-            Display::Nothing => {}
+            // What is done may be waited for in full sight.
+            Display::Bar(bar) if is_time || done == self.count => bar.set_position(done),
+            Display::Lines(what) if is_time => eprintln!("   {what}: {done} of {}", self.count),
+            _ => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::fanout::{self, Source};
-use super::{Lab, MAIN_PREFIX, pause};
+use super::{HARDLY, Lab, MAIN_PREFIX, pause};
 use crate::crowd::{Agents, Crowd, Plan};
 use crate::floor::{self, Floor};
 use crate::process::{Node, Process, Programs, Redis};
@@ -59,6 +59,7 @@ pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
     let rss_empty = floor.process.rss()?;
     let crowd = Plan::bare(floor.addr, N_SOCKETS).open(lab.progress).await?;
+    floor.control.until_serving(N_SOCKETS).await?;
     pause(500).await;
     let floor_rss = (floor.process.rss()? - rss_empty) as f64 / 1024.0 / N_SOCKETS as f64;
     let floor_heartbeats =
@@ -125,7 +126,7 @@ pub async fn beyond_one_process(
     let mut nodes = Vec::new();
     for i in 0..n_nodes {
         let name = format!("node-{i}");
-        nodes.push(Node::start(&programs.server, &programs.scratch, &redis, MAIN_PREFIX, &name, 0)?);
+        nodes.push(Node::start(&programs, &redis, MAIN_PREFIX, &name, 0, HARDLY)?);
     }
     for node in &nodes {
         node.ready().await?;

@@ -152,6 +152,7 @@ pub async fn one_at_a_time(
 pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
     let bare = Plan::bare(floor.addr, N_LISTENERS).open(lab.progress).await?;
+    floor.control.until_serving(N_LISTENERS).await?;
     let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open(lab.progress).await?;
     crowd.until_all_know_all(N_LISTENERS, lab.progress).await?;
     pause(500).await;

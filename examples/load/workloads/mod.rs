@@ -6,13 +6,14 @@ mod http;
 mod joins;
 mod latency;
 mod memory;
+mod pings;
 mod slow;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::process::{Node, Programs, Redis};
+use crate::process::{Node, Pings, Programs, Redis};
 use crate::progress::Progress;
 use crate::table::Row;
 
@@ -33,6 +34,8 @@ pub struct Lab<'a> {
     pub pair: [Node; 2],
     /// A node with one worker, with whom the ghost node's users are.
     pub http: Node,
+    /// A node like the main one that pings each socket [`OFTEN`].
+    pub pinging: Node,
     /// Threads of the floor: as many as the node has workers.
     pub n_threads: usize,
 }
@@ -46,11 +49,24 @@ const MAIN_PREFIX: &str = "bench-main";
 /// The prefix in Redis of [`Lab::pair`].
 const PAIR_PREFIX: &str = "bench-pair";
 
+/// The prefix in Redis of [`Lab::pinging`].
+const PINGING_PREFIX: &str = "bench-pinging";
+
+/// Pings of the other nodes: as rarely as may be, for pings to ten thousand in the middle of something else would be counted
+/// as that.
+const HARDLY: Pings = Pings { interval: Duration::from_secs(300), silence: Duration::from_secs(900) };
+
+/// The pings of [`Lab::pinging`]. Whoever answers none of them is closed before they have all been counted, and whoever is slow
+/// to answer in the storm of the beginning is not.
+const OFTEN: Pings = Pings { interval: Duration::from_secs(1), silence: Duration::from_secs(5) };
+
 /// What can be run.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Workload {
     /// 10 000 joined sockets: memory, heartbeats, one event at a time
     Crowd,
+    /// 10 000 joined sockets that are pinged each second, beside the floor
+    Pings,
     /// One event at a time to 1 000 listeners, beside the floor
     Fanout,
     /// 4 000 users join as fast as they can, and all are told of all
@@ -74,24 +90,25 @@ pub enum Workload {
 impl<'a> Lab<'a> {
     /// Starts everything and waits until it is ready.
     pub async fn open(programs: Programs, progress: &'a Progress, to_come: &[&str]) -> Result<Self> {
-        progress.begin("starting Redis and four nodes: takes one lease, 10 s", to_come);
+        progress.begin("starting Redis and five nodes: takes one lease, 10 s", to_come);
         let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
-        let start =
-            |prefix, name, n_workers| Node::start(&programs.server, &programs.scratch, &redis, prefix, name, n_workers);
+        let start = |prefix, name, n_workers| Node::start(&programs, &redis, prefix, name, n_workers, HARDLY);
         let main = start(MAIN_PREFIX, "main", 0)?;
         let pair = [start(PAIR_PREFIX, "pair-a", 1)?, start(PAIR_PREFIX, "pair-b", 1)?];
         let http = start(HTTP_PREFIX, "http", 1)?;
-        for node in [&main, &pair[0], &pair[1], &http] {
+        let pinging = Node::start(&programs, &redis, PINGING_PREFIX, "pinging", 0, OFTEN)?;
+        for node in [&main, &pair[0], &pair[1], &http, &pinging] {
             node.ready().await?;
         }
         let n_threads = std::thread::available_parallelism()?.get();
-        Ok(Self { progress, programs, redis, main, pair, http, n_threads })
+        Ok(Self { progress, programs, redis, main, pair, http, pinging, n_threads })
     }
 
     /// Runs one workload.
     pub async fn run(&self, workload: Workload) -> Result<Vec<Row>> {
         let rows = match workload {
             Workload::Crowd => crowd::run(self).await,
+            Workload::Pings => pings::run(self).await,
             Workload::Fanout => fanout::run(self).await,
             Workload::Storm => joins::storm(self).await,
             Workload::Joins => joins::joins(self).await,
