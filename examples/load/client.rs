@@ -115,7 +115,7 @@ pub struct Socket {
     reader: JoinHandle<()>,
 }
 
-/// Addresses that connections come from, so that their ports do not run out.
+/// Addresses that connections come from, so that their ports do not run out: 28 000 each, unless the system is told otherwise.
 const N_SOURCES: usize = 8;
 
 /// What is read at once.
@@ -132,7 +132,7 @@ impl Socket {
         if let Some(bytes) = way.receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + (i % N_SOURCES) as u8), 0)))?;
+        socket.bind(source(i))?;
         let stream = socket.connect(way.addr).await.with_context(|| format!("cannot connect to {}", way.addr))?;
         stream.set_nodelay(true)?;
         let mut early = Vec::new();
@@ -182,6 +182,11 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.reader.abort();
     }
+}
+
+/// Where number `i` of a crowd comes from: any free port of one of the addresses.
+fn source(i: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + (i % N_SOURCES) as u8), 0))
 }
 
 /// A client's text frame. The mask is zero, which is a mask.
@@ -371,6 +376,18 @@ fn number_after(payload: &[u8], name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_comes_from_several_addresses() {
+        let server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let way = Way { addr: server.local_addr().expect("it is bound"), handshake: false, receive_bytes: None };
+        let mut sources = std::collections::BTreeSet::new();
+        for i in 0..2 * N_SOURCES {
+            let _socket = Socket::open(&way, i, None, &Arc::default()).await.expect("the server listens");
+            sources.insert(server.accept().expect("somebody comes").1.ip());
+        }
+        assert_eq!(sources.len(), N_SOURCES);
+    }
 
     #[test]
     fn frames_are_counted_however_they_are_cut() {
