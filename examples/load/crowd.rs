@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::client::{Socket, Tally, Way};
@@ -56,8 +57,12 @@ impl Plan {
 
     /// Opens all, as fast as they can. If they join, waits until each has its list.
     pub async fn open(&self, progress: &Progress) -> Result<Crowd> {
+        self.open_with(Arc::default(), progress).await
+    }
+
+    /// The same with a tally that others may look at meanwhile.
+    async fn open_with(&self, tally: Arc<Tally>, progress: &Progress) -> Result<Crowd> {
         let step = progress.step("opening sockets", self.count);
-        let tally = Arc::new(Tally::default());
         let mut opening = JoinSet::new();
         let mut sockets = Vec::with_capacity(self.count);
         let mut next = self.first;
@@ -124,8 +129,8 @@ pub struct Agents(Vec<Process>);
 /// What an agent says of its crowd.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct AgentReport {
-    /// Sockets that are open.
-    pub sockets: usize,
+    /// Sockets that have joined.
+    pub joined: u64,
     /// What their welcomes said, added up.
     pub online: u64,
     /// Events that they have heard.
@@ -135,33 +140,39 @@ pub struct AgentReport {
 }
 
 impl Agents {
-    /// Opens `count` sockets over `addrs`, in as many processes as it takes.
-    pub fn open(programs: &Programs, addrs: &[SocketAddr], prefix: &str, count: usize) -> Result<Self> {
-        let mut agents = Vec::new();
-        let mut first = 0;
-        for i in 0.. {
-            if first == count {
-                break;
-            }
-            let part = (count - first).min(PER_PROCESS);
-            let addr = addrs[i % addrs.len()].to_string();
-            let arguments = ["agent", &addr, prefix, &first.to_string(), &part.to_string()];
-            agents.push(programs.own(&format!("agent-{i}"), &arguments)?);
-            first += part;
+    /// Opens `count` sockets, an equal share on each of `addrs` and from a process of its own.
+    pub async fn open(
+        programs: &Programs,
+        addrs: &[SocketAddr],
+        prefix: &str,
+        count: usize,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let mut agents = Self(Vec::new());
+        for (i, addr) in addrs.iter().enumerate() {
+            let part = share(count, addrs.len(), i);
+            let (first, part) = (part.start.to_string(), part.len().to_string());
+            let arguments = ["agent", &addr.to_string(), prefix, &first, &part];
+            agents.0.push(programs.own(&format!("agent-{i}"), &arguments)?);
         }
-        let mut agents = Self(agents);
-        let joined = agents.report()?.sockets;
-        ensure!(joined == count, "{joined} of {count} sockets are open");
-        Ok(agents)
+        let step = progress.step("opening sockets", count);
+        loop {
+            let joined = agents.report()?.joined;
+            step.reach(joined);
+            if joined == count as u64 {
+                return Ok(agents);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// What all have heard until now.
     pub fn report(&mut self) -> Result<AgentReport> {
-        let mut sum = AgentReport { sockets: 0, online: 0, events: 0, wrong: 0 };
+        let mut sum = AgentReport { joined: 0, online: 0, events: 0, wrong: 0 };
         for agent in &mut self.0 {
             agent.tell("report")?;
             let report: AgentReport = serde_json::from_str(&agent.line()?)?;
-            sum.sockets += report.sockets;
+            sum.joined += report.joined;
             sum.online += report.online;
             sum.events += report.events;
             sum.wrong += report.wrong;
@@ -170,26 +181,53 @@ impl Agents {
     }
 }
 
+/// The numbers of the users of node `i` of `n_nodes`.
+fn share(count: usize, n_nodes: usize, i: usize) -> std::ops::Range<usize> {
+    count * i / n_nodes..count * (i + 1) / n_nodes
+}
+
 /// What an agent's process does: opens its crowd, reports whenever it is asked to, and ends with its parent.
 pub async fn agent(addr: SocketAddr, prefix: &str, first: usize, count: usize) -> Result<()> {
     let mut plan = Plan::of(addr, prefix, count);
     plan.first = first;
-    let crowd = plan.open(&Progress::Silent).await?;
-    // The runtime's threads go on reading sockets while this one waits for a line.
-    tokio::task::spawn_blocking(move || {
-        for line in std::io::stdin().lines() {
-            line?;
-            let tally = &crowd.tally;
-            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Acquire);
-            let report = AgentReport {
-                sockets: crowd.len(),
-                online: load(&tally.online),
-                events: load(&tally.events),
-                wrong: load(&tally.unexpected) + load(&tally.resyncs) + load(&tally.closed),
-            };
-            println!("{}", serde_json::to_string(&report)?);
+    let tally = Arc::new(Tally::default());
+    let (parent, parent_is_gone) = oneshot::channel();
+    // A thread that this process does not wait for: it may sit in a read when the crowd has failed.
+    std::thread::spawn({
+        let tally = tally.clone();
+        // If nobody waits, the process ends anyway.
+        move || parent.send(report(&tally))
+    });
+    let _crowd = plan.open_with(tally, &Progress::Silent).await?;
+    parent_is_gone.await?
+}
+
+/// Reports for each line of stdin, until it ends.
+fn report(tally: &Tally) -> Result<()> {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+    for line in std::io::stdin().lines() {
+        line?;
+        let report = AgentReport {
+            joined: load(&tally.lists),
+            online: load(&tally.online),
+            events: load(&tally.events),
+            wrong: load(&tally.unexpected) + load(&tally.resyncs) + load(&tally.closed),
+        };
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_user_is_on_one_node_and_no_node_has_more_than_its_share() {
+        for (count, n_nodes) in [(50_000, 3), (7, 2), (3, 5)] {
+            let shares: Vec<_> = (0..n_nodes).map(|i| share(count, n_nodes, i)).collect();
+            assert!(shares.iter().cloned().flatten().eq(0..count));
+            assert!(shares.iter().all(|share| share.len() <= count.div_ceil(n_nodes)));
         }
-        Ok(())
-    })
-    .await?
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::fanout::{self, Source};
 use super::{HARDLY, Lab, MAIN_PREFIX, pause};
-use crate::crowd::{Agents, Crowd, Plan};
+use crate::crowd::{Agents, Crowd, PER_PROCESS, Plan};
 use crate::floor::{self, Floor};
 use crate::process::{Node, Process, Programs, Redis};
 use crate::progress::{Progress, Step};
@@ -121,6 +121,8 @@ pub async fn beyond_one_process(
     n_sockets: usize,
     n_nodes: usize,
 ) -> Result<Vec<Row>> {
+    let most = n_nodes * PER_PROCESS;
+    ensure!(n_sockets <= most, "{n_nodes} nodes hold {most} sockets, not {n_sockets}: name more --nodes");
     progress.begin(&format!("{n_sockets} sockets on {n_nodes} nodes"), &[]);
     let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
     let mut nodes = Vec::new();
@@ -135,17 +137,21 @@ pub async fn beyond_one_process(
     let cpu = |nodes: &[Node]| nodes.iter().map(|node| node.process.cpu()).sum::<Result<Duration>>();
     let rss_empty = rss(&nodes)?;
     let addrs: Vec<SocketAddr> = nodes.iter().map(|node| node.addr).collect();
-    let mut agents = Agents::open(&programs, &addrs, "crowd", n_sockets)?;
+    let mut agents = Agents::open(&programs, &addrs, "crowd", n_sockets, progress).await?;
     let n_known = (n_sockets * n_sockets) as u64;
-    until(&mut agents, n_known, Duration::from_secs(600)).await?;
+    let step = progress.step("telling all of all", n_known as usize);
+    until(&mut agents, n_known, Duration::from_secs(600), |known| step.reach(known)).await?;
+    drop(step);
     let rss_each = (rss(&nodes)? - rss_empty) as f64 / 1024.0 / n_sockets as f64;
 
     let actor = fanout::Actor::open(&nodes[0]).await?;
+    let step = progress.step("telling events", N_EVENTS);
     let cpu_from = cpu(&nodes)?;
     for i in 0..N_EVENTS {
         actor.act(i).await?;
-        until(&mut agents, n_known + ((i + 1) * n_sockets) as u64, Duration::from_secs(60)).await?;
+        until(&mut agents, n_known + ((i + 1) * n_sockets) as u64, Duration::from_secs(60), |_| ()).await?;
         actor.until_answered(i).await?;
+        step.advance(1);
     }
     let cpu_each = us(cpu(&nodes)? - cpu_from) / (N_EVENTS * n_sockets) as f64;
     let row =
@@ -154,7 +160,7 @@ pub async fn beyond_one_process(
         row(
             format!("idle socket, joined, RSS each at {n_sockets} on {n_nodes} nodes"),
             Measure(rss_each, "KiB"),
-            String::new(),
+            format!("all {n_sockets} know all {n_sockets}"),
         ),
         row(
             format!("one event at a time to {n_sockets} listeners on {n_nodes} nodes, CPU a delivery"),
@@ -164,7 +170,8 @@ pub async fn beyond_one_process(
     ])
 }
 
-async fn until(agents: &mut Agents, n_known: u64, patience: Duration) -> Result<()> {
+/// Waits until the agents' users know of `n_known` in all; `tell` hears how many there are so far.
+async fn until(agents: &mut Agents, n_known: u64, patience: Duration, tell: impl Fn(u64)) -> Result<()> {
     let started = Instant::now();
     loop {
         let report = agents.report()?;
@@ -174,6 +181,7 @@ async fn until(agents: &mut Agents, n_known: u64, patience: Duration) -> Result<
         if known == n_known {
             return Ok(());
         }
+        tell(known);
         ensure!(started.elapsed() < patience, "{known} of {n_known} were told in {patience:?}");
         pause(20).await;
     }
