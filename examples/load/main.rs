@@ -1,6 +1,6 @@
 //! The load tool: measures the service on this machine and prints each figure beside what was meant.
 //!
-//!     cargo build --release && cargo run --release --example load
+//!     scripts/bench --help
 //!
 //! It starts its own Redis, its own nodes and its own floor, all on loopback, and ends them by pid. Every workload counts
 //! what was delivered and fails if that is not exactly what was due. CPU time and memory are read from `/proc`, Redis's CPU
@@ -18,11 +18,14 @@ mod resp;
 mod table;
 mod workloads;
 
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::process::Programs;
@@ -32,15 +35,16 @@ use crate::workloads::{Lab, Workload};
 
 /// Measures the service and prints each figure beside what was meant.
 #[derive(Parser)]
+#[command(bin_name = "scripts/bench", after_help = "docs/performance.md explains the figures and the JSON.")]
 struct Cli {
-    /// The release build of the service; the default is the one beside this program
-    #[arg(long, value_name = "FILE")]
+    /// The release build of the service; the default is the one built with this program
+    #[arg(long, global = true, value_name = "FILE")]
     server: Option<PathBuf>,
     /// The redis-server to start
-    #[arg(long, value_name = "FILE", default_value = "redis-server")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "redis-server")]
     redis_server: PathBuf,
-    /// Writes the figures as JSON, too
-    #[arg(long, value_name = "FILE")]
+    /// Writes the figures as JSON to this file, too
+    #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -48,13 +52,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs workloads; all of them unless some are named
-    Run { workloads: Vec<Workload> },
-    /// Opens more sockets than one process can hold, over several nodes; one node holds some 19 000
+    /// Runs workloads; the same as no command, if none is named
+    Run {
+        /// Which, in this order; all of them unless some are named
+        workloads: Vec<Workload>,
+    },
+    /// Opens more sockets than one process can hold, over several nodes and as many processes of this tool
     Many {
-        #[arg(long, default_value_t = 30_000)]
+        /// Sockets in all, at most 18000 a node
+        #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = at_least_one())]
         sockets: usize,
-        #[arg(long, default_value_t = 2)]
+        /// Nodes, each of which takes an equal share
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one())]
         nodes: usize,
     },
     /// Is a crowd's part (started by `many`)
@@ -69,6 +78,10 @@ enum Command {
     /// Is a roster of a million users (started by a workload)
     #[command(hide = true)]
     Roster,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
 }
 
 fn main() -> Result<()> {
@@ -92,6 +105,9 @@ fn main() -> Result<()> {
 async fn command(cli: Cli) -> Result<()> {
     let started = Instant::now();
     let progress = Progress::new();
+    // Before the minutes are spent. A run that fails leaves no figures of another.
+    let create = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+    let json = cli.json.as_ref().map(create).transpose()?;
     let scratch = std::env::temp_dir().join(format!("rollcall-load-{}", std::process::id()));
     let programs = || -> Result<Programs> {
         std::fs::create_dir_all(&scratch)?;
@@ -111,9 +127,8 @@ async fn command(cli: Cli) -> Result<()> {
     };
     drop(progress);
     print!("{}", table::text(&rows));
-    if let Some(file) = cli.json {
-        let json = serde_json::to_string_pretty(&table::json(&rows, started.elapsed()))?;
-        std::fs::write(&file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(mut file) = json {
+        writeln!(file, "{:#}", table::json(&rows, started.elapsed())).context("cannot write the JSON")?;
     }
     eprintln!("== took {:.0} s", started.elapsed().as_secs_f64());
     std::fs::remove_dir_all(&scratch)?;
