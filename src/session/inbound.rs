@@ -1,11 +1,15 @@
 //! A socket's TCP stream, read as WebSocket messages.
 
 use std::cell::RefCell;
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read};
 use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::Interest;
 
 use super::close::End;
 use crate::wire::reader::{Incoming, Reader, Violation};
@@ -40,13 +44,16 @@ impl Inbound {
     /// # Cancel safety
     /// What was read stays in the reader for the next call.
     pub async fn next(&mut self) -> Result<Incoming, End> {
-        loop {
-            if let Some(incoming) = self.reader.next_message()? {
-                return Ok(incoming);
+        poll_fn(|context| {
+            loop {
+                if let Some(incoming) = self.reader.next_message()? {
+                    return Poll::Ready(Ok(incoming));
+                }
+                ready!(self.stream.poll_read_ready(context)).map_err(|_| End::Broken)?;
+                self.read(Reader::push)?;
             }
-            self.stream.readable().await.map_err(|_| End::Broken)?;
-            self.read(Reader::push)?;
-        }
+        })
+        .await
     }
 
     /// Reads what still comes and makes nothing of it, until the stream ends.
@@ -55,7 +62,7 @@ impl Inbound {
     }
 
     fn read(&mut self, take: impl FnOnce(&mut Reader, &[u8])) -> Result<(), End> {
-        READ_BUFFER.with_borrow_mut(|read_buffer| match self.stream.try_read(read_buffer) {
+        READ_BUFFER.with_borrow_mut(|read_buffer| match self.read_into(read_buffer) {
             Ok(0) => Err(End::Broken),
             Ok(n_bytes) => {
                 take(&mut self.reader, &read_buffer[..n_bytes]);
@@ -64,6 +71,17 @@ impl Inbound {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
             Err(_) => Err(End::Broken),
         })
+    }
+
+    /// Reads what is there. Less than a whole buffer was all of it, so the stream is not ready any more: another read, which
+    /// would find nothing, is saved. The end of the stream stays to be seen (tokio's own `poll_read` does the same).
+    fn read_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut n_bytes = 0;
+        let read = self.stream.try_io(Interest::READABLE, || {
+            n_bytes = (&*SockRef::from(&*self.stream)).read(buffer)?;
+            if (1..buffer.len()).contains(&n_bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if n_bytes > 0 { Ok(n_bytes) } else { read.map(|()| 0) }
     }
 }
 
