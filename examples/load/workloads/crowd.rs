@@ -102,7 +102,7 @@ async fn heartbeats(process: &Process, crowd: &Crowd, step: Step) -> Result<Dura
     let cpu_from = process.cpu()?;
     let started = Instant::now();
     for i in 0..N_BEATS {
-        if i % 100 == 0 {
+        if i % 10 == 0 {
             let due = started + Duration::from_secs_f64(i as f64 / crowd.len() as f64);
             tokio::time::sleep_until(due.into()).await;
         }
