@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -33,7 +34,7 @@ const HOW_MANY: u8 = u8::MAX - 1;
 /// Runs the floor with as many threads as the service has workers: prints the port of the sockets and the port on which the
 /// measurement says what to send, as often as it says so.
 pub fn run(n_threads: usize) -> Result<()> {
-    let sockets = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sockets = listen()?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("{} {}", sockets.local_addr()?, control.local_addr()?);
     let n_served = Arc::new(AtomicU32::new(0));
@@ -75,6 +76,16 @@ pub fn run(n_threads: usize) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// With room for all who come within a moment, as the service has: of those beyond it, the kernel forgets some whom it has
+/// told that they are connected. std's own would be 128.
+fn listen() -> Result<TcpListener> {
+    const BACKLOG: i32 = 4096;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, n_served: &AtomicU32) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::resp::Connection;
 use crate::table::{Measure, Row, Target, quantile, us};
 
 /// Events, each of which crosses once; as many messages through Redis alone, by turns.
-const N_EVENTS: usize = 400;
+const N_EVENTS: usize = 800;
 
 pub async fn cross(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let [near, far] = &lab.pair;
