@@ -42,4 +42,4 @@ if state ~= 'FENCED' then
   end
 end
 local epoch, hold_until = unpack(redis.call('HMGET', EPOCH, 'epoch', 'holdUntil'))
-return { state, epoch, text(revision), hold_until, text(now_ms), redis.call('HLEN', NODE_SOCKETS .. node) }
+return { state, epoch, text(revision), hold_until, now_text, redis.call('HLEN', NODE_SOCKETS .. node) }

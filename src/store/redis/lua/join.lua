@@ -23,20 +23,20 @@ local stored_at = updated_at_of(stored)
 local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
 local says_the_same = stored and string.sub(stored, 1, #head) == head
 local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
-local presence, presence_at = stored, stored_at
+local presence, presence_at = stored, text(stored_at)
 if wins then
-  presence_at = stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1)
-  presence = head .. text(presence_at) .. '}'
+  presence_at = text(stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1))
+  presence = head .. presence_at .. '}'
 end
 
-redis.call('HSETNX', sockets_key, socket, '{"node":"' .. node .. '","since":' .. text(now_ms) .. '}')
+redis.call('HSETNX', sockets_key, socket, '{"node":"' .. node .. '","since":' .. now_text .. '}')
 redis.call('PEXPIRE', sockets_key, ttl_ms)
 redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
 redis.call('SET', presence_key, presence, 'PX', ttl_ms)
 redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 if redis.call('SADD', USERS, user) == 1 then
-  return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), text(presence_at) }
+  return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), presence_at }
 elseif wins and members ~= '' and (stored or stated_at == 0) then
-  return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), text(presence_at) }
+  return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), presence_at }
 end
-return { 'OK', redis.call('GET', REVISION), text(presence_at) }
+return { 'OK', redis.call('GET', REVISION), presence_at }
