@@ -5,7 +5,6 @@ mod close;
 mod heartbeat;
 mod inbound;
 mod outbound;
-mod pace;
 
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -24,7 +23,6 @@ use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
 use self::outbound::TcpOutbound;
-use self::pace::Pace;
 use crate::clock;
 use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
 use crate::hub::{Attachment, Attention, Fanout, Hub};
@@ -63,7 +61,6 @@ pub struct Worker {
     /// The process's part.
     pub services: Arc<Services>,
     hub: Rc<Hub>,
-    pace: Rc<Pace>,
     /// One for all sessions of the worker, each of which is kept small.
     websocket: Rc<WebsocketSettings>,
 }
@@ -78,7 +75,7 @@ impl Worker {
             drained.drain();
         });
         let websocket = Rc::new(services.settings.websocket.clone());
-        Rc::new(Self { services, hub, pace: Pace::start(), websocket })
+        Rc::new(Self { services, hub, websocket })
     }
 }
 
@@ -99,7 +96,6 @@ struct Session {
     inbound: Inbound,
     attachment: Attachment,
     heartbeat: Heartbeat,
-    pace: Rc<Pace>,
     /// Present while joined. Dropping the session loses it with a grace, whatever happened.
     registration: Option<Registration>,
 }
@@ -128,7 +124,6 @@ impl Session {
             inbound: Inbound::new(stream.clone(), early, worker.websocket.max_frame_bytes),
             attachment: worker.hub.attach(Rc::new(TcpOutbound(stream.clone()))),
             heartbeat: Heartbeat::new(worker.websocket.clone()),
-            pace: worker.pace.clone(),
             services: worker.services.clone(),
             stream,
             registration: None,
@@ -171,7 +166,7 @@ impl Session {
                 self.attachment.send(native::error(ErrorCode::BinaryNotSupported, message, None));
             }
             Incoming::Ping(payload) => self.attachment.send(frame::pong(&payload)),
-            Incoming::Pong => self.pace.heard(),
+            Incoming::Pong => {}
             Incoming::Close(code) => return Err(End::ClosedByClient(code)),
         }
         Ok(None)
@@ -251,9 +246,8 @@ impl Session {
             }
             (Request::Activity, Some(joined)) => {
                 joined.heard();
-                match reference {
-                    Some(reference) => self.attachment.send(native::user_activity_ack(reference)),
-                    None => self.pace.heard(),
+                if let Some(reference) = reference {
+                    self.attachment.send(native::user_activity_ack(reference));
                 }
             }
             (Request::Leave, Some(_)) => self.leave(reference),
