@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_server::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -74,17 +74,19 @@ impl Trigger {
 /// 3. Every socket is closed with 1001 and its moment to come back.
 pub async fn drain(services: &Arc<Services>, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
     info!(sockets = services.table.n_sockets(), "Draining");
-    let drained = async {
-        services.draining.cancel();
+    let end = Instant::now() + deadline;
+    services.draining.cancel();
+    let announced = async {
         server.pause().await;
         writer.drain().await;
-        services.closing.cancel();
-        services.sessions.close();
-        services.sessions.wait().await;
     };
-    if timeout(deadline, drained).await.is_err() {
-        // Also when the store did not answer: the sockets still have to be told.
-        services.closing.cancel();
+    // A store that does not answer must not take all of the time: the sockets still have to be told.
+    if timeout(deadline * 4 / 5, announced).await.is_err() {
+        warn!("The store has not confirmed the drain in time");
+    }
+    services.closing.cancel();
+    services.sessions.close();
+    if timeout_at(end, services.sessions.wait()).await.is_err() {
         warn!(sessions = services.sessions.len(), "The drain took too long: ending with sockets open");
     }
     server.stop(false).await;

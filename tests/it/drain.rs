@@ -95,7 +95,7 @@ async fn a_second_signal_exits_at_once() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_at_its_deadline_also_if_redis_does_not_answer() {
+async fn a_drain_ends_at_its_deadline_and_tells_the_sockets_also_if_redis_does_not_answer() {
     let mut redis = RedisServer::start().await;
     let environment = [
         ("REDIS_URL", &*redis.url()),
@@ -104,9 +104,15 @@ async fn a_drain_ends_at_its_deadline_also_if_redis_does_not_answer() {
         ("ROLLCALL__DRAIN__TIMEOUT_MS", "500"),
     ];
     let mut node = NodeProcess::spawn(&environment).await;
-    let _ada = node.ws("/ws?userId=ada").await;
+    let mut sockets = Vec::new();
+    for _ in 0..100 {
+        sockets.push(node.ws("/ws").await);
+    }
     redis.pause();
     node.sigterm();
+    for socket in &mut sockets {
+        assert_eq!(socket.expect_close().await.0, 1001);
+    }
     assert_eq!(node.wait().await.code(), Some(0), "{}", node.stderr());
 }
 
