@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
@@ -49,8 +49,7 @@ impl Inbound {
                 if let Some(incoming) = self.reader.next_message()? {
                     return Poll::Ready(Ok(incoming));
                 }
-                ready!(self.stream.poll_read_ready(context)).map_err(|_| End::Broken)?;
-                self.read(Reader::push)?;
+                ready!(self.poll_read(context, Reader::push))?;
             }
         })
         .await
@@ -58,7 +57,18 @@ impl Inbound {
 
     /// Reads what still comes and makes nothing of it, until the stream ends.
     pub async fn discard(&mut self) {
-        while self.stream.readable().await.is_ok() && self.read(|_, _| ()).is_ok() {}
+        poll_fn(|context| {
+            while ready!(self.poll_read(context, |_, _| ())).is_ok() {}
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Waits until there is something to read, and reads. A peer that sends all the time uses up the task's turn (tokio's
+    /// budget), so that whatever the task waits for besides comes to its own.
+    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&mut Reader, &[u8])) -> Poll<Result<(), End>> {
+        ready!(self.stream.poll_read_ready(context)).map_err(|_| End::Broken)?;
+        Poll::Ready(self.read(take))
     }
 
     fn read(&mut self, take: impl FnOnce(&mut Reader, &[u8])) -> Result<(), End> {

@@ -373,17 +373,29 @@ impl Session {
                 }
                 self.attachment.unblock();
             }
-            match goodbye.awaits {
-                Awaits::Nothing => {}
-                Awaits::Reply => while !matches!(self.inbound.next().await, Ok(Incoming::Close(_)) | Err(_)) {},
-                Awaits::End => {
-                    // So that the peer sees the end, too, and need not wait for us.
-                    let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
-                    self.inbound.discard().await;
-                }
+            let is_answered = match goodbye.awaits {
+                Awaits::Nothing => true,
+                Awaits::Reply => self.close_is_answered().await,
+                Awaits::End => false,
+            };
+            if !is_answered {
+                // So that the peer sees the end, too, and need not wait for us.
+                let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+                self.inbound.discard().await;
             }
         };
         // A peer that does not answer is gone.
         let _ = tokio::time::timeout(close::HANDSHAKE_TIMEOUT, handshake).await;
+    }
+
+    /// Waits for the peer's close frame or the end of its stream; false if it breaks the protocol before.
+    async fn close_is_answered(&mut self) -> bool {
+        loop {
+            match self.inbound.next().await {
+                Ok(Incoming::Close(_)) | Err(End::Broken) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! RFC 6455, section by section, against a node over a raw socket: what a client may send and how it is answered, and how a
 //! client that may not is refused. What the messages mean is in `protocol.rs`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -409,6 +411,18 @@ async fn section_7_1_7_a_client_that_goes_on_sending_hears_why_it_was_refused() 
     ] {
         assert_fails(&node, what, &[&bytes[..], &flood].concat(), code).await;
     }
+}
+
+#[tokio::test]
+async fn section_7_1_7_a_violation_does_not_take_away_the_close_frame_that_came_before_it() {
+    let mut settings = test_settings();
+    settings.websocket.join_timeout = Duration::from_millis(50);
+    let node = Node::spawn(settings).await;
+    node.wait_ready().await;
+    let mut socket = RawWs::connect(node.addr(), "/ws").await;
+    assert_eq!(socket.expect_close().await.0, 1008);
+    socket.send(&[frame(0x40 | FIN | TEXT, b"{}"), vec![b'x'; 1024 * 1024]].concat()).await;
+    socket.expect_orderly_end().await;
 }
 
 #[tokio::test]
