@@ -100,7 +100,7 @@ impl Replica {
 
     /// A socket of `user` was inserted into the table here.
     pub fn arrived(&self, user: &UserId, presence: &Presence) {
-        if self.view().degraded().is_some() {
+        if self.view().awaits_arrival(user) {
             self.update(|view, tell| view.arrive(user, presence, clock::now(), tell));
         }
     }

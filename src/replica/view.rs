@@ -152,6 +152,7 @@ impl View {
     /// The store is out of reach since `as_of`. Everybody `wanted` here who is not known yet arrives provisionally.
     pub fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
         self.degraded.get_or_insert(as_of);
+        self.parting.clear();
         for (user, presence) in wanted {
             self.arrive(&user, &presence, at, tell);
         }
@@ -162,8 +163,14 @@ impl View {
         self.degraded.take()
     }
 
+    /// Whether [`View::arrive`] has to be told of the user's arrival.
+    pub fn awaits_arrival(&self, user: &UserId) -> bool {
+        self.degraded.is_some() || self.parting.contains(user)
+    }
+
     /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.
     pub fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+        self.parting.remove(user);
         if self.degraded.is_some() {
             self.arrive_unconfirmed(user, presence, at, tell);
         }
@@ -495,6 +502,21 @@ mod tests {
         }
         view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
         assert_eq!(told, [Change::Online(Presence::default()), left]);
+    }
+
+    #[test]
+    fn whoever_comes_back_between_two_beats_is_not_dropped_for_having_been_away_at_both() {
+        let mut view = View::default();
+        let mut told = Vec::new();
+        let nobody = |_: &UserId| false;
+        view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
+        view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+        assert!(view.awaits_arrival(&user(1)));
+        view.arrive(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
+        view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+        assert_eq!(told.len(), 1, "what was ordered of the second visit may be under way");
+        view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+        assert_eq!(told[1], Change::Offline(OfflineReason::Unknown));
     }
 
     #[test]
