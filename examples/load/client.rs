@@ -238,7 +238,8 @@ async fn read(stream: Arc<TcpStream>, early: Vec<u8>, heard: Arc<Heard>, tally: 
     let mut answers = frames.take_in(&early, &heard, &tally);
     drop(early);
     loop {
-        if !answers.is_empty() && write_all(&stream, &answers).await.is_err() {
+        let answers_due = std::mem::take(&mut answers);
+        if !answers_due.is_empty() && write_all(&stream, &answers_due).await.is_err() {
             break;
         }
         if stream.readable().await.is_err() {

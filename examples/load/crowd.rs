@@ -123,6 +123,9 @@ impl Crowd {
     }
 }
 
+/// How long a crowd in other processes may take to join.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// A crowd in other processes.
 pub struct Agents(Vec<Process>);
 
@@ -156,12 +159,15 @@ impl Agents {
             agents.0.push(programs.own(&format!("agent-{i}"), &arguments)?);
         }
         let step = progress.step("opening sockets", count);
+        let started = Instant::now();
         loop {
-            let joined = agents.report()?.joined;
+            let AgentReport { joined, wrong, .. } = agents.report()?;
+            ensure!(wrong == 0, "{wrong} resyncs, ended connections or unexpected frames while sockets were opened");
             step.reach(joined);
             if joined == count as u64 {
                 return Ok(agents);
             }
+            ensure!(started.elapsed() < PATIENCE, "{joined} of {count} have joined in {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -2,7 +2,6 @@
 //! HTTP, no Redis, no log, no decision. What the service costs is told as a multiple of this, measured in the same run.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -89,15 +89,15 @@ fn listen() -> Result<TcpListener> {
 }
 
 async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, n_served: &AtomicU32) -> Result<()> {
-    let mut sockets: Vec<Rc<TcpStream>> = Vec::new();
+    let mut sockets: Vec<OwnedWriteHalf> = Vec::new();
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Serve(stream) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
-                let stream = Rc::new(TcpStream::from_std(stream)?);
-                tokio::task::spawn_local(read(stream.clone()));
-                sockets.push(stream);
+                let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+                tokio::task::spawn_local(read(reader));
+                sockets.push(writer);
                 n_served.fetch_add(1, Ordering::AcqRel);
             }
             Job::Write(frame, part) => {
@@ -112,10 +112,10 @@ async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, n_served: &AtomicU32) -> 
     Ok(())
 }
 
-/// Reads whatever comes, and makes nothing of it.
-async fn read(stream: Rc<TcpStream>) {
+/// Reads whatever comes, and makes nothing of it: one system call a message.
+async fn read(mut reader: OwnedReadHalf) {
     let mut buffer = [0; 64];
-    while stream.readable().await.is_ok() && !matches!(stream.try_read(&mut buffer), Ok(0)) {}
+    while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
 }
 
 /// The floor in a process of its own.

@@ -27,7 +27,7 @@ pub struct Refresher {
 /// How long heartbeats are gathered. `user_activity` has to show within 2 s.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Sockets in one pipeline: 3 keys each, about 5 ms of the server's time (docs/performance.md).
+/// Sockets in one pipeline: 3 keys each, about 1 ms of the server's time (docs/performance.md).
 const PIPELINE: usize = 200;
 
 impl Refresher {
