@@ -1,7 +1,5 @@
 //! What a node knows of its standing with the store.
 
-use std::time::Instant;
-
 use crate::domain::{Position, Timestamp};
 
 /// Whether the store answers, and where it was when it last did. Written by the writer, read by the replica.
@@ -13,8 +11,8 @@ pub enum Link {
     Up {
         /// The store's position at the last beat.
         position: Position,
-        /// Until then Offline transitions are noted only, because the store lost its data.
-        hold_until: Option<Instant>,
+        /// Whether Offline transitions of that epoch are noted only, because the store lost its data.
+        holding: bool,
         /// Counts up with every beat, so that two beats with the same position are told apart.
         n_beats: u64,
     },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{
-    Change, NodeId, OfflineReason, Position, Presence, Profile, SocketId, Timestamp, Transition, UserId,
+    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, SocketId, Timestamp, Transition, UserId,
 };
 use crate::metrics::Metrics;
 use crate::store::{Intent, Order, Outcome};
@@ -34,8 +34,14 @@ struct Inner {
     last_number: u64,
     sockets: HashMap<u64, Socket>,
     users: HashMap<UserId, LocalUser>,
-    /// Sockets to look at, each at most once (`Socket::queued`).
-    dirty: VecDeque<u64>,
+    /// Sockets to look at, each at most once (`Socket::queued`), with the turn in which it was queued.
+    dirty: VecDeque<(u64, u64)>,
+    /// Counts what was ever queued.
+    last_turn: u64,
+    /// What was queued up to this turn is being asserted ([`Table::begin_assertion`]).
+    assertion_turn: u64,
+    /// Sockets that are to be gone, while departures are deferred.
+    deferred: Option<Vec<u64>>,
     /// Sockets in grace, in the order in which it ends: it is the same for all.
     graces: VecDeque<(Instant, u64)>,
     /// Sockets heard from in this round, each once (`Registration::heard_in`).
@@ -76,6 +82,27 @@ enum Confirmed {
     Grace,
     /// An outcome was not heard, or the store lost its data.
     Unknown,
+}
+
+impl Wanted {
+    /// As it is driven: a goodbye that is driven late takes no other sockets along.
+    fn as_driven(self, late: bool) -> Self {
+        match self {
+            Self::Left if late => Self::Removed(OfflineReason::Left),
+            wanted => wanted,
+        }
+    }
+}
+
+impl Socket {
+    /// Whether the store held the socket before it made transition `revision`, as far as is known.
+    fn was_held_before(&self, revision: u64) -> bool {
+        match self.confirmed {
+            Confirmed::Present => self.joined_at <= revision,
+            Confirmed::Unknown => true,
+            Confirmed::Absent | Confirmed::Grace => false,
+        }
+    }
 }
 
 struct LocalUser {
@@ -178,26 +205,51 @@ impl Table {
         self.lock().users.get(user).map(|local| local.presence.clone())
     }
 
-    /// Takes note of a transition that the replica applied: a newer profile is what this node asserts from now on, and a user
-    /// who said goodbye elsewhere takes the sockets in grace along here too.
+    /// Whether a socket of the user is here that the store must have known when it made transition `revision`: a departure
+    /// with that revision is then not the truth. A join that is on its way for the first time proves nothing, for the store
+    /// may have decided the departure before it; unless the store was out of reach, when it waited here.
+    pub fn contradicts_departure(&self, user: &UserId, revision: u64) -> bool {
+        let inner = self.lock();
+        let contradicts = |number: &u64| {
+            let socket = inner.sockets.get(number).filter(|socket| socket.wanted == Wanted::Present);
+            socket.is_some_and(|socket| inner.deferred.is_some() || socket.was_held_before(revision))
+        };
+        inner.users.get(user).is_some_and(|local| local.sockets.iter().any(contradicts))
+    }
+
+    /// Takes note of a transition that the replica applied: a newer profile is what this node asserts from now on; a user
+    /// who said goodbye elsewhere takes the sockets in grace along here too, and whoever is here all the same is asserted
+    /// again.
     pub fn observe(&self, transition: &Transition) {
         let mut inner = self.lock();
         inner.seen = inner.seen.max(transition.position.revision);
-        let Some(local) = inner.users.get_mut(&transition.user) else { return };
-        match &transition.change {
+        let has_orders = match &transition.change {
             Change::Online(presence) | Change::Changed(presence) => {
-                if !local.stated && presence.updated_at > local.presence.updated_at && presence.profile.is_some() {
-                    local.presence = presence.clone();
-                }
+                inner.learn(&transition.user, presence);
+                false
             }
-            Change::Offline(_) => {
-                let numbers = local.sockets.clone();
-                if inner.end_graces(&numbers, transition.position.revision) {
-                    drop(inner);
-                    self.changed.notify_one();
-                }
+            Change::Offline(_) => inner.observe_departure(&transition.user, transition.position.revision),
+        };
+        drop(inner);
+        if has_orders {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes note of a snapshot that the replica applied, as of the transitions that led to it.
+    pub fn observe_snapshot(&self, roster: &Roster) {
+        let mut inner = self.lock();
+        let revision = roster.position().revision;
+        inner.seen = inner.seen.max(revision);
+        let users: Vec<UserId> = inner.users.keys().cloned().collect();
+        for user in users {
+            match roster.get(&user) {
+                Some(presence) => inner.learn(&user, presence),
+                None => _ = inner.observe_departure(&user, revision),
             }
         }
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// The sockets heard from since the last call; [`Table::confirmed`] says whose they are.
@@ -227,10 +279,7 @@ impl Table {
     pub fn mark_missing(&self, sockets: &[SocketId]) {
         let mut inner = self.lock();
         for socket in sockets {
-            if let Some(entry) = inner.sockets.get_mut(&socket.number) {
-                entry.confirmed = Confirmed::Unknown;
-                inner.enqueue(socket.number);
-            }
+            inner.forget_confirmation(socket.number);
         }
         drop(inner);
         self.changed.notify_one();
@@ -248,7 +297,8 @@ impl Table {
 
     fn want(&self, socket: SocketId, wanted: Wanted) {
         let mut inner = self.lock();
-        inner.want(socket.number, wanted);
+        let is_late = inner.deferred.is_some();
+        inner.want(socket.number, wanted.as_driven(is_late));
         match wanted {
             Wanted::Grace(_) => {
                 let now = Instant::now();
@@ -290,7 +340,7 @@ impl Table {
         let mut inner = self.lock();
         let mut orders = Vec::new();
         while orders.len() < limit
-            && let Some(number) = inner.dirty.pop_front()
+            && let Some((_, number)) = inner.dirty.pop_front()
         {
             if let Some(intent) = inner.next_intent(number)
                 && let Some(socket) = inner.sockets.get_mut(&number)
@@ -306,11 +356,11 @@ impl Table {
     /// Takes in what became of an order; `None` if that is unknown.
     pub(super) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
         let mut inner = self.lock();
-        if let Some(Outcome::Done { position, updated_at }) = outcome {
+        if let Some(Outcome::Done { position, profile_at }) = outcome {
             inner.seen = inner.seen.max(position.revision);
             match &order.intent {
-                Intent::Join(sent) => inner.date_profile(&order.user, sent, updated_at),
-                Intent::Remove(_) => self.measure_removal(&inner, order, updated_at > Timestamp(0)),
+                Intent::Join(sent) => inner.date_profile(&order.user, sent, profile_at.unwrap_or_default()),
+                Intent::Remove(_) => self.measure_removal(&inner, order, profile_at.is_some()),
                 Intent::Grace | Intent::Leave => {}
             }
         }
@@ -344,11 +394,45 @@ impl Table {
         let mut inner = self.lock();
         let numbers: Vec<u64> = inner.sockets.keys().copied().collect();
         for number in numbers {
+            inner.forget_confirmation(number);
+        }
+        inner.assertion_turn = inner.last_turn;
+    }
+
+    /// What is to be ordered now is what [`Table::has_asserted`] speaks of.
+    pub(super) fn begin_assertion(&self) {
+        let mut inner = self.lock();
+        inner.assertion_turn = inner.last_turn;
+    }
+
+    /// Whether everything that was to be ordered when the last assertion began has been, but for departures that are
+    /// deferred. To be asked while no order is in flight.
+    pub(super) fn has_asserted(&self) -> bool {
+        let inner = self.lock();
+        inner.dirty.front().is_none_or(|(turn, _)| *turn > inner.assertion_turn)
+    }
+
+    /// From now on no socket is removed from the store until [`Table::release_departures`]. Goodbyes that wait so long take
+    /// no other sockets along: the user may have come back meanwhile.
+    pub(super) fn defer_departures(&self) {
+        let mut inner = self.lock();
+        inner.deferred.get_or_insert_default();
+        for socket in inner.sockets.values_mut() {
+            socket.wanted = socket.wanted.as_driven(true);
+        }
+    }
+
+    /// Sockets are removed from the store again, first those that waited for it.
+    pub(super) fn release_departures(&self) {
+        let mut inner = self.lock();
+        for number in inner.deferred.take().unwrap_or_default() {
             if let Some(socket) = inner.sockets.get_mut(&number) {
-                socket.confirmed = Confirmed::Unknown;
+                socket.queued = false;
                 inner.enqueue(number);
             }
         }
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// How many sockets the store must hold for this node: at least those confirmed, at most those in grace as well, which a
@@ -423,13 +507,57 @@ impl Inner {
             && !socket.in_flight
         {
             socket.queued = true;
-            self.dirty.push_back(number);
+            self.last_turn += 1;
+            self.dirty.push_back((self.last_turn, number));
         }
+    }
+
+    /// What the store holds of a socket is not known any more: it is asserted again.
+    fn forget_confirmation(&mut self, number: u64) {
+        if let Some(socket) = self.sockets.get_mut(&number) {
+            socket.confirmed = Confirmed::Unknown;
+            self.enqueue(number);
+        }
+    }
+
+    /// A newer profile is what this node asserts from now on.
+    fn learn(&mut self, user: &UserId, presence: &Presence) {
+        if let Some(local) = self.users.get_mut(user)
+            && !local.stated
+            && presence.updated_at > local.presence.updated_at
+            && presence.profile.is_some()
+        {
+            local.presence = presence.clone();
+        }
+    }
+
+    /// The store says that the user went with transition `revision`. Sockets in grace went along; those that are here all the
+    /// same are asserted again. Whether that gives orders.
+    fn observe_departure(&mut self, user: &UserId, revision: u64) -> bool {
+        let Some(local) = self.users.get(user) else { return false };
+        let numbers = local.sockets.clone();
+        let mut has_orders = self.end_graces(&numbers, revision);
+        for number in numbers {
+            let was_held = |socket: &Socket| socket.wanted == Wanted::Present && socket.was_held_before(revision);
+            if self.sockets.get(&number).is_some_and(was_held) {
+                self.forget_confirmation(number);
+                has_orders = true;
+            }
+        }
+        has_orders
     }
 
     /// What to ask of the store so that it holds what is wanted; forgets a socket that is nowhere any more.
     fn next_intent(&mut self, number: u64) -> Option<Intent> {
         let socket = self.sockets.get_mut(&number)?;
+        if let Some(deferred) = &mut self.deferred
+            && matches!(socket.wanted, Wanted::Left | Wanted::Removed(_))
+            && socket.confirmed != Confirmed::Absent
+        {
+            // It stays `queued`, so that it waits there once.
+            deferred.push(number);
+            return None;
+        }
         socket.queued = false;
         match (socket.wanted, socket.confirmed) {
             (Wanted::Present, Confirmed::Present) => None,
@@ -520,7 +648,7 @@ impl Inner {
         }
         // Numbers of the forgotten may still be queued; that must not add up.
         if self.dirty.len() > 2 * self.sockets.len() + QUEUE_SLACK {
-            self.dirty.retain(|number| self.sockets.contains_key(number));
+            self.dirty.retain(|(_, number)| self.sockets.contains_key(number));
         }
     }
 

@@ -35,10 +35,31 @@ pub struct Writer {
     backoff: Backoff,
     /// The epoch that the node believes in, and the generation of the connection.
     claim: Claim,
+    /// The store's clock at the last reply on this connection; 0 before the first.
+    heard_at: Timestamp,
+    cut_off: CutOff,
     n_beats: u64,
     n_mismatches: u32,
+    /// The store's clock at the last reply.
     as_of: Timestamp,
+    /// A jump of the store's clock by more than this leaves it unknown which keys are still there.
+    max_jump: Duration,
 }
+
+/// Whether the node was out of the store's reach, so that its departures wait until its peers have said who is with them
+/// (docs/design.md, decision 21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutOff {
+    No,
+    /// The store has not answered since.
+    Still,
+    /// It answered again at this time, by its own clock.
+    Until(Timestamp),
+}
+
+/// Which part of the life of a user's keys the store's clock may jump before everything is asserted anew. The refresher
+/// extends all keys in each quarter.
+const MAX_JUMP_PART: u32 = 4;
 
 /// How the end of the process tells the writer to stop.
 pub struct DrainHandle {
@@ -80,9 +101,12 @@ impl Writer {
             beat_every: presence.beat,
             backoff: Backoff::new(redis.backoff_max),
             claim: Claim { epoch: 0, generation: 0 },
+            heard_at: Timestamp(0),
+            cut_off: CutOff::No,
             n_beats: 0,
             n_mismatches: 0,
             as_of: clock::now(),
+            max_jump: presence.user_ttl / MAX_JUMP_PART,
         };
         (writer, receiver)
     }
@@ -136,12 +160,18 @@ impl Writer {
     /// Opens a connection, takes the lease under a new generation and asserts what is wanted.
     async fn connect(&mut self) -> StoreResult<Box<dyn StoreWriter>> {
         self.claim.generation += 1;
+        self.heard_at = Timestamp(0);
+        if let CutOff::Until(_) = self.cut_off {
+            // It was out of reach again meanwhile: what peers said before that does not count.
+            self.cut_off = CutOff::Still;
+        }
+        self.table.begin_assertion();
         let mut writer = self.store.open_writer().await?;
         self.beat(&mut *writer).await?;
         let reply = loop {
-            let is_done = self.drive_all(&mut *writer).await?;
+            self.drive_all(&mut *writer).await?;
             let reply = self.beat(&mut *writer).await?;
-            if is_done {
+            if self.table.has_asserted() {
                 break reply;
             }
         };
@@ -210,6 +240,10 @@ impl Writer {
                 }
                 self.table.settle(order, Some(outcome));
             }
+            if refused.is_some() {
+                // What was refused is still to be asserted.
+                self.table.begin_assertion();
+            }
             match refused {
                 None => {}
                 // Somebody else's connection claims to be this node's newer one: take over again.
@@ -228,12 +262,17 @@ impl Writer {
     /// Beats, and does what the reply asks for until the node holds a lease under which its orders are accepted.
     async fn beat(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<BeatReply> {
         loop {
-            let beat = Beat { generation: self.claim.generation, seen: self.table.seen() };
             let started = Instant::now();
-            let reply = writer.beat(beat).await?;
+            let reply = writer.beat(self.next_beat()).await?;
             self.metrics.beat_latency(started.elapsed());
-            self.as_of = reply.now;
             let is_first = self.claim.epoch == 0;
+            if !is_first && self.as_of.until(reply.now) > self.max_jump {
+                warn!("Keys may have expired while the store was away or its clock jumped: asserting all sockets");
+                self.table.forget_confirmations();
+                self.count_as_cut_off();
+            }
+            self.follow_peers(&reply);
+            (self.heard_at, self.as_of) = (reply.now, reply.now);
             if reply.position.epoch != self.claim.epoch {
                 if !is_first {
                     warn!(epoch = reply.position.epoch, "The store lost its data and began a new epoch: asserting all");
@@ -262,6 +301,37 @@ impl Writer {
         }
     }
 
+    fn next_beat(&self) -> Beat {
+        Beat {
+            generation: self.claim.generation,
+            seen: self.table.seen(),
+            asserted: if self.table.has_asserted() { self.claim.epoch } else { 0 },
+            heard_at: self.heard_at,
+            waits_since: match self.cut_off {
+                CutOff::Until(since) => Some(since),
+                CutOff::No | CutOff::Still => None,
+            },
+        }
+    }
+
+    fn count_as_cut_off(&mut self) {
+        self.cut_off = CutOff::Still;
+        self.table.defer_departures();
+    }
+
+    /// After an outage, first who is here, then who left: the node drives its departures once every peer has asserted.
+    fn follow_peers(&mut self, reply: &BeatReply) {
+        match self.cut_off {
+            CutOff::No => {}
+            CutOff::Still => self.cut_off = CutOff::Until(reply.now),
+            CutOff::Until(_) if reply.peers_asserted => {
+                self.cut_off = CutOff::No;
+                self.table.release_departures();
+            }
+            CutOff::Until(_) => {}
+        }
+    }
+
     /// Two mismatches in a row, with nothing in flight, are a real difference.
     async fn compare_count(&mut self, writer: &mut dyn StoreWriter, n_sockets: u64) -> StoreResult<()> {
         match self.table.confirmed_range() {
@@ -279,8 +349,7 @@ impl Writer {
 
     fn publish_link(&mut self, reply: BeatReply) {
         self.n_beats += 1;
-        let hold_until = (!reply.hold.is_zero()).then(|| Instant::now() + reply.hold);
-        let link = Link::Up { position: reply.position, hold_until, n_beats: self.n_beats };
+        let link = Link::Up { position: reply.position, holding: reply.holding, n_beats: self.n_beats };
         if !matches!(self.link.send_replace(link), Link::Up { .. }) {
             info!(epoch = reply.position.epoch, revision = reply.position.revision, "The store answers");
         }
@@ -292,6 +361,7 @@ impl Writer {
         if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
             warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
             self.link.send_replace(Link::Down { as_of: self.as_of });
+            self.count_as_cut_off();
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
 use crate::metrics::{CatchUpSource, Metrics};
 use crate::node::{Link, Table};
-use crate::store::{PresenceStore, Snapshot, StoreResult};
+use crate::store::{PresenceStore, StoreResult};
 
 /// Who is told every change of the view, in order. Called while the view is locked, so that the order of what is told is the
 /// order of the changes, and a list read afterwards contains all that was told before: it must not block.
@@ -154,8 +154,12 @@ impl Replica {
                     beaten = None;
                     self.degrade(as_of);
                 }
-                Link::Up { position, .. } => {
+                Link::Up { position, holding, .. } => {
                     self.check_position(position, beaten);
+                    if !holding && !self.end_hold_if_reflected(position) {
+                        // What the beat knew of is under way, or missing: once it is read, the hold ends.
+                        self.catch_up_wanted.notify_one();
+                    }
                     beaten = Some(position);
                 }
             }
@@ -226,28 +230,25 @@ impl Replica {
         backoff: &mut Backoff,
         stop: &CancellationToken,
     ) -> End {
-        let mut hold_until = self.catch_up(backoff).await;
+        self.catch_up(backoff).await;
         loop {
             tokio::select! {
                 transition = transitions.recv() => {
                     let Some(transition) = transition else { return End::Lost };
-                    if self.apply(&transition, hold_until) == Applied::Gap {
-                        hold_until = self.catch_up(backoff).await;
+                    if self.apply(&transition) == Applied::Gap {
+                        self.catch_up(backoff).await;
                     }
                 }
-                () = self.catch_up_wanted.notified() => hold_until = self.catch_up(backoff).await,
-                () = clock::sleep_until(hold_until) => {
-                    hold_until = None;
-                    self.end_hold();
-                }
+                () = self.catch_up_wanted.notified() => self.catch_up(backoff).await,
                 () = self.deaf.notified() => return End::Lost,
                 () = stop.cancelled() => return End::Stopped,
             }
         }
     }
 
-    fn apply(&self, transition: &Transition, hold_until: Option<Instant>) -> Applied {
-        let applied = self.update(|view, tell| view.apply(transition, hold_until.is_some(), tell));
+    fn apply(&self, transition: &Transition) -> Applied {
+        let contradicts = |user: &UserId, revision| self.table.contradicts_departure(user, revision);
+        let applied = self.update(|view, tell| view.apply(transition, contradicts, tell));
         if applied == Applied::Yes {
             self.metrics.applied(transition.at.until(clock::now()));
             self.table.observe(transition);
@@ -255,13 +256,13 @@ impl Replica {
         applied
     }
 
-    /// Fills the gap between the view and the store, trying until it succeeds. Returns until when departures are only noted.
-    async fn catch_up(&self, backoff: &mut Backoff) -> Option<Instant> {
+    /// Fills the gap between the view and the store, trying until it succeeds.
+    async fn catch_up(&self, backoff: &mut Backoff) {
         loop {
             match self.try_catch_up().await {
-                Ok(hold) => {
+                Ok(()) => {
                     backoff.reset();
-                    return hold;
+                    return;
                 }
                 Err(error) => {
                     if !backoff.is_first() && self.is_ready() && self.view().degraded().is_none() {
@@ -274,58 +275,74 @@ impl Replica {
         }
     }
 
-    async fn try_catch_up(&self) -> StoreResult<Option<Instant>> {
+    async fn try_catch_up(&self) -> StoreResult<()> {
         let link = *self.link.borrow();
-        let hold_until = self.read_missed().await?;
-        if hold_until.is_none() {
-            self.end_hold();
-        }
-        // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
-        if matches!(link, Link::Up { .. }) {
+        self.read_missed().await?;
+        if let Link::Up { position, holding, .. } = link {
+            // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
             self.recover();
+            if !holding {
+                self.end_hold_if_reflected(position);
+            }
         }
-        Ok(hold_until)
+        Ok(())
     }
 
-    /// Brings the view to where the store is now. Returns until when departures are only noted.
-    async fn read_missed(&self) -> StoreResult<Option<Instant>> {
+    /// Brings the view to where the store is now.
+    async fn read_missed(&self) -> StoreResult<()> {
         let known = self.view().position();
         let missed = if known.epoch > 0 { self.store.log_after(known).await? } else { None };
         let is_wanted = |user: &UserId| self.table.wants(user);
-        let (source, hold) = match missed {
+        let source = match missed {
             Some(missed) => {
-                let holding = !missed.hold.is_zero();
-                missed.transitions.iter().for_each(|transition| self.table.observe(transition));
-                self.update(|view, tell| {
-                    view.catch_up(&missed.transitions, holding, is_wanted, clock::now(), tell);
-                });
-                (CatchUpSource::Log, missed.hold)
+                missed.iter().for_each(|transition| self.table.observe(transition));
+                self.update(|view, tell| view.catch_up(&missed, is_wanted, clock::now(), tell));
+                CatchUpSource::Log
             }
             None => {
-                let Snapshot { roster, hold } = self.store.snapshot().await?;
+                let roster = self.store.snapshot().await?;
                 let (position, n_users) = (roster.position(), roster.len());
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
-                self.update(|view, tell| view.replace(&roster, !hold.is_zero(), is_wanted, clock::now(), tell));
-                (CatchUpSource::Snapshot, hold)
+                self.table.observe_snapshot(&roster);
+                self.update(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
+                CatchUpSource::Snapshot
             }
         };
         self.metrics.caught_up(source);
-        Ok((!hold.is_zero()).then(|| Instant::now() + hold))
+        Ok(())
     }
 
     fn recover(&self) {
-        let was_degraded = self.update(|view, _| view.recover());
+        // Asked while the view is locked, as in `degrade`: a store that went away meanwhile keeps the view degraded.
+        let was_degraded = self.update(|view, _| match *self.link.borrow() {
+            Link::Up { .. } => view.recover(),
+            Link::Starting | Link::Down { .. } => None,
+        });
         if let Some(as_of) = was_degraded {
             self.metrics.degraded_for(as_of.until(clock::now()));
             info!("The view is up to date again");
         }
     }
 
-    fn end_hold(&self) {
-        self.update(|view, tell| view.end_hold(|user| self.table.wants(user), clock::now(), tell));
-        if !self.ready.swap(true, Ordering::AcqRel) {
+    /// A beat at `position` said that departures of its epoch are not held any more. That ends the hold of a view which is up
+    /// to date and reflects that beat. Whether departures are told from here on.
+    fn end_hold_if_reflected(&self, position: Position) -> bool {
+        if !self.view().is_holding() {
+            return true;
+        }
+        let has_ended = self.update(|view, tell| {
+            let known = view.position();
+            let is_reflected = known.epoch == position.epoch && known.revision >= position.revision;
+            if !is_reflected || view.degraded().is_some() {
+                return false;
+            }
+            view.end_hold(|user| self.table.wants(user), clock::now(), tell);
+            true
+        });
+        if has_ended && !self.ready.swap(true, Ordering::AcqRel) {
             info!("Ready");
         }
+        has_ended
     }
 
     /// Changes the view, and tells every change while it is locked.

@@ -43,15 +43,19 @@ pub enum Applied {
 /// - *provisional*: a socket of theirs is wanted here and the store has not confirmed it;
 /// - *held*: the store lost its data, and they may not have been asserted again yet.
 ///
+/// A departure is believed only if no socket here contradicts it. One that is contradicted leaves the user provisional until
+/// this node has asserted them again.
+///
 /// Invariant: a user is announced online only when not in `told`, and offline only when in it, so nobody hears the same user
 /// come or go twice in a row (test: `a_listener_never_hears_the_same_twice`).
-#[derive(Default)]
 pub struct View {
     told: Roster,
     sequence: u64,
     provisional: HashSet<UserId>,
     /// Those of them of whom no socket was wanted here at the last beat.
     parting: HashSet<UserId>,
+    /// Whether departures are only noted: since the epoch was first heard of, until a beat says that its hold is over.
+    holding: bool,
     held: HashMap<UserId, OfflineReason>,
     degraded: Option<Timestamp>,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
@@ -59,6 +63,22 @@ pub struct View {
 
 /// Where announcements go.
 pub type Tell<'a> = &'a mut dyn FnMut(Announcement);
+
+impl Default for View {
+    /// Nobody, in no epoch.
+    fn default() -> Self {
+        Self {
+            told: Roster::default(),
+            sequence: 0,
+            provisional: HashSet::new(),
+            parting: HashSet::new(),
+            holding: true,
+            held: HashMap::new(),
+            degraded: None,
+            waiters: BTreeMap::new(),
+        }
+    }
+}
 
 impl View {
     /// The users, as told.
@@ -81,8 +101,19 @@ impl View {
         self.degraded
     }
 
-    /// Applies the next transition of the store. While `holding`, departures are noted, not told.
-    pub fn apply(&mut self, transition: &Transition, holding: bool, tell: Tell<'_>) -> Applied {
+    /// Whether departures are noted, not told: the store lost its data, and not everybody may have been asserted again.
+    pub fn is_holding(&self) -> bool {
+        self.holding
+    }
+
+    /// Applies the next transition of the store. `contradicts` says whether a departure with a revision contradicts what is
+    /// known here of the user's sockets.
+    pub fn apply(
+        &mut self,
+        transition: &Transition,
+        contradicts: impl Fn(&UserId, u64) -> bool,
+        tell: Tell<'_>,
+    ) -> Applied {
         let (known, new) = (self.position(), transition.position);
         if new.revision <= known.revision {
             return Applied::Before;
@@ -91,35 +122,28 @@ impl View {
             return Applied::Gap;
         }
         self.told.advance_to(new);
-        if holding && let Change::Offline(reason) = transition.change {
-            self.hold(&transition.user, reason);
-        } else {
-            self.put(&transition.user, &transition.change, Some(new.revision), false, transition.at, tell);
+        let user = &transition.user;
+        match transition.change {
+            Change::Offline(_) if contradicts(user, new.revision) => self.doubt(user),
+            Change::Offline(reason) if self.holding => self.hold(user, reason),
+            _ => self.put(user, &transition.change, Some(new.revision), false, transition.at, tell),
         }
         Applied::Yes
     }
 
     /// Takes over the store's roster at another position, telling the difference. Users whose socket is wanted here stay:
     /// this node asserts them.
-    pub fn replace(
-        &mut self,
-        target: &Roster,
-        holding: bool,
-        is_wanted: impl Fn(&UserId) -> bool,
-        at: Timestamp,
-        tell: Tell<'_>,
-    ) {
+    pub fn replace(&mut self, target: &Roster, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         let changes = self.told.diff(target);
         self.provisional.retain(|user| !target.contains(user));
         self.held.retain(|user, _| !target.contains(user));
-        self.converge(changes, target.position(), holding, is_wanted, at, tell);
+        self.converge(changes, target.position(), is_wanted, at, tell);
     }
 
     /// Takes over transitions that were missed, telling what they come to for each user.
     pub fn catch_up(
         &mut self,
         missed: &[Transition],
-        holding: bool,
         is_wanted: impl Fn(&UserId) -> bool,
         at: Timestamp,
         tell: Tell<'_>,
@@ -134,11 +158,13 @@ impl View {
             };
             outcome.insert(transition.user.clone(), change);
         }
-        self.converge(outcome, last.position, holding, is_wanted, at, tell);
+        self.converge(outcome, last.position, is_wanted, at, tell);
     }
 
-    /// The time in which departures were only noted is over: whoever is still absent is gone.
+    /// The time in which departures were only noted is over: whoever is still absent is gone. To be called when the view
+    /// reflects the beat that said so.
     pub fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+        self.holding = false;
         let revision = Some(self.position().revision);
         for (user, reason) in std::mem::take(&mut self.held) {
             if is_wanted(&user) {
@@ -184,16 +210,21 @@ impl View {
         }
     }
 
-    /// Drops the provisional users of whom no socket is wanted here any more: the store has not heard of them. To be called
-    /// at each beat, when the view reflects where the store was at the beat before: what was ordered of a user who was not
-    /// wanted then is decided, and has been told here if it was anything.
+    /// Drops the provisional users of whom no socket was wanted here at this beat and the one before: the store does not have
+    /// them. To be called at each beat, when the view reflects where the store was at the beat before. The store has then
+    /// decided every order for a user who was unwanted at the last beat, and the view has told what it decided.
     pub fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
         self.parting = unwanted;
         let revision = Some(self.position().revision);
         for user in parted {
-            self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
+            if self.holding {
+                // Another node may have a socket of theirs, and not have asserted it yet.
+                self.hold(&user, OfflineReason::Unknown);
+            } else {
+                self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
+            }
         }
     }
 
@@ -217,24 +248,28 @@ impl View {
         &mut self,
         changes: impl IntoIterator<Item = (UserId, Change)>,
         position: Position,
-        holding: bool,
         is_wanted: impl Fn(&UserId) -> bool,
         at: Timestamp,
         tell: Tell<'_>,
     ) {
+        self.holding |= position.epoch != self.position().epoch;
         self.told.advance_to(position);
         for (user, change) in changes {
             match change {
-                Change::Offline(_) if is_wanted(&user) => {
-                    if self.told.contains(&user) {
-                        self.provisional.insert(user);
-                    }
-                }
+                Change::Offline(_) if is_wanted(&user) => self.doubt(&user),
                 // Those who were held already keep the reason that is known.
                 Change::Offline(_) if self.held.contains_key(&user) => {}
-                Change::Offline(reason) if holding => self.hold(&user, lost_with_the_data(reason)),
+                Change::Offline(reason) if self.holding => self.hold(&user, lost_with_the_data(reason)),
                 change => self.put(&user, &change, Some(position.revision), true, at, tell),
             }
+        }
+    }
+
+    /// A socket here contradicts the store, which says that the user is gone.
+    fn doubt(&mut self, user: &UserId) {
+        if self.told.contains(user) {
+            self.held.remove(user);
+            self.provisional.insert(user.clone());
         }
     }
 
@@ -308,6 +343,8 @@ mod tests {
         EndHold,
         /// The node beats.
         Beat,
+        /// The store loses a local user's sockets: peers took this node for dead.
+        Swept(u8),
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -321,11 +358,11 @@ mod tests {
             2 => any::<bool>().prop_map(|lost_data| Event::Up { lost_data }),
             1 => Just(Event::EndHold),
             2 => Just(Event::Beat),
+            1 => (0..6u8).prop_map(Event::Swept),
         ]
     }
 
     /// A store with a complete log, one node's wishes, and a listener who believes what they are told.
-    #[derive(Default)]
     struct World {
         view: View,
         present: BTreeSet<UserId>,
@@ -335,14 +372,27 @@ mod tests {
         believed: BTreeSet<UserId>,
         deaf: bool,
         down: bool,
-        holding: bool,
         last_sequence: u64,
     }
 
     impl World {
-        fn with_view(&mut self, act: impl FnOnce(&mut View, &BTreeSet<UserId>, bool, Tell<'_>)) {
+        fn new() -> Self {
+            Self {
+                view: View::default(),
+                present: BTreeSet::new(),
+                position: Position { epoch: 1, revision: 1 },
+                log: Vec::new(),
+                local: BTreeSet::new(),
+                believed: BTreeSet::new(),
+                deaf: true,
+                down: false,
+                last_sequence: 0,
+            }
+        }
+
+        fn with_view(&mut self, act: impl FnOnce(&mut View, &BTreeSet<UserId>, Tell<'_>)) {
             let mut announced = Vec::new();
-            act(&mut self.view, &self.local, self.holding, &mut |a| announced.push(a));
+            act(&mut self.view, &self.local, &mut |a| announced.push(a));
             for announcement in announced {
                 self.last_sequence += 1;
                 assert_eq!(announcement.sequence, self.last_sequence);
@@ -367,8 +417,8 @@ mod tests {
             let transition = Transition { position: self.position, user: user.clone(), change, at: AT };
             self.log.push(transition.clone());
             if !self.deaf && !self.down {
-                self.with_view(|view, _, holding, tell| {
-                    view.apply(&transition, holding, tell);
+                self.with_view(|view, local, tell| {
+                    view.apply(&transition, |user, _| local.contains(user), tell);
                 });
             }
         }
@@ -382,14 +432,14 @@ mod tests {
             if by_log && known.epoch == self.position.epoch {
                 let missed: Vec<_> =
                     self.log.iter().filter(|t| t.position.revision > known.revision).cloned().collect();
-                self.with_view(|view, local, holding, tell| {
-                    view.catch_up(&missed, holding, |user| local.contains(user), AT, tell);
+                self.with_view(|view, local, tell| {
+                    view.catch_up(&missed, |user| local.contains(user), AT, tell);
                 });
             } else {
                 let mut roster: Roster = self.present.iter().map(|user| (user.clone(), Presence::default())).collect();
                 roster.advance_to(self.position);
-                self.with_view(|view, local, holding, tell| {
-                    view.replace(&roster, holding, |user| local.contains(user), AT, tell);
+                self.with_view(|view, local, tell| {
+                    view.replace(&roster, |user| local.contains(user), AT, tell);
                 });
             }
             self.view.recover();
@@ -411,7 +461,7 @@ mod tests {
                     let user = user(n);
                     if !self.local.remove(&user) {
                         self.local.insert(user.clone());
-                        self.with_view(|view, _, _, tell| view.arrive(&user, &Presence::default(), AT, tell));
+                        self.with_view(|view, _, tell| view.arrive(&user, &Presence::default(), AT, tell));
                     }
                     if !self.down {
                         self.set(&user, self.local.contains(&user));
@@ -420,7 +470,7 @@ mod tests {
                 Event::ArriveUnconfirmed(n) => {
                     let user = user(n);
                     self.local.insert(user.clone());
-                    self.with_view(|view, _, _, tell| view.arrive_unconfirmed(&user, &Presence::default(), AT, tell));
+                    self.with_view(|view, _, tell| view.arrive_unconfirmed(&user, &Presence::default(), AT, tell));
                     if !self.down {
                         self.set(&user, true);
                     }
@@ -428,7 +478,7 @@ mod tests {
                 Event::Down => {
                     self.down = true;
                     let wanted = self.local.iter().map(|user| (user.clone(), Presence::default())).collect();
-                    self.with_view(|view, _, _, tell| view.degrade(AT, wanted, AT, tell));
+                    self.with_view(|view, _, tell| view.degrade(AT, wanted, AT, tell));
                 }
                 Event::Up { lost_data } if self.down => {
                     if lost_data {
@@ -436,33 +486,42 @@ mod tests {
                         self.log.clear();
                         self.position.revision += 1000;
                         self.position.epoch = self.position.revision;
-                        self.holding = true;
                     }
                     // Own sockets are asserted first; what left meanwhile is taken back.
                     self.deaf = true;
                     self.down = false;
-                    for n in 0..6 {
-                        let user = user(n);
-                        if self.local.contains(&user) {
-                            self.set(&user, true);
-                        }
-                    }
+                    self.assert_local();
                     self.catch_up(true);
                 }
                 Event::Up { .. } => {}
                 Event::EndHold => {
-                    if self.holding && !self.down {
-                        self.holding = false;
-                        self.with_view(|view, local, _, tell| view.end_hold(|user| local.contains(user), AT, tell));
+                    if self.view.is_holding() && !self.down && !self.deaf {
+                        self.with_view(|view, local, tell| view.end_hold(|user| local.contains(user), AT, tell));
                     }
                 }
                 Event::Beat => {
                     if !self.down && !self.deaf {
-                        self.with_view(|view, local, _, tell| {
+                        self.assert_local();
+                        self.with_view(|view, local, tell| {
                             view.settle_provisional(|user| local.contains(user), AT, tell);
                         });
                     }
                 }
+                Event::Swept(n) => {
+                    let user = user(n);
+                    if !self.down && self.local.contains(&user) {
+                        let was_told = self.believed.contains(&user);
+                        self.set(&user, false);
+                        assert_eq!(self.believed.contains(&user), was_told, "a socket is here all the same");
+                    }
+                }
+            }
+        }
+
+        /// The store gets what this node holds.
+        fn assert_local(&mut self) {
+            for user in self.local.clone() {
+                self.set(&user, true);
             }
         }
     }
@@ -472,7 +531,7 @@ mod tests {
 
         #[test]
         fn a_listener_never_hears_the_same_twice(events in prop::collection::vec(event(), 0..120)) {
-            let mut world = World::default();
+            let mut world = World::new();
             for event in events {
                 world.happen(event);
             }
@@ -480,15 +539,16 @@ mod tests {
             world.happen(Event::Up { lost_data: false });
             world.catch_up(true);
             world.happen(Event::EndHold);
-            world.happen(Event::Beat);
-            world.happen(Event::Beat);
+            for _ in 0..3 {
+                world.happen(Event::Beat);
+            }
             prop_assert_eq!(&world.believed, &world.present);
         }
     }
 
     #[test]
     fn whoever_left_before_the_store_is_heard_to_confirm_them_is_not_told_twice() {
-        let mut view = View::default();
+        let mut view = View { holding: false, ..View::default() };
         let mut told = Vec::new();
         let nobody = |_: &UserId| false;
         view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
@@ -498,7 +558,7 @@ mod tests {
         for (revision, change) in [(1, Change::Online(Presence::default())), (2, left.clone())] {
             let position = Position { epoch: 0, revision };
             let transition = Transition { position, user: user(1), change, at: AT };
-            view.apply(&transition, false, &mut |a| told.push(a.change));
+            view.apply(&transition, |_, _| false, &mut |a| told.push(a.change));
         }
         view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
         assert_eq!(told, [Change::Online(Presence::default()), left]);
@@ -506,7 +566,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_between_two_beats_is_not_dropped_for_having_been_away_at_both() {
-        let mut view = View::default();
+        let mut view = View { holding: false, ..View::default() };
         let mut told = Vec::new();
         let nobody = |_: &UserId| false;
         view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
@@ -525,7 +585,7 @@ mod tests {
         let (mut early, mut late) = (view.wait_for(1), view.wait_for(2));
         let position = Position { epoch: 0, revision: 1 };
         let change = Change::Online(Presence::default());
-        view.apply(&Transition { position, user: user(1), change, at: AT }, false, &mut |_| {});
+        view.apply(&Transition { position, user: user(1), change, at: AT }, |_, _| false, &mut |_| {});
         for waiter in view.take_due_waiters() {
             waiter.send(()).unwrap();
         }

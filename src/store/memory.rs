@@ -13,8 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Audited, Beat, BeatReply, Claim, Intent, LeaseState, Missed, Order, Outcome, PresenceStore, Snapshot, StoreResult,
-    StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{Change, OfflineReason, Position, Presence, Roster, SocketId, Timestamp, Transition, UserId};
@@ -59,8 +58,8 @@ impl MemoryStore {
                 let mut state = self.lock();
                 state.subscribers.retain(|subscriber| !subscriber.is_closed());
                 let transition = state.decide(order);
-                let updated_at = state.roster.get(&order.user).map_or(Timestamp(0), |presence| presence.updated_at);
-                let outcome = Outcome::Done { position: state.roster.position(), updated_at };
+                let profile_at = state.roster.get(&order.user).map(|presence| presence.updated_at);
+                let outcome = Outcome::Done { position: state.roster.position(), profile_at };
                 (outcome, transition.map(|transition| (transition, state.subscribers.clone())))
             };
             outcomes.push(outcome);
@@ -98,7 +97,7 @@ impl State {
         }
         let now = clock::now();
         let known = self.roster.get(&order.user);
-        let updated_at = if presence.updated_at > Timestamp(0) {
+        let updated_at = if presence.updated_at > Timestamp(0) || presence.profile.is_none() {
             presence.updated_at
         } else {
             // Two changes within one millisecond must still be ordered.
@@ -155,14 +154,13 @@ impl PresenceStore for MemoryStore {
         .boxed()
     }
 
-    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Snapshot>> {
-        async { Ok(Snapshot { roster: self.lock().roster.clone(), hold: Duration::ZERO }) }.boxed()
+    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>> {
+        async { Ok(self.lock().roster.clone()) }.boxed()
     }
 
     /// No log is kept: the snapshot is always at hand.
-    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Missed>>> {
-        let nothing = || Missed { transitions: Vec::new(), hold: Duration::ZERO };
-        async move { Ok((self.lock().roster.position() == position).then(nothing)) }.boxed()
+    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>> {
+        async move { Ok((self.lock().roster.position() == position).then(Vec::new)) }.boxed()
     }
 
     /// Nothing here expires.
@@ -187,7 +185,8 @@ impl StoreWriter for MemoryStore {
             Ok(BeatReply {
                 lease: LeaseState::Renewed,
                 position: state.roster.position(),
-                hold: Duration::ZERO,
+                holding: false,
+                peers_asserted: true,
                 n_sockets: state.n_sockets,
                 now: clock::now(),
             })

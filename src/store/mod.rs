@@ -46,13 +46,14 @@ pub trait PresenceStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached, or changed its epoch meanwhile: try again.
-    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Snapshot>>;
+    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>>;
 
-    /// Reads the transitions after `position`; `None` if the log does not reach back that far or belongs to another epoch.
+    /// Reads the transitions after `position`, in order, none missing; `None` if the log does not reach back that far or
+    /// belongs to another epoch.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
-    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Missed>>>;
+    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>>;
 
     /// Extends the life of what the store holds about these sockets; never re-creates anything. Returns the sockets of which
     /// something is missing, for their owner to assert again.
@@ -116,6 +117,13 @@ pub struct Beat {
     pub generation: u64,
     /// The highest revision this node has seen, so that a store that lost its data goes on above it.
     pub seen: u64,
+    /// The epoch in which the store holds everything that the node wanted when its connection began; 0 if it does not yet.
+    pub asserted: u64,
+    /// The store's time of the last reply on this connection; 0 if this is its first call. A beat that a frozen connection
+    /// delivers late is known by it: it heard nothing since.
+    pub heard_at: Timestamp,
+    /// If the node waits for its peers ([`BeatReply::peers_asserted`]): since when, by the store's clock.
+    pub waits_since: Option<Timestamp>,
 }
 
 /// What the store says to a beat.
@@ -125,8 +133,12 @@ pub struct BeatReply {
     pub lease: LeaseState,
     /// The store's position.
     pub position: Position,
-    /// For how long Offline transitions are to be noted only, because the store lost its data (docs/design.md, decision 7).
-    pub hold: Duration,
+    /// Whether Offline transitions of this epoch are to be noted only, because the store lost its data (docs/design.md,
+    /// decision 7). Once false, it stays so for the epoch.
+    pub holding: bool,
+    /// Whether each node that has not drained has asserted what it holds, by a beat whose `heard_at` is not before this
+    /// node's `waits_since`. False for a node that does not wait.
+    pub peers_asserted: bool,
     /// How many sockets the store holds for this node.
     pub n_sockets: u64,
     /// The store's clock.
@@ -168,7 +180,7 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// To be there. The presence is the profile that the client stated: with `updated_at` 0 it is new and the store dates it,
-    /// otherwise it is asserted again as of then. Without a profile the stored one stays.
+    /// otherwise it is asserted again as of then. Without a profile the stored one stays, and nothing is dated.
     Join(Presence),
     /// To be marked as in grace, if it is there.
     Grace,
@@ -185,8 +197,8 @@ pub enum Outcome {
     Done {
         /// Where the store was then: whoever has applied this has seen the order's transition.
         position: Position,
-        /// After a join or a removal the date of the user's profile, 0 if the user is gone; else without meaning.
-        updated_at: Timestamp,
+        /// After a join or a removal, if the user is present: the date of their profile, 0 if none was stated.
+        profile_at: Option<Timestamp>,
     },
     /// Nothing changed.
     Refused(Refusal),
@@ -201,24 +213,6 @@ pub enum Refusal {
     OldGeneration,
     /// The node has no live lease: beat.
     NoLease,
-}
-
-/// Everybody who is present, at one position.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The users and the position.
-    pub roster: Roster,
-    /// As [`BeatReply::hold`].
-    pub hold: Duration,
-}
-
-/// What came after a position.
-#[derive(Debug)]
-pub struct Missed {
-    /// The transitions, in order, none missing.
-    pub transitions: Vec<Transition>,
-    /// As [`BeatReply::hold`].
-    pub hold: Duration,
 }
 
 /// What an audit found.

@@ -93,10 +93,24 @@ impl TestNode {
     }
 
     async fn beat_having_seen(&mut self, seen: u64) -> BeatReply {
-        let beat = Beat { generation: self.claim.generation, seen };
+        self.beat_with(Beat { seen, ..self.plain_beat() }).await
+    }
+
+    async fn beat_with(&mut self, beat: Beat) -> BeatReply {
         let reply = self.writer.beat(beat).await.expect("a reply");
         self.claim.epoch = reply.position.epoch;
         reply
+    }
+
+    /// What a node says that has asserted nothing and waits for nobody.
+    fn plain_beat(&self) -> Beat {
+        Beat { generation: self.claim.generation, seen: 0, asserted: 0, heard_at: Timestamp(0), waits_since: None }
+    }
+
+    /// Says that everything of this epoch is asserted, having heard `heard`.
+    async fn assert_all(&mut self, heard: BeatReply, waits_since: Option<Timestamp>) -> BeatReply {
+        let asserted = heard.position.epoch;
+        self.beat_with(Beat { asserted, heard_at: heard.now, waits_since, ..self.plain_beat() }).await
     }
 
     fn socket(&self, number: u64) -> SocketId {
@@ -107,10 +121,10 @@ impl TestNode {
         Order { socket: self.socket(number), user: user(id), intent }
     }
 
-    /// Gives one order, which must be carried out; returns the position, and the date of the profile.
+    /// Gives one order, which must be carried out; returns the position, and the date of the profile (0 for none).
     async fn drive(&mut self, number: u64, id: &str, intent: Intent) -> (Position, Timestamp) {
         match self.try_drive(number, id, intent).await {
-            Outcome::Done { position, updated_at } => (position, updated_at),
+            Outcome::Done { position, profile_at } => (position, profile_at.unwrap_or_default()),
             Outcome::Refused(refusal) => panic!("refused: {refusal:?}"),
         }
     }
@@ -124,7 +138,7 @@ impl TestNode {
 
     /// Users and their data, and the position.
     async fn roster(&self) -> Roster {
-        self.store.snapshot().await.expect("a snapshot").roster
+        self.store.snapshot().await.expect("a snapshot")
     }
 
     async fn ids(&self) -> Vec<String> {
@@ -208,6 +222,7 @@ rules! {
     grace_marks_only_what_is_there
     a_change_of_profile_is_numbered_and_dated
     an_older_profile_never_wins
+    a_presence_without_a_profile_is_not_dated
     a_snapshot_and_the_log_agree
     a_batch_is_carried_out_in_order_and_answered_in_order
     a_refresh_of_what_is_whole_reports_nothing
@@ -340,6 +355,18 @@ async fn an_older_profile_never_wins(truth: &impl Truth) {
     assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("newer", second_at.0)));
 }
 
+async fn a_presence_without_a_profile_is_not_dated(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let mut listener = Listener::to(&node).await;
+    let (first, nothing) = node.drive(1, "ada", join()).await;
+    assert_eq!(nothing, Timestamp(0));
+    // However old a profile is that is asserted again, it beats none.
+    let (second, stated_at) = node.drive(2, "ada", Intent::Join(dated("Ada", 5))).await;
+    assert_eq!((second.revision, stated_at), (first.revision + 1, Timestamp(5)));
+    assert_eq!(stories(&listener.up_to(second).await), ["+ada", "~ada"]);
+    assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("Ada", 5)));
+}
+
 async fn a_snapshot_and_the_log_agree(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
     node.drive(1, "ada", Intent::Join(stated("Ada"))).await;
@@ -364,10 +391,10 @@ async fn a_snapshot_and_the_log_agree(truth: &impl Truth) {
     assert_eq!(rebuilt(&heard), snapshot);
     // A store may say that its log does not reach back; what it does say is what was told.
     if let Some(missed) = node.store.log_after(before.position()).await.expect("a log") {
-        assert_eq!(missed.transitions, heard);
+        assert_eq!(missed, heard);
     }
     let nothing = node.store.log_after(end).await.expect("a log").expect("the end is known");
-    assert_eq!(nothing.transitions, []);
+    assert_eq!(nothing, []);
     let foreign = Position { epoch: end.epoch + 1, revision: end.revision };
     assert!(node.store.log_after(foreign).await.expect("a log").is_none());
 }
@@ -525,15 +552,93 @@ async fn lost_data_begins_an_epoch_with_higher_revisions() {
         let reply = node.beat_having_seen(last.revision).await;
         assert!(reply.position.epoch > last.epoch && reply.position.revision > last.revision, "{loss}: {reply:?}");
         assert!(reply.position.revision < EXACT_IN_JAVASCRIPT, "{loss}: {reply:?}");
-        assert!(!reply.hold.is_zero() && reply.hold <= truth.lease, "{loss}: {reply:?}");
+        assert!(reply.holding, "{loss}: {reply:?}");
         assert!(node.store.log_after(last).await.expect("a log").is_none(), "{loss}");
         let (position, _) = node.drive(1, "ada", join()).await;
         assert_eq!(position.epoch, reply.position.epoch, "{loss}");
         node.drive(2, "bob", join()).await;
         (last, _) = node.drive(2, "bob", Intent::Leave).await;
         assert_eq!(node.ids().await, ["ada"], "{loss}");
-        assert_eq!(node.store.snapshot().await.expect("a snapshot").roster.position(), last, "{loss}");
+        assert_eq!(node.store.snapshot().await.expect("a snapshot").position(), last, "{loss}");
     }
+}
+
+#[tokio::test]
+async fn a_profile_that_was_missing_is_told_when_it_is_asserted_again() {
+    let truth = Shared::start().await;
+    let mut node = TestNode::join(&truth, 1).await;
+    let (_, stated_at) = node.drive(1, "ada", Intent::Join(stated("Ada"))).await;
+    truth.redis.command(&["DEL", "online:presence:ada"]).await;
+    let mut listener = Listener::to(&node).await;
+    let (end, _) = node.drive(1, "ada", Intent::Join(dated("Ada", stated_at.0))).await;
+    assert_eq!(stories(&listener.up_to(end).await), ["~ada"]);
+    assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("Ada", stated_at.0)));
+}
+
+#[tokio::test]
+async fn a_hold_ends_when_its_lease_is_over_and_every_node_has_asserted() {
+    let truth = Shared::start().await.with_lease(Duration::from_millis(300));
+    let mut first = TestNode::join(&truth, 1).await;
+    let mut second = TestNode::join(&truth, 2).await;
+    let mut heard = (first.beat().await, second.beat().await);
+    assert!(heard.0.holding && heard.1.holding, "an empty Redis may have lost its data");
+    let held_until = async || truth.redis.hgetall("online:epoch").await["holdUntil"].parse::<u64>().unwrap();
+    let ends_at = held_until().await;
+    // The second node says nothing of its sockets, however long that takes.
+    while heard.0.now.0 <= ends_at + 300 {
+        heard.0 = first.assert_all(heard.0, None).await;
+        heard.1 = second.beat().await;
+        assert!(heard.0.holding && heard.1.holding);
+    }
+    heard.1 = second.assert_all(heard.1, None).await;
+    assert!(!heard.1.holding && !first.assert_all(heard.0, None).await.holding);
+    assert_eq!(held_until().await, 0);
+    // A node that comes later begins no hold.
+    assert!(!TestNode::join(&truth, 3).await.beat().await.holding);
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_hears_when_every_peer_has_asserted_since() {
+    let truth = Shared::start().await;
+    let mut first = TestNode::join(&truth, 1).await;
+    let mut second = TestNode::join(&truth, 2).await;
+    let early = second.beat().await;
+    let back = first.beat().await;
+    let since = Some(back.now);
+    let mut heard = first.assert_all(back, since).await;
+    assert!(!heard.peers_asserted, "the second has said nothing yet");
+    // A beat that a frozen connection delivers late: it heard nothing since the first was back.
+    let late = BeatReply { now: Timestamp(back.now.0 - 1), ..early };
+    second.assert_all(late, None).await;
+    heard = first.assert_all(heard, since).await;
+    assert!(!heard.peers_asserted, "{heard:?}");
+    let fresh = second.beat().await;
+    second.assert_all(fresh, None).await;
+    heard = first.assert_all(heard, since).await;
+    assert!(heard.peers_asserted);
+    // Of a drained node nothing is awaited.
+    let third = TestNode::join(&truth, 3).await;
+    let mut writer = third.writer;
+    assert!(!first.assert_all(heard, since).await.peers_asserted);
+    writer.drain(Duration::from_secs(50)).await.expect("a drain");
+    assert!(first.assert_all(heard, since).await.peers_asserted);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_prolongs_nothing_beyond_a_lease() {
+    let truth = Shared::start().await;
+    let mut node = TestNode::join(&truth, 1).await;
+    let dead = TestNode::join(&truth, 2).await;
+    let far = node.beat().await.now.0 + 3_600_000;
+    truth.redis.command(&["ZADD", "online:nodes", "XX", &far.to_string(), dead.id.as_str()]).await;
+    truth.redis.command(&["SET", "online:sweep:after", &far.to_string()]).await;
+    truth.redis.command(&["HSET", "online:epoch", "holdUntil", &far.to_string(), "holdLimit", &far.to_string()]).await;
+    let bound = node.beat().await.now.0 + truth.lease.as_millis() as u64;
+    let score: f64 = truth.redis.query(&["ZSCORE", "online:nodes", dead.id.as_str()]).await;
+    let suspended = truth.redis.get("online:sweep:after").await.expect("sweeps are suspended").parse::<u64>();
+    let epoch = truth.redis.hgetall("online:epoch").await;
+    assert!(score as u64 <= bound && suspended.expect("a number") <= bound, "{score} {bound}");
+    assert!(epoch["holdUntil"].parse::<u64>().expect("a number") <= bound, "{epoch:?}");
 }
 
 #[tokio::test]
@@ -721,12 +826,12 @@ async fn a_log_that_does_not_reach_back_says_so() {
         node.drive(number, &format!("user-{number}"), join()).await;
     }
     let all = node.store.log_after(start).await.expect("a log").expect("it reaches back");
-    assert_eq!(all.transitions.len(), 3);
+    assert_eq!(all.len(), 3);
     truth.redis.command(&["XTRIM", "online:log", "MAXLEN", "2"]).await;
     assert!(node.store.log_after(start).await.expect("a log").is_none());
     let next = Position { revision: start.revision + 1, ..start };
     let rest = node.store.log_after(next).await.expect("a log").expect("it reaches back that far");
-    assert_eq!(rest.transitions, all.transitions[1..]);
+    assert_eq!(rest, all[1..]);
     // A position ahead of the store's is of a past that was lost.
     let ahead = Position { revision: start.revision + 100, ..start };
     assert!(node.store.log_after(ahead).await.expect("a log").is_none());
@@ -744,5 +849,5 @@ async fn a_subscription_ends_when_its_connection_does() {
     assert!(node.store.subscribe().await.is_err());
     assert!(node.store.snapshot().await.is_err());
     assert!(node.store.sweep().await.is_err());
-    assert!(node.writer.beat(Beat { generation: 1, seen: 0 }).await.is_err());
+    assert!(node.writer.beat(node.plain_beat()).await.is_err());
 }

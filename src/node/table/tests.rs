@@ -17,7 +17,7 @@ fn profile(name: &str) -> Option<Profile> {
 }
 
 fn done(revision: u64, date: u64) -> Option<Outcome> {
-    Some(Outcome::Done { position: Position { epoch: 1, revision }, updated_at: Timestamp(date) })
+    Some(Outcome::Done { position: Position { epoch: 1, revision }, profile_at: (date > 0).then_some(Timestamp(date)) })
 }
 
 fn next_order(table: &Table) -> Order {
@@ -172,4 +172,86 @@ fn whoever_is_heard_from_is_taken_once_a_round_and_named_once_the_store_holds_th
     assert!(table.take_heard().is_empty(), "nobody was heard from in this round");
     socket.heard();
     assert_eq!(table.confirmed(&table.take_heard()), [(socket.socket(), user())]);
+}
+
+#[test]
+fn while_departures_are_deferred_joins_are_ordered_and_nothing_is_removed() {
+    let table = table();
+    let (stays, _) = table.insert(&user(), None, None);
+    let join = next_order(&table);
+    table.settle(&join, done(7, 1));
+    assert_quiet(&table);
+    table.begin_assertion();
+    assert!(table.has_asserted());
+    table.defer_departures();
+    let (comes, _) = table.insert(&user(), None, None);
+    stays.leave();
+    let orders = table.take_orders(10);
+    assert_eq!(orders.iter().map(|order| order.socket).collect::<Vec<_>>(), [comes.socket()]);
+    table.settle(&orders[0], done(8, 1));
+    assert_quiet(&table);
+    // Whatever else happens meanwhile, it waits once.
+    table.forget_confirmations();
+    let again = next_order(&table);
+    assert!(matches!(again.intent, Intent::Join(_)), "{again:?}");
+    table.settle(&again, done(8, 1));
+    table.release_departures();
+    let removal = next_order(&table);
+    assert_eq!(removal.intent, Intent::Remove(OfflineReason::Left), "late, so it takes nobody along");
+    table.settle(&removal, done(8, 1));
+    assert_quiet(&table);
+    assert_eq!(table.n_sockets(), 1);
+}
+
+#[test]
+fn an_assertion_is_over_when_what_was_wanted_at_its_beginning_was_ordered() {
+    let table = table();
+    let (_first, _) = table.insert(&user(), None, None);
+    table.begin_assertion();
+    assert!(!table.has_asserted());
+    let join = next_order(&table);
+    let (_second, _) = table.insert(&user(), None, None);
+    table.settle(&join, done(7, 1));
+    assert!(table.has_asserted(), "the second came later");
+    table.begin_assertion();
+    assert!(!table.has_asserted());
+}
+
+#[test]
+fn a_departure_is_contradicted_by_a_socket_that_the_store_held_before_it() {
+    let table = table();
+    let departed = |revision| Transition {
+        position: Position { epoch: 1, revision },
+        user: user(),
+        change: Change::Offline(OfflineReason::NodeLost),
+        at: Timestamp(1),
+    };
+    let (_socket, _) = table.insert(&user(), None, None);
+    assert!(!table.contradicts_departure(&user(), 9), "its join may come after the departure");
+    let join = next_order(&table);
+    table.settle(&join, done(7, 1));
+    assert!(!table.contradicts_departure(&user(), 6), "its join came after the departure");
+    assert!(table.contradicts_departure(&user(), 8));
+    table.observe(&departed(6));
+    assert_quiet(&table);
+    table.observe(&departed(8));
+    assert_eq!(next_order(&table).intent, join.intent, "it is asserted again");
+}
+
+#[test]
+fn a_snapshot_teaches_profiles_and_shows_what_is_missing() {
+    let table = table();
+    let (_socket, _) = table.insert(&user(), None, None);
+    let join = next_order(&table);
+    table.settle(&join, done(7, 0));
+    let presence = Presence { profile: profile("Ada"), updated_at: Timestamp(5) };
+    let mut roster: Roster = [(user(), presence.clone())].into_iter().collect();
+    roster.advance_to(Position { epoch: 1, revision: 8 });
+    table.observe_snapshot(&roster);
+    assert_quiet(&table);
+    assert_eq!(table.presence(&user()), Some(presence.clone()));
+    let mut nobody = Roster::default();
+    nobody.advance_to(Position { epoch: 1, revision: 9 });
+    table.observe_snapshot(&nobody);
+    assert_eq!(next_order(&table).intent, Intent::Join(presence));
 }

@@ -1,7 +1,6 @@
 //! The JSON and the replies that the scripts write, read back. The shapes are documented in `docs/redis.md`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -75,7 +74,7 @@ pub fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
     match reply {
         [ok, revision, rest @ ..] if ok == "OK" => Ok(Outcome::Done {
             position: Position { epoch, revision: number(revision)? },
-            updated_at: Timestamp(rest.first().map_or(Ok(0), |date| number(date))?),
+            profile_at: rest.first().map(|date| number(date)).transpose()?.map(Timestamp),
         }),
         [code] if code == "EPOCH" => Ok(Outcome::Refused(Refusal::ForeignEpoch)),
         [code] if code == "GENERATION" => Ok(Outcome::Refused(Refusal::OldGeneration)),
@@ -86,7 +85,7 @@ pub fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
 
 /// Reads the reply of beat.
 pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
-    let [state, epoch, revision, hold_until_ms, now_ms, n_sockets] = reply else {
+    let [state, epoch, revision, holding, peers_asserted, now_ms, n_sockets] = reply else {
         return Err(StoreError::Malformed(format!("beat {reply:?}")));
     };
     let lease = match state.as_str() {
@@ -95,49 +94,33 @@ pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
         "FENCED" => LeaseState::Fenced,
         _ => return Err(StoreError::Malformed(format!("beat {reply:?}"))),
     };
-    let now = Timestamp(number(now_ms)?);
     Ok(BeatReply {
         lease,
         position: Position { epoch: number(epoch)?, revision: number(revision)? },
-        hold: rest_of_hold(number(hold_until_ms)?, now),
+        holding: holding == "1",
+        peers_asserted: peers_asserted == "1",
         n_sockets: number(n_sockets)?,
-        now,
+        now: Timestamp(number(now_ms)?),
     })
 }
 
-/// The `epoch` hash and the revision, as read by a snapshot.
-pub struct Head {
-    pub position: Position,
-    pub hold_until_ms: u64,
-}
-
-impl Head {
-    /// Takes them in; `server` is the answer to `INFO server`.
-    pub fn parse(epoch: &HashMap<String, String>, revision: Option<&str>, server: &str) -> StoreResult<Self> {
-        // Without these no node has beaten since the data was lost; soon one will have.
-        let (Some(id), Some(hold), Some(revision)) = (epoch.get("epoch"), epoch.get("holdUntil"), revision) else {
-            return Err(StoreError::EpochChanged);
-        };
-        // Nor with those of an earlier life of the server: it came back with old data, which says nothing of the present.
-        let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
-        if epoch.get("run_id").map(String::as_str) != run_id {
-            return Err(StoreError::EpochChanged);
-        }
-        Ok(Self {
-            position: Position { epoch: number(id)?, revision: number(revision)? },
-            hold_until_ms: number(hold)?,
-        })
+/// Reads where the store is from the `epoch` hash and the revision; `server` is the answer to `INFO server`.
+pub fn head(epoch: &HashMap<String, String>, revision: Option<&str>, server: &str) -> StoreResult<Position> {
+    // Without these no node has beaten since the data was lost; soon one will have.
+    let (Some(id), Some(revision)) = (epoch.get("epoch"), revision) else {
+        return Err(StoreError::EpochChanged);
+    };
+    // Nor with those of an earlier life of the server: it came back with old data, which says nothing of the present.
+    let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
+    if epoch.get("run_id").map(String::as_str) != run_id {
+        return Err(StoreError::EpochChanged);
     }
+    Ok(Position { epoch: number(id)?, revision: number(revision)? })
 }
 
 /// Reads the reply of `TIME`: seconds and microseconds.
 pub fn timestamp((seconds, micros): (u64, u64)) -> Timestamp {
     Timestamp(seconds * 1000 + micros / 1000)
-}
-
-/// How long the hold still lasts at `now`.
-pub fn rest_of_hold(hold_until_ms: u64, now: Timestamp) -> Duration {
-    Duration::from_millis(hold_until_ms.saturating_sub(now.0))
 }
 
 fn number(text: &str) -> StoreResult<u64> {

@@ -12,7 +12,7 @@ use crate::domain::{NodeId, SocketId, UserId};
 /// Cluster would put the partition's hash tag into `prefix`, so it needs new names but no new design.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// HASH `run_id`, `epoch`, `holdUntil`.
+    /// HASH `run_id`, `epoch`, `holdUntil`, `holdLimit`.
     pub epoch: String,
     /// STRING, the last revision.
     pub revision: String,
@@ -20,6 +20,8 @@ pub struct Keys {
     pub log: String,
     /// ZSET node id to lease end in ms; 0 while the node is being swept.
     pub nodes: String,
+    /// ZSET node id to the time, in ms, as of which the node has asserted what it holds.
+    pub asserted: String,
     /// STRING, ms: no sweep begins before.
     pub sweep_after: String,
     /// SET of the users who are online.
@@ -48,6 +50,7 @@ impl Keys {
             revision: name("revision"),
             log: name("log"),
             nodes: name("nodes"),
+            asserted: name("nodes:asserted"),
             sweep_after: name("sweep:after"),
             users: name("users:set"),
             events: name("events"),
@@ -77,8 +80,8 @@ impl Keys {
     }
 
     /// `KEYS` of every script, in the order of `lua/prelude.lua`.
-    pub fn fixed(&self) -> [&str; 6] {
-        [&self.epoch, &self.revision, &self.log, &self.nodes, &self.sweep_after, &self.users]
+    pub fn fixed(&self) -> [&str; 7] {
+        [&self.epoch, &self.revision, &self.log, &self.nodes, &self.sweep_after, &self.users, &self.asserted]
     }
 
     /// The first of `ARGV` of every script, in the order of `lua/prelude.lua`.

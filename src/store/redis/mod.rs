@@ -29,11 +29,10 @@ use redis::{
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use self::format::Head;
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
-use super::{Audited, Missed, PresenceStore, Snapshot, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
-use crate::domain::{NodeId, Position, Roster, SocketId, Timestamp, Transition, UserId};
+use super::{Audited, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
+use crate::domain::{NodeId, Position, Roster, SocketId, Transition, UserId};
 use crate::settings::{PresenceSettings, RedisSettings};
 
 /// The store of many nodes.
@@ -104,32 +103,31 @@ impl RedisStore {
         })
     }
 
-    async fn read_snapshot(&self) -> StoreResult<Snapshot> {
+    async fn read_snapshot(&self) -> StoreResult<Roster> {
         let mut connection = self.connection().await?;
-        let (start, _) = self.head(&mut *connection).await?;
+        let start = self.head(&mut *connection).await?;
         let mut roster = self.scan_users(&mut *connection).await?;
-        let (end, now) = self.head(&mut *connection).await?;
-        if end.position.epoch != start.position.epoch {
+        let end = self.head(&mut *connection).await?;
+        if end.epoch != start.epoch {
             return Err(StoreError::EpochChanged);
         }
         // The scan saw some users before and some after the transitions that came meanwhile; they are set operations.
-        let meanwhile = self.read_log(&mut *connection, start.position, end.position).await?;
+        let meanwhile = self.read_log(&mut *connection, start, end).await?;
         for transition in meanwhile.ok_or(StoreError::EpochChanged)? {
             roster.apply(&transition.user, &transition.change);
         }
-        roster.advance_to(end.position);
-        Ok(Snapshot { roster, hold: format::rest_of_hold(end.hold_until_ms, now) })
+        roster.advance_to(end);
+        Ok(roster)
     }
 
-    /// Reads where the store is, in one step, and its clock.
-    async fn head(&self, connection: &mut impl ConnectionLike) -> StoreResult<(Head, Timestamp)> {
+    /// Reads where the store is, in one step.
+    async fn head(&self, connection: &mut impl ConnectionLike) -> StoreResult<Position> {
         let mut pipeline = redis::pipe();
-        pipeline.atomic().hgetall(&self.shared.keys.epoch).get(&self.shared.keys.revision).cmd("TIME");
+        pipeline.atomic().hgetall(&self.shared.keys.epoch).get(&self.shared.keys.revision);
         pipeline.cmd("INFO").arg("server");
-        type Reply = (HashMap<String, String>, Option<String>, (u64, u64), String);
-        let reply: Reply = self.shared.within(pipeline.query_async(connection)).await?;
-        let (epoch, revision, time, server) = reply;
-        Ok((Head::parse(&epoch, revision.as_deref(), &server)?, format::timestamp(time)))
+        type Reply = (HashMap<String, String>, Option<String>, String);
+        let (epoch, revision, server): Reply = self.shared.within(pipeline.query_async(connection)).await?;
+        format::head(&epoch, revision.as_deref(), &server)
     }
 
     async fn scan_users(&self, connection: &mut impl ConnectionLike) -> StoreResult<Roster> {
@@ -279,20 +277,18 @@ impl PresenceStore for RedisStore {
         bus::subscribe(&self.client, &self.shared).boxed()
     }
 
-    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Snapshot>> {
+    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>> {
         self.read_snapshot().boxed()
     }
 
-    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Missed>>> {
+    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>> {
         async move {
             let mut connection = self.connection().await?;
-            let (head, now) = self.head(&mut *connection).await?;
-            if head.position.epoch != position.epoch || head.position.revision < position.revision {
+            let head = self.head(&mut *connection).await?;
+            if head.epoch != position.epoch || head.revision < position.revision {
                 return Ok(None);
             }
-            let transitions = self.read_log(&mut *connection, position, head.position).await?;
-            let hold = format::rest_of_hold(head.hold_until_ms, now);
-            Ok(transitions.map(|transitions| Missed { transitions, hold }))
+            self.read_log(&mut *connection, position, head).await
         }
         .boxed()
     }

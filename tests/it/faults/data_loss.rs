@@ -170,3 +170,71 @@ async fn a_profile_survives_the_loss_of_all_data() {
     cluster.redis.command(&["FLUSHALL"]).await;
     eventually_eq(stored, before, "the profile is back, with its date").await;
 }
+
+#[tokio::test]
+async fn a_hold_does_not_end_while_redis_is_away() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let behind = Behind::start(2, |settings| settings.presence.lease = LEASE).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watch = Listener::join(near.addr(), "watch").await;
+    let _bob = far.join("bob").await;
+    watch.wait_for("user_online", "bob").await;
+    // Redis loses its data while the node of bob cannot say that he is there.
+    behind.proxies[1].cut().await;
+    behind.redis.command(&["FLUSHALL"]).await;
+    eventually_eq(async || behind.redis.smembers("online:users:set").await, ["watch"], "the near node asserts").await;
+    // No connection ends: the subscription goes on, and is silent.
+    behind.proxies[0].freeze();
+    wait_until_degraded(near, true).await;
+    pass(2 * LEASE).await;
+    watch.fence().await;
+    assert_eq!(watch.events("user_offline").len(), 0, "nothing is known of bob");
+    behind.proxies[1].restore().await;
+    behind.proxies[0].thaw();
+    let everybody = async || behind.redis.smembers("online:users:set").await;
+    eventually_eq(everybody, ["bob", "watch"], "both nodes assert").await;
+    wait_until_degraded(near, false).await;
+    let marker = near.join("marker").await;
+    marker.close(1000).await;
+    eventually_within(3 * DEADLINE, async || !watch.events("user_offline").is_empty(), "the hold ends").await;
+    let told: Vec<String> = watch.events("user_offline").iter().map(Listener::whom).collect();
+    assert_eq!(told, ["marker"]);
+    watch.assert_sound();
+}
+
+#[tokio::test]
+async fn a_profile_that_a_snapshot_missed_is_told_when_it_is_asserted_again() {
+    let mut cluster = Cluster::start(1).await;
+    let mut ada = cluster[0].ws("/ws").await;
+    ada.send_json(json!({"type": "join_user", "userId": "ada", "name": "Ada"})).await;
+    ada.expect_type("welcome").await;
+    cluster.redis.command(&["DEL", "online:presence:ada"]).await;
+    let late = cluster.add().await;
+    let watch = Listener::join(cluster[late].addr(), "watch").await;
+    ada.send_json(json!({"type": "user_activity"})).await;
+    assert_eq!(watch.wait_for("user_changed", "ada").await.frame["user"]["name"], "Ada");
+    let listed = cluster[late].get("/api/online-users").await.1;
+    assert_eq!(listed["data"][0]["name"], "Ada", "{listed}");
+}
+
+#[tokio::test]
+async fn a_profile_survives_the_loss_of_all_data_if_a_socket_without_one_is_asserted_first() {
+    let behind = Behind::start(2, |_| ()).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    // This tab states no profile, and its node never hears of the other's.
+    behind.proxies[0].deafen_subscriptions();
+    let _plain = near.join("ada").await;
+    let mut named = far.ws("/ws").await;
+    named.send_json(json!({"type": "join_user", "userId": "ada", "name": "Ada"})).await;
+    named.expect_type("welcome").await;
+    behind.proxies[1].cut().await;
+    wait_until_degraded(far, true).await;
+    behind.redis.command(&["FLUSHALL"]).await;
+    eventually_eq(async || behind.redis.smembers("online:users:set").await, ["ada"], "the plain tab is asserted").await;
+    behind.proxies[1].restore().await;
+    behind.proxies[0].thaw();
+    for node in [near, far] {
+        let name = async || node.get("/api/online-users").await.1["data"][0]["name"].clone();
+        eventually_eq(name, "Ada", "the profile is back").await;
+    }
+}

@@ -111,6 +111,11 @@ impl Listener {
         self.heard().events.iter().filter(|event| event.frame["type"] == kind).cloned().collect()
     }
 
+    /// Whom an event is about.
+    pub fn whom(event: &Event) -> String {
+        event.frame["userId"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Waits until an event of this type about this user has come, and returns the first.
     pub async fn wait_for(&self, kind: &str, user: &str) -> Event {
         let found = || self.heard().events.iter().find(|event| event.is(kind, user)).cloned();

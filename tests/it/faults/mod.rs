@@ -10,18 +10,66 @@ mod listener;
 mod node_loss;
 mod old_connection;
 mod outage;
+mod roaming;
 mod rolling_restart;
 mod simulation;
 mod storm;
 mod stuck_client;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
 use self::listener::Listener;
 use crate::support::*;
+
+/// Nodes that reach one Redis through a proxy each.
+struct Behind {
+    // Declared, and so dropped, before what they use.
+    nodes: Vec<Node>,
+    proxies: Vec<ChaosProxy>,
+    redis: RedisServer,
+}
+
+impl Behind {
+    async fn start(count: usize, change: impl Fn(&mut rollcall::settings::Settings)) -> Behind {
+        let redis = RedisServer::start().await;
+        redis.begin_epoch().await;
+        let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let proxy = ChaosProxy::start(redis.port()).await;
+            let mut settings = test_settings_with_redis(&proxy.url());
+            change(&mut settings);
+            let node = Node::spawn(settings).await;
+            node.wait_ready().await;
+            nodes.push(node);
+            proxies.push(proxy);
+        }
+        Behind { nodes, proxies, redis }
+    }
+
+    /// Cuts every node off from Redis.
+    async fn cut(&self) {
+        for proxy in &self.proxies {
+            proxy.cut().await;
+        }
+    }
+
+    /// Mends the ways to Redis, one after the other in the order of the nodes.
+    async fn restore(&self) {
+        for proxy in &self.proxies {
+            proxy.restore().await;
+        }
+    }
+}
+
+/// Waits out a time that has to pass for something that nobody can be asked about, such as a grace on a node that is cut off.
+async fn pass(time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    eventually_within(time + DEADLINE, async || tokio::time::Instant::now() >= end, "the time has passed").await;
+}
 
 /// Joins `count` users, `prefix-0` and so on, spread over `addrs`, some at a time. Their sockets are not read, unless the
 /// test does: what they are told waits in the kernel.

@@ -141,3 +141,19 @@ async fn a_sweep_that_its_sweeper_did_not_finish_is_finished_by_a_peer() {
     assert_eq!(watch.events("user_offline").len(), 300);
     drop(crowd);
 }
+
+#[tokio::test]
+async fn a_dead_node_whose_lease_ends_far_ahead_is_swept_within_a_lease() {
+    // What a clock leaves behind that was set back.
+    let mut cluster = Cluster::processes(2).await;
+    let watch = Listener::join(cluster[0].addr(), "watch").await;
+    let ada = cluster[1].join("ada").await;
+    watch.wait_for("user_online", "ada").await;
+    let dead = cluster[1].node_id().to_owned();
+    cluster[1].kill9();
+    let far = (rollcall::clock::now().0 + 3_600_000).to_string();
+    cluster.redis.command(&["ZADD", "online:nodes", "XX", &far, &dead]).await;
+    assert_eq!(watch.wait_for("user_offline", "ada").await.frame["reason"], "node_lost");
+    watch.assert_sound();
+    drop(ada);
+}

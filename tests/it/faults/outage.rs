@@ -7,32 +7,6 @@ use serde_json::json;
 
 use super::*;
 
-/// Nodes that reach one Redis through a proxy each.
-struct Behind {
-    // Declared, and so dropped, before what they use.
-    nodes: Vec<Node>,
-    proxies: Vec<ChaosProxy>,
-    redis: RedisServer,
-}
-
-impl Behind {
-    async fn start(count: usize, change: impl Fn(&mut rollcall::settings::Settings)) -> Behind {
-        let redis = RedisServer::start().await;
-        redis.begin_epoch().await;
-        let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            let proxy = ChaosProxy::start(redis.port()).await;
-            let mut settings = test_settings_with_redis(&proxy.url());
-            change(&mut settings);
-            let node = Node::spawn(settings).await;
-            node.wait_ready().await;
-            nodes.push(node);
-            proxies.push(proxy);
-        }
-        Behind { nodes, proxies, redis }
-    }
-}
-
 #[tokio::test]
 async fn a_redis_that_was_away_for_longer_than_a_lease_and_is_back_with_its_data_sweeps_nobody() {
     // Eager sweepers and lazy writers: a sweep comes long before the first beat.
@@ -272,4 +246,43 @@ async fn a_node_cut_off_for_longer_than_its_lease_is_swept_elsewhere_and_comes_b
     assert_eq!(watch.events("user_offline").len(), 1, "near, only ada has gone");
     assert_eq!(watch.events("user_online").iter().filter(|e| e.is("user_online", "carol")).count(), 1);
     eventually_eq(async || behind.redis.smembers("online:users:set").await, everybody, "so does Redis").await;
+}
+
+#[tokio::test]
+async fn after_an_outage_longer_than_the_keys_live_one_of_two_tabs_is_no_departure() {
+    let short_lived = |settings: &mut rollcall::settings::Settings| {
+        settings.presence.user_ttl = Duration::from_millis(4000);
+        settings.presence.lease = Duration::from_millis(1000);
+        settings.presence.beat = Duration::from_millis(300);
+        settings.redis.call_timeout = Duration::from_millis(500);
+    };
+    let behind = Behind::start(2, short_lived).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watches = [Listener::join(near.addr(), "watch-0").await, Listener::join(far.addr(), "watch-1").await];
+    // The tabs of ada are on one node, those of bob on two.
+    let (ada, _adas_other) = (near.join("ada").await, near.join("ada").await);
+    let (bob, _bobs_other) = (near.join("bob").await, far.join("bob").await);
+    for watch in &watches {
+        watch.wait_for("user_online", "bob").await;
+    }
+    behind.cut().await;
+    let keys = async || behind.redis.keys("online:user:socket:*").await;
+    eventually_eq(keys, NOBODY, "the keys have expired").await;
+    behind.proxies[0].restore().await;
+    wait_until_degraded(near, false).await;
+    // The node of bob's other tab has not asserted that yet.
+    ada.close(1000).await;
+    bob.close(1000).await;
+    behind.proxies[1].restore().await;
+    wait_until_degraded(far, false).await;
+    let left = async || behind.redis.keys("online:socket:user:*").await.len();
+    eventually_eq(left, 4, "two tabs and the two who watch are left").await;
+    let marker = near.join("marker").await;
+    marker.close(1000).await;
+    for watch in &watches {
+        watch.wait_for("user_offline", "marker").await;
+        assert_eq!(watch.events("user_offline").len(), 1, "{:?}", watch.events("user_offline"));
+        assert_eq!(watch.online(), ["ada", "bob", "watch-0", "watch-1"]);
+        watch.assert_sound();
+    }
 }

@@ -21,6 +21,16 @@ use tokio::time::Instant;
 
 use super::*;
 
+/// What nodes are started with when keys are to live shorter than outages last, over [`test_environment`].
+const SHORT_LIVED: [(&str, &str); 6] = [
+    ("ROLLCALL__PRESENCE__USER_TTL_MS", "4000"),
+    ("ROLLCALL__PRESENCE__LEASE_MS", "1000"),
+    ("ROLLCALL__PRESENCE__BEAT_MS", "300"),
+    ("ROLLCALL__PRESENCE__GRACE_MS", "500"),
+    ("ROLLCALL__DRAIN__RECONNECT_SPREAD_MS", "300"),
+    ("ROLLCALL__REDIS__CALL_TIMEOUT_MS", "500"),
+];
+
 /// Users who come and go; each may have several sockets.
 const N_USERS: usize = 24;
 const N_NODES: usize = 3;
@@ -45,6 +55,8 @@ struct Simulation {
     redis: RedisServer,
     redis_state: RedisState,
     sockets: Vec<Socket>,
+    /// Whether keys live shorter than outages may last.
+    short_lived: bool,
     story: Story,
 }
 
@@ -102,21 +114,24 @@ impl Simulation {
     async fn begin(seed: u64) -> Simulation {
         let redis = RedisServer::start().await;
         redis.begin_epoch().await;
+        // Every other seed.
+        let short_lived = seed.is_multiple_of(2);
         let mut nodes = Vec::new();
         for _ in 0..N_NODES {
             let proxy = ChaosProxy::start(redis.port()).await;
-            let process = start_process(&proxy).await;
+            let process = start_process(&proxy, short_lived).await;
             process.wait_ready().await;
             nodes.push(SimulatedNode { process, proxy, state: NodeState::Up, broken: None });
         }
         let mut story = Story { begun: Instant::now(), text: String::new() };
-        story.tell(format_args!("seed {seed}"));
+        story.tell(format_args!("seed {seed}, keys live short: {short_lived}"));
         Simulation {
             random: StdRng::seed_from_u64(seed),
             nodes,
             redis,
             redis_state: RedisState::Up,
             sockets: Vec::new(),
+            short_lived,
             story,
         }
     }
@@ -132,7 +147,8 @@ impl Simulation {
             76..81 => self.abort(),
             81..83 => self.end_node(),
             83..85 => self.stop_node(),
-            85..88 => self.break_network().await,
+            85..87 => self.break_network().await,
+            87 => self.break_all_networks().await,
             88..89 if self.redis_state == RedisState::Up => {
                 self.story.tell(format_args!("FLUSHALL"));
                 self.redis.command(&["FLUSHALL"]).await;
@@ -203,7 +219,7 @@ impl Simulation {
                     node.state = NodeState::Up;
                 }
                 NodeState::Ended { until } if until <= now => {
-                    node.process = start_process(&node.proxy).await;
+                    node.process = start_process(&node.proxy, self.short_lived).await;
                     self.story.tell(format_args!("node {index} starts, as {}", node.process.node_id()));
                     node.state = NodeState::Up;
                 }
@@ -348,6 +364,21 @@ impl Simulation {
         self.nodes[index].broken = Some((until, kind == 0));
     }
 
+    /// Cuts every node off from Redis: users who change nodes meanwhile are known to none but their new one.
+    async fn break_all_networks(&mut self) {
+        if self.nodes.iter().any(|node| node.broken.is_some()) {
+            return;
+        }
+        self.story.tell(format_args!("every network is cut"));
+        for index in 0..N_NODES {
+            self.nodes[index].proxy.cut().await;
+            self.nodes[index].broken = Some((self.soon(7000), true));
+        }
+        for _ in 0..8 {
+            self.reload().await;
+        }
+    }
+
     /// No socket may end that neither its client nor the death of its node has ended.
     fn check_sockets(&self) {
         for socket in &self.sockets {
@@ -392,10 +423,13 @@ impl Simulation {
 }
 
 /// A process like those of a [`Cluster`], behind a proxy.
-async fn start_process(proxy: &ChaosProxy) -> NodeProcess {
+async fn start_process(proxy: &ChaosProxy, short_lived: bool) -> NodeProcess {
     let url = proxy.url();
     let own = test_environment();
     let mut environment: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     environment.push(("REDIS_URL", &url));
+    if short_lived {
+        environment.extend(SHORT_LIVED);
+    }
     NodeProcess::spawn(&environment).await
 }

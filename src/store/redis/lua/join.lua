@@ -20,12 +20,13 @@ local stored = redis.call('GET', presence_key)
 local stored_at = updated_at_of(stored)
 
 -- Which profile holds: a new statement is dated now unless it says what is stored; an old one, asserted again, wins by date.
+-- A presence without a profile has no date (0): it must not beat a real profile that another node asserts again later.
 local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
 local says_the_same = stored and string.sub(stored, 1, #head) == head
 local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
 local presence, presence_at = stored, text(stored_at)
 if wins then
-  presence_at = text(stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1))
+  presence_at = members == '' and '0' or text(stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1))
   presence = head .. presence_at .. '}'
 end
 
@@ -36,7 +37,8 @@ redis.call('SET', presence_key, presence, 'PX', ttl_ms)
 redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 if redis.call('SADD', USERS, user) == 1 then
   return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), presence_at }
-elseif wins and members ~= '' and (stored or stated_at == 0) then
+elseif wins and members ~= '' then
+  -- Also if none was stored: a node may have read its snapshot while it was missing.
   return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), presence_at }
 end
 return { 'OK', redis.call('GET', REVISION), presence_at }

@@ -5,11 +5,11 @@
 --
 -- ==== KEYS (the same for every script; names in src/store/redis/keys.rs, contents in docs/redis.md) ====
 -- KEYS[1] epoch (HASH)   KEYS[2] revision (STRING)      KEYS[3] log (STREAM)
--- KEYS[4] nodes (ZSET)   KEYS[5] sweep:after (STRING)   KEYS[6] users:set (SET)
+-- KEYS[4] nodes (ZSET)   KEYS[5] sweep:after (STRING)   KEYS[6] users:set (SET)   KEYS[7] nodes:asserted (ZSET)
 -- ==== ARGV ====
 -- ARGV[1..6] beginnings of the keys that end in an id; ARGV[7] channel; ARGV[8] log length in entries;
 -- ARGV[9] life of last-seen, ms; ARGV[10..] the script's own, described in its file
-local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS = unpack(KEYS)
+local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED = unpack(KEYS)
 local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
 local CHANNEL, LOG_LENGTH, LAST_SEEN_TTL_MS = ARGV[7], ARGV[8], ARGV[9]
 

@@ -3,7 +3,7 @@
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id  [15] reason
 -- ==== Reply ====
--- {'OK', revision, date of the user's profile in ms, 0 if the user is gone} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- {'OK', revision, date of the user's profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}; without a date if the user is gone
 -- ==== Why atomic ====
 -- As leave.lua.
 local node, epoch, generation, socket, user, reason = unpack(ARGV, 10, 15)
@@ -13,4 +13,6 @@ if refused then return { refused } end
 
 remove_socket(user, socket, node)
 settle(epoch, user, reason)
-return { 'OK', redis.call('GET', REVISION), text(updated_at_of(redis.call('GET', PRESENCE .. user))) }
+local reply = { 'OK', redis.call('GET', REVISION) }
+if redis.call('SISMEMBER', USERS, user) == 1 then reply[3] = text(updated_at_of(redis.call('GET', PRESENCE .. user))) end
+return reply

@@ -32,5 +32,6 @@ for i = 1, #sockets, 2 do
 end
 if redis.call('EXISTS', NODE_SOCKETS .. node) == 1 then return { 'MORE', #sockets / 2, n_users, overdue_ms } end
 redis.call('ZREM', NODES, node)
+redis.call('ZREM', ASSERTED, node)
 redis.call('DEL', NODE_GENERATION .. node)
 return { 'DONE', #sockets / 2, n_users, overdue_ms }
