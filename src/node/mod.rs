@@ -4,12 +4,15 @@
 //! drives the store there (docs/design.md, decision 2). So a store that is away needs no queue, and a join that was cancelled half
 //! way is simply undone.
 
-mod lease;
+mod entry;
+mod link;
 mod refresh;
+mod registration;
 mod table;
 mod writer;
 
-pub use lease::Link;
+pub use link::Link;
 pub use refresh::Refresher;
-pub use table::{Registration, Table};
+pub use registration::Registration;
+pub use table::Table;
 pub use writer::{DrainHandle, Writer};

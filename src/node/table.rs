@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::Registration;
+use super::entry::{Confirmed, Entry, Next, Wanted};
 use crate::domain::{
     Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, SocketId, Timestamp, Transition, UserId,
 };
@@ -52,57 +54,13 @@ struct Inner {
 
 struct Socket {
     user: UserId,
-    wanted: Wanted,
-    confirmed: Confirmed,
+    entry: Entry,
+    /// Whether it is in a queue: `dirty`, or that of deferred departures.
     queued: bool,
-    in_flight: bool,
-    /// Revision of the reply to the join, 0 before.
-    joined_at: u64,
     /// When its connection broke.
     lost_at: Option<Instant>,
     /// The session that waits for its join.
     waiter: Option<oneshot::Sender<Position>>,
-}
-
-/// What is wanted of a socket. It only ever goes down this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Present,
-    Grace(OfflineReason),
-    /// Gone by the client's own word.
-    Left,
-    Removed(OfflineReason),
-}
-
-/// What the store holds of a socket, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Confirmed {
-    Absent,
-    Present,
-    Grace,
-    /// An outcome was not heard, or the store lost its data.
-    Unknown,
-}
-
-impl Wanted {
-    /// As it is driven: a goodbye that is driven late takes no other sockets along.
-    fn as_driven(self, late: bool) -> Self {
-        match self {
-            Self::Left if late => Self::Removed(OfflineReason::Left),
-            wanted => wanted,
-        }
-    }
-}
-
-impl Socket {
-    /// Whether the store held the socket before it made transition `revision`, as far as is known.
-    fn was_held_before(&self, revision: u64) -> bool {
-        match self.confirmed {
-            Confirmed::Present => self.joined_at <= revision,
-            Confirmed::Unknown => true,
-            Confirmed::Absent | Confirmed::Grace => false,
-        }
-    }
 }
 
 struct LocalUser {
@@ -110,17 +68,6 @@ struct LocalUser {
     /// The profile was stated by a client and the store has not dated it yet.
     stated: bool,
     sockets: Vec<u64>,
-}
-
-/// A socket's place in the table. Dropping it puts the socket in grace, so that a session that panicked or was dropped
-/// cannot leak its socket.
-pub struct Registration {
-    table: Arc<Table>,
-    socket: SocketId,
-    user: UserId,
-    /// The last round in which the client was heard from, counted from 1.
-    heard_in: Cell<u64>,
-    ended: bool,
 }
 
 /// Forgotten sockets that may stay in the queue: so many that looking through it is seldom.
@@ -160,16 +107,7 @@ impl Table {
         let number = inner.last_number;
         inner.sockets.insert(
             number,
-            Socket {
-                user: user.clone(),
-                wanted: Wanted::Present,
-                confirmed: Confirmed::Absent,
-                queued: false,
-                in_flight: false,
-                joined_at: 0,
-                lost_at: None,
-                waiter: Some(sender),
-            },
+            Socket { user: user.clone(), entry: Entry::new(), queued: false, lost_at: None, waiter: Some(sender) },
         );
         let local = inner.users.entry(user.clone()).or_insert_with(|| LocalUser {
             presence: known.unwrap_or_default(),
@@ -182,10 +120,7 @@ impl Table {
         drop(inner);
         self.changed.notify_one();
         let socket = SocketId { node: self.node, number };
-        (
-            Registration { table: self.clone(), socket, user: user.clone(), heard_in: Cell::new(0), ended: false },
-            receiver,
-        )
+        (Registration::new(self.clone(), socket, user.clone()), receiver)
     }
 
     /// Whether a socket of the user is wanted here, and not only in grace.
@@ -211,8 +146,8 @@ impl Table {
     pub fn contradicts_departure(&self, user: &UserId, revision: u64) -> bool {
         let inner = self.lock();
         let contradicts = |number: &u64| {
-            let socket = inner.sockets.get(number).filter(|socket| socket.wanted == Wanted::Present);
-            socket.is_some_and(|socket| inner.deferred.is_some() || socket.was_held_before(revision))
+            let entry = inner.sockets.get(number).map(|socket| &socket.entry);
+            entry.is_some_and(|entry| entry.was_held_before(revision) || inner.deferred.is_some() && entry.is_wanted())
         };
         inner.users.get(user).is_some_and(|local| local.sockets.iter().any(contradicts))
     }
@@ -269,7 +204,8 @@ impl Table {
     pub fn confirmed(&self, numbers: &[u64]) -> Vec<(SocketId, UserId)> {
         let inner = self.lock();
         let confirmed = |number: &u64| {
-            let socket = inner.sockets.get(number).filter(|socket| socket.confirmed == Confirmed::Present)?;
+            let is_present = |socket: &&Socket| socket.entry.confirmed() == Confirmed::Present;
+            let socket = inner.sockets.get(number).filter(is_present)?;
             Some((SocketId { node: self.node, number: *number }, socket.user.clone()))
         };
         numbers.iter().filter_map(confirmed).collect()
@@ -295,33 +231,73 @@ impl Table {
         self.lock().users.len()
     }
 
-    fn want(&self, socket: SocketId, wanted: Wanted) {
-        let mut inner = self.lock();
-        let is_late = inner.deferred.is_some();
-        inner.want(socket.number, wanted.as_driven(is_late));
-        match wanted {
-            Wanted::Grace(_) => {
-                let now = Instant::now();
-                if let Some(socket) = inner.sockets.get_mut(&socket.number) {
-                    socket.lost_at = Some(now);
-                }
-                inner.graces.push_back((now + self.grace, socket.number));
-            }
-            Wanted::Left => {
-                // The goodbye takes the user's sockets in grace along; here that can be known at once.
-                let user = inner.sockets.get(&socket.number).map(|socket| socket.user.clone());
-                let numbers = user.and_then(|user| inner.users.get(&user)).map(|local| local.sockets.clone());
-                inner.end_graces(&numbers.unwrap_or_default(), u64::MAX);
-            }
-            Wanted::Present | Wanted::Removed(_) => {}
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No critical section can panic half way, but a poisoned lock must not take presence down with it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The side of [`Registration`].
+impl Table {
+    /// Notes that a client was active, once in each round. `heard_in` is the last round in which it was.
+    pub(super) fn heard(&self, socket: SocketId, heard_in: &Cell<u64>) {
+        // Whoever talks all the time takes the lock once a round.
+        if heard_in.get() != self.round.load(Ordering::Relaxed) {
+            let mut inner = self.lock();
+            heard_in.set(self.round.load(Ordering::Relaxed));
+            inner.heard.push(socket.number);
         }
+    }
+
+    /// States the profile of a socket's user anew. The receiver gets the position of the store's reply.
+    pub(super) fn state_profile(
+        &self,
+        socket: SocketId,
+        user: &UserId,
+        stated: Option<Profile>,
+    ) -> oneshot::Receiver<Position> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        if let Some(local) = inner.users.get_mut(user) {
+            local.state(stated);
+        }
+        if let Some(known) = inner.sockets.get_mut(&socket.number) {
+            // The join is sent once more: it carries the profile, and its reply the position.
+            known.waiter = Some(sender);
+            inner.forget_confirmation(socket.number);
+        }
+        drop(inner);
+        self.changed.notify_one();
+        receiver
+    }
+
+    /// The client said goodbye: the socket is gone at once, and the user's sockets in grace go along.
+    pub(super) fn leave(&self, socket: SocketId) {
+        let mut inner = self.lock();
+        inner.want(socket.number, Wanted::Left);
+        // Here it can be known at once which those are.
+        let user = inner.sockets.get(&socket.number).map(|socket| socket.user.clone());
+        let numbers = user.and_then(|user| inner.users.get(&user)).map(|local| local.sockets.clone());
+        inner.end_graces(&numbers.unwrap_or_default(), |_| true);
         drop(inner);
         self.changed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No critical section can panic half way, but a poisoned lock must not take presence down with it.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The connection of a socket broke: it stays registered for the grace, if there is one.
+    pub(super) fn lose(&self, socket: SocketId, reason: OfflineReason) {
+        let mut inner = self.lock();
+        if self.grace.is_zero() {
+            inner.want(socket.number, Wanted::Removed(reason));
+        } else {
+            let now = Instant::now();
+            inner.want(socket.number, Wanted::Grace(reason));
+            if let Some(socket) = inner.sockets.get_mut(&socket.number) {
+                socket.lost_at = Some(now);
+            }
+            inner.graces.push_back((now + self.grace, socket.number));
+        }
+        drop(inner);
+        self.changed.notify_one();
     }
 }
 
@@ -345,7 +321,7 @@ impl Table {
             if let Some(intent) = inner.next_intent(number)
                 && let Some(socket) = inner.sockets.get_mut(&number)
             {
-                socket.in_flight = true;
+                socket.entry.send();
                 let id = SocketId { node: self.node, number };
                 orders.push(Order { socket: id, user: socket.user.clone(), intent });
             }
@@ -384,7 +360,7 @@ impl Table {
                 return Some(until);
             }
             inner.graces.pop_front();
-            inner.end_graces(&[number], u64::MAX);
+            inner.end_graces(&[number], |_| true);
         }
         None
     }
@@ -418,7 +394,7 @@ impl Table {
         let mut inner = self.lock();
         inner.deferred.get_or_insert_default();
         for socket in inner.sockets.values_mut() {
-            socket.wanted = socket.wanted.as_driven(true);
+            socket.entry.postpone_goodbye();
         }
     }
 
@@ -441,7 +417,7 @@ impl Table {
         let inner = self.lock();
         let (mut n_present, mut n_grace) = (0, 0);
         for socket in inner.sockets.values() {
-            match socket.confirmed {
+            match socket.entry.confirmed() {
                 Confirmed::Present => n_present += 1,
                 Confirmed::Grace => n_grace += 1,
                 Confirmed::Unknown => return None,
@@ -459,14 +435,14 @@ impl Table {
         let missing: Vec<u64> = inner
             .sockets
             .iter()
-            .filter(|(number, socket)| socket.confirmed == Confirmed::Present && !in_store.contains(number))
+            .filter(|(number, socket)| socket.entry.confirmed() == Confirmed::Present && !in_store.contains(number))
             .map(|(number, _)| *number)
             .collect();
         let foreign: Vec<_> = held.iter().filter(|(socket, _)| !inner.sockets.contains_key(&socket.number)).collect();
         let n_different = missing.len() + foreign.len();
         for number in missing {
             if let Some(socket) = inner.sockets.get_mut(&number) {
-                socket.confirmed = Confirmed::Absent;
+                socket.entry.lose();
             }
             inner.enqueue(number);
         }
@@ -484,7 +460,7 @@ impl Table {
 
 impl Inner {
     fn wants(&self, user: &UserId) -> bool {
-        let is_wanted = |number| self.sockets.get(number).is_some_and(|socket| socket.wanted == Wanted::Present);
+        let is_wanted = |number| self.sockets.get(number).is_some_and(|socket| socket.entry.is_wanted());
         self.users.get(user).is_some_and(|local| local.sockets.iter().any(is_wanted))
     }
 
@@ -492,9 +468,11 @@ impl Inner {
     /// that who comes and goes while the store is away leaves nothing behind.
     fn want(&mut self, number: u64, wanted: Wanted) {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
-        socket.wanted = wanted;
-        let is_unheard_of = socket.confirmed == Confirmed::Absent && !socket.in_flight;
-        if is_unheard_of && matches!(wanted, Wanted::Left | Wanted::Removed(_)) {
+        socket.entry.want(wanted);
+        if self.deferred.is_some() {
+            socket.entry.postpone_goodbye();
+        }
+        if socket.entry.next() == Next::Forget {
             self.forget(number);
         } else {
             self.enqueue(number);
@@ -504,7 +482,7 @@ impl Inner {
     fn enqueue(&mut self, number: u64) {
         if let Some(socket) = self.sockets.get_mut(&number)
             && !socket.queued
-            && !socket.in_flight
+            && !socket.entry.is_in_flight()
         {
             socket.queued = true;
             self.last_turn += 1;
@@ -515,7 +493,7 @@ impl Inner {
     /// What the store holds of a socket is not known any more: it is asserted again.
     fn forget_confirmation(&mut self, number: u64) {
         if let Some(socket) = self.sockets.get_mut(&number) {
-            socket.confirmed = Confirmed::Unknown;
+            socket.entry.forget_confirmation();
             self.enqueue(number);
         }
     }
@@ -536,10 +514,9 @@ impl Inner {
     fn observe_departure(&mut self, user: &UserId, revision: u64) -> bool {
         let Some(local) = self.users.get(user) else { return false };
         let numbers = local.sockets.clone();
-        let mut has_orders = self.end_graces(&numbers, revision);
+        let mut has_orders = self.end_graces(&numbers, |entry| entry.joined_before(revision));
         for number in numbers {
-            let was_held = |socket: &Socket| socket.wanted == Wanted::Present && socket.was_held_before(revision);
-            if self.sockets.get(&number).is_some_and(was_held) {
+            if self.sockets.get(&number).is_some_and(|socket| socket.entry.was_held_before(revision)) {
                 self.forget_confirmation(number);
                 has_orders = true;
             }
@@ -550,34 +527,25 @@ impl Inner {
     /// What to ask of the store so that it holds what is wanted; forgets a socket that is nowhere any more.
     fn next_intent(&mut self, number: u64) -> Option<Intent> {
         let socket = self.sockets.get_mut(&number)?;
+        let next = socket.entry.next();
         if let Some(deferred) = &mut self.deferred
-            && matches!(socket.wanted, Wanted::Left | Wanted::Removed(_))
-            && socket.confirmed != Confirmed::Absent
+            && matches!(next, Next::Leave | Next::Remove(_))
         {
             // It stays `queued`, so that it waits there once.
             deferred.push(number);
             return None;
         }
         socket.queued = false;
-        match (socket.wanted, socket.confirmed) {
-            (Wanted::Present, Confirmed::Present) => None,
-            (Wanted::Present, _) => {
-                let user = socket.user.clone();
-                let local = self.users.get(&user)?;
-                let mut presence = local.presence.clone();
-                if local.stated {
-                    presence.updated_at = Timestamp(0);
-                }
-                Some(Intent::Join(presence))
-            }
-            (Wanted::Grace(_), Confirmed::Present | Confirmed::Unknown) => Some(Intent::Grace),
-            (Wanted::Grace(_), Confirmed::Absent | Confirmed::Grace) => None,
-            (Wanted::Left | Wanted::Removed(_), Confirmed::Absent) => {
+        match next {
+            Next::Nothing => None,
+            Next::Forget => {
                 self.forget(number);
                 None
             }
-            (Wanted::Left, _) => Some(Intent::Leave),
-            (Wanted::Removed(reason), _) => Some(Intent::Remove(reason)),
+            Next::Join => self.users.get(&socket.user).map(|local| Intent::Join(local.to_assert())),
+            Next::Mark => Some(Intent::Grace),
+            Next::Leave => Some(Intent::Leave),
+            Next::Remove(reason) => Some(Intent::Remove(reason)),
         }
     }
 
@@ -585,27 +553,13 @@ impl Inner {
         let number = order.socket.number;
         let is_outdated = self.users.get(&order.user).is_some_and(|local| local.stated);
         let Some(socket) = self.sockets.get_mut(&number) else { return };
-        socket.in_flight = false;
-        match outcome {
-            Some(Outcome::Done { position, .. }) => {
-                socket.confirmed = match order.intent {
-                    // The client stated another profile while this was under way: the join goes out once more.
-                    Intent::Join(_) if is_outdated => Confirmed::Unknown,
-                    Intent::Join(_) => Confirmed::Present,
-                    Intent::Grace => Confirmed::Grace,
-                    Intent::Leave | Intent::Remove(_) => Confirmed::Absent,
-                };
-                if socket.confirmed == Confirmed::Present {
-                    socket.joined_at = position.revision;
-                    if let Some(waiter) = socket.waiter.take() {
-                        // The session may have ended meanwhile.
-                        let _ = waiter.send(position);
-                    }
-                }
-            }
-            // A refusal changed nothing, so what was confirmed stays; the beat that follows says whether it still holds.
-            Some(Outcome::Refused(_)) => {}
-            None => socket.confirmed = Confirmed::Unknown,
+        let is_joined = socket.entry.settle(&order.intent, outcome, is_outdated);
+        if is_joined
+            && let Some(Outcome::Done { position, .. }) = outcome
+            && let Some(waiter) = socket.waiter.take()
+        {
+            // The session may have ended meanwhile.
+            let _ = waiter.send(position);
         }
         // Nothing may be left to do; the next look at it finds out.
         self.enqueue(number);
@@ -623,13 +577,13 @@ impl Inner {
         }
     }
 
-    /// Removes those of `numbers` that are in grace and joined before `revision`. Whether there were any.
-    fn end_graces(&mut self, numbers: &[u64], revision: u64) -> bool {
+    /// Removes those of `numbers` that are in grace, and that `ends` picks. Whether there were any.
+    fn end_graces(&mut self, numbers: &[u64], ends: impl Fn(&Entry) -> bool) -> bool {
         let mut any = false;
         for number in numbers {
             if let Some(socket) = self.sockets.get(number)
-                && let Wanted::Grace(reason) = socket.wanted
-                && (revision == u64::MAX || (socket.joined_at > 0 && socket.joined_at < revision))
+                && let Some(reason) = socket.entry.grace()
+                && ends(&socket.entry)
             {
                 self.want(*number, Wanted::Removed(reason));
                 any = true;
@@ -654,92 +608,29 @@ impl Inner {
 
     /// Takes up a socket that only the store knows, to remove it there.
     fn adopt_for_removal(&mut self, number: u64, user: &UserId) {
-        let socket = Socket {
-            user: user.clone(),
-            wanted: Wanted::Removed(OfflineReason::ConnectionLost),
-            confirmed: Confirmed::Unknown,
-            queued: false,
-            in_flight: false,
-            joined_at: 0,
-            lost_at: None,
-            waiter: None,
-        };
+        let entry = Entry::foreign();
+        let socket = Socket { user: user.clone(), entry, queued: false, lost_at: None, waiter: None };
         self.sockets.insert(number, socket);
         self.enqueue(number);
     }
 }
 
 impl LocalUser {
+    /// What a join asserts: a profile that the store has not dated is new to it.
+    fn to_assert(&self) -> Presence {
+        let mut presence = self.presence.clone();
+        if self.stated {
+            presence.updated_at = Timestamp(0);
+        }
+        presence
+    }
+
     /// Takes over the profile that a client stated, if it says something new.
     fn state(&mut self, stated: Option<Profile>) {
         if stated.is_some() && stated != self.presence.profile {
             self.presence.profile = stated;
             self.stated = true;
         }
-    }
-}
-
-impl Registration {
-    /// The socket's id.
-    pub fn socket(&self) -> SocketId {
-        self.socket
-    }
-
-    /// Whose socket it is.
-    pub fn user(&self) -> &UserId {
-        &self.user
-    }
-
-    /// Notes that the client was active.
-    pub fn heard(&self) {
-        // Whoever talks all the time takes the lock once a round.
-        if self.heard_in.get() != self.table.round.load(Ordering::Relaxed) {
-            let mut inner = self.table.lock();
-            self.heard_in.set(self.table.round.load(Ordering::Relaxed));
-            inner.heard.push(self.socket.number);
-        }
-    }
-
-    /// States the user's profile anew. The receiver gets the position of the store's reply.
-    pub fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
-        let (sender, receiver) = oneshot::channel();
-        let mut inner = self.table.lock();
-        if let Some(local) = inner.users.get_mut(&self.user) {
-            local.state(stated);
-        }
-        if let Some(socket) = inner.sockets.get_mut(&self.socket.number) {
-            // The join is sent once more: it carries the profile, and its reply the position.
-            socket.confirmed = Confirmed::Unknown;
-            socket.waiter = Some(sender);
-            inner.enqueue(self.socket.number);
-        }
-        drop(inner);
-        self.table.changed.notify_one();
-        receiver
-    }
-
-    /// The client said goodbye: gone at once, along with the user's sockets in grace.
-    pub fn leave(mut self) {
-        self.ended = true;
-        self.table.want(self.socket, Wanted::Left);
-    }
-
-    /// The connection ended otherwise: the socket stays registered for the grace.
-    pub fn lose(mut self, reason: OfflineReason) {
-        self.end(reason);
-    }
-
-    fn end(&mut self, reason: OfflineReason) {
-        if !std::mem::replace(&mut self.ended, true) {
-            let wanted = if self.table.grace.is_zero() { Wanted::Removed(reason) } else { Wanted::Grace(reason) };
-            self.table.want(self.socket, wanted);
-        }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.end(OfflineReason::ConnectionLost);
     }
 }
 

@@ -8,8 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::Table;
-use super::lease::Link;
+use super::{Link, Table};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::domain::Timestamp;

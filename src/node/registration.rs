@@ -1,0 +1,69 @@
+//! A session's hold on its socket.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Table;
+use crate::domain::{OfflineReason, Position, Profile, SocketId, UserId};
+
+/// A socket's place in the table. Dropping it puts the socket in grace, so that a session that panicked or was dropped
+/// cannot leak its socket.
+pub struct Registration {
+    table: Arc<Table>,
+    socket: SocketId,
+    user: UserId,
+    /// The last round in which the client was heard from, counted from 1.
+    heard_in: Cell<u64>,
+    ended: bool,
+}
+
+impl Registration {
+    pub(super) fn new(table: Arc<Table>, socket: SocketId, user: UserId) -> Self {
+        Self { table, socket, user, heard_in: Cell::new(0), ended: false }
+    }
+
+    /// The socket's id.
+    pub fn socket(&self) -> SocketId {
+        self.socket
+    }
+
+    /// Whose socket it is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Notes that the client was active.
+    pub fn heard(&self) {
+        self.table.heard(self.socket, &self.heard_in);
+    }
+
+    /// States the user's profile anew. The receiver gets the position of the store's reply.
+    pub fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
+        self.table.state_profile(self.socket, &self.user, stated)
+    }
+
+    /// The client said goodbye: gone at once, along with the user's sockets in grace.
+    pub fn leave(mut self) {
+        self.ended = true;
+        self.table.leave(self.socket);
+    }
+
+    /// The connection ended otherwise: the socket stays registered for the grace.
+    pub fn lose(mut self, reason: OfflineReason) {
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: OfflineReason) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.table.lose(self.socket, reason);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.end(OfflineReason::ConnectionLost);
+    }
+}
