@@ -49,9 +49,9 @@ impl App {
         let listener =
             listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
-        let store = open_store(node, &settings).await?;
-
         let metrics = Arc::new(Metrics::default());
+        let store = open_store(node, &settings, metrics.clone()).await?;
+
         let fanout = Arc::new(Fanout::default());
         let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, link) =
@@ -145,9 +145,14 @@ fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// Opens the store that the settings name.
-async fn open_store(node: NodeId, settings: &Settings) -> anyhow::Result<Arc<dyn PresenceStore>> {
+async fn open_store(
+    node: NodeId,
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Arc<dyn PresenceStore>> {
     let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new())) };
-    let store = RedisStore::new(node, url.expose_secret(), &settings.redis, &settings.presence)
+    let count_bad_record = Arc::new(move || metrics.bad_record());
+    let store = RedisStore::new(node, url.expose_secret(), &settings.redis, &settings.presence, count_bad_record)
         .with_context(|| format!("cannot use {url} (redis.url)"))?;
     match store.open_writer().await {
         Err(error @ StoreError::Misconfigured(_)) => {

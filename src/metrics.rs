@@ -32,6 +32,7 @@ pub struct Metrics {
     replica_lag: Histogram,
     offline_delay: Histogram,
     ghosts_mended: Counter,
+    bad_records: Counter,
     flaps_suppressed: Counter,
     degraded_seconds: Counter<f64, AtomicU64>,
     store_errors: Counter,
@@ -119,6 +120,7 @@ impl Default for Metrics {
             replica_lag: latency(),
             offline_delay: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
             ghosts_mended: Counter::default(),
+            bad_records: Counter::default(),
             flaps_suppressed: Counter::default(),
             degraded_seconds: Counter::default(),
             store_errors: Counter::default(),
@@ -159,6 +161,7 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
         sub(registry, "ghosts_mended", "Users found without a living socket, and mended", self.ghosts_mended.clone());
+        sub(registry, "bad_records", "Records found in Redis that no node writes", self.bad_records.clone());
         sub(
             registry,
             "flaps_suppressed",
@@ -293,6 +296,11 @@ impl Metrics {
     /// The audit mended a ghost.
     pub fn ghost_mended(&self) {
         self.ghosts_mended.inc();
+    }
+
+    /// A record was found in the store that no node writes.
+    pub fn bad_record(&self) {
+        self.bad_records.inc();
     }
 
     /// A socket fell off the broadcast log and was told to start over.

@@ -29,7 +29,7 @@ impl Ghost {
         settings.redis.prefix = prefix.to_owned();
         let node = NodeId::from_bits(rand::random());
         let url = format!("redis://{}", redis.addr);
-        let store = Arc::new(RedisStore::new(node, &url, &settings.redis, &settings.presence)?);
+        let store = Arc::new(RedisStore::new(node, &url, &settings.redis, &settings.presence, Arc::new(|| ()))?);
         let metrics = Arc::new(Metrics::default());
         let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, _link) = Writer::new(store, table.clone(), metrics, &settings.presence, &settings.redis);

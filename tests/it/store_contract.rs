@@ -63,7 +63,7 @@ impl Truth for Shared {
         let mut settings = test_settings_with_redis(&self.redis.url());
         settings.presence.lease = self.lease;
         settings.presence.sweep_batch = self.sweep_batch;
-        let store = RedisStore::new(node, &self.redis.url(), &settings.redis, &settings.presence);
+        let store = RedisStore::new(node, &self.redis.url(), &settings.redis, &settings.presence, Arc::new(|| ()));
         Arc::new(store.expect("a URL of Redis"))
     }
 }

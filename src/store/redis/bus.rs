@@ -1,9 +1,10 @@
 //! The node's subscription to the channel of transitions, on a connection of its own.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use redis::Client;
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use super::{Shared, StoreError, StoreResult, format, store_error};
 use crate::domain::Transition;
@@ -13,7 +14,7 @@ use crate::domain::Transition;
 const CAPACITY: usize = 16_384;
 
 /// Subscribes; see [`crate::store::PresenceStore::subscribe`].
-pub async fn subscribe(client: &Client, shared: &Shared) -> StoreResult<mpsc::Receiver<Transition>> {
+pub async fn subscribe(client: &Client, shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
     let deadline = shared.connect_timeout;
     let connect = async {
         let mut pubsub = client.get_async_pubsub().await?;
@@ -26,24 +27,24 @@ pub async fn subscribe(client: &Client, shared: &Shared) -> StoreResult<mpsc::Re
         .map_err(store_error)?;
     let (sender, receiver) = mpsc::channel(CAPACITY);
     // A task of its own drains the connection, always: Redis cuts a subscriber that does not read.
-    tokio::spawn(forward(pubsub.into_on_message(), sender));
+    tokio::spawn(forward(pubsub.into_on_message(), sender, shared.clone()));
     Ok(receiver)
 }
 
 /// Ends when the connection does, or when nobody listens any more.
-async fn forward(mut messages: redis::aio::PubSubStream, sender: mpsc::Sender<Transition>) {
+async fn forward(mut messages: redis::aio::PubSubStream, sender: mpsc::Sender<Transition>, shared: Arc<Shared>) {
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
             () = sender.closed() => return,
         };
         let Some(message) = message else { return };
-        match format::transition(std::str::from_utf8(message.get_payload_bytes()).unwrap_or_default()) {
+        match format::transition(message.get_payload_bytes()) {
             Ok(transition) => match sender.try_send(transition) {
                 Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
                 Err(mpsc::error::TrySendError::Closed(_)) => return,
             },
-            Err(error) => warn!(error = %error, "Ignored a message on the events channel: {error}"),
+            Err(_) => shared.bad_records.found(&shared.keys.events, message.get_payload_bytes()),
         }
     }
 }

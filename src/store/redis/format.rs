@@ -1,6 +1,6 @@
 //! The JSON and the replies that the scripts write, read back. The shapes are documented in `docs/redis.md`.
 
-use std::collections::HashMap;
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -39,15 +39,21 @@ impl PresenceJson {
     }
 }
 
+/// No revision is as high, so that JavaScript and Lua count exactly (docs/design.md, decision 4).
+const REVISION_END: u64 = 1 << 53;
+
 /// Reads a published or logged transition.
-pub fn transition(json: &str) -> StoreResult<Transition> {
-    let event: EventJson<'_> = serde_json::from_str(json).map_err(|error| malformed("transition", &error))?;
+pub fn transition(json: &[u8]) -> StoreResult<Transition> {
+    let event: EventJson<'_> = serde_json::from_slice(json).map_err(|error| malformed("transition", &error))?;
+    if event.revision >= REVISION_END {
+        return Err(StoreError::Malformed(format!("revision {}", event.revision)));
+    }
     let presence = event.user.map(PresenceJson::into_presence);
     let change = match (event.kind, presence, event.reason.and_then(OfflineReason::from_name)) {
         ("online", Some(presence), _) => Change::Online(presence),
         ("changed", Some(presence), _) => Change::Changed(presence),
         ("offline", None, Some(reason)) => Change::Offline(reason),
-        _ => return Err(StoreError::Malformed(format!("transition {json}"))),
+        _ => return Err(StoreError::Malformed(format!("transition {}", String::from_utf8_lossy(json)))),
     };
     Ok(Transition {
         position: Position { epoch: event.epoch, revision: event.revision },
@@ -57,16 +63,25 @@ pub fn transition(json: &str) -> StoreResult<Transition> {
     })
 }
 
-/// Reads a user's stored data; missing or unreadable data leaves a user without a profile, who is present all the same.
-pub fn presence(json: Option<&str>) -> Presence {
-    json.and_then(|json| serde_json::from_str::<PresenceJson>(json).ok())
-        .map(PresenceJson::into_presence)
-        .unwrap_or_default()
+/// Reads a user's stored data.
+pub fn presence(json: &[u8]) -> StoreResult<Presence> {
+    let presence: PresenceJson = serde_json::from_slice(json).map_err(|error| malformed("presence", &error))?;
+    Ok(presence.into_presence())
 }
 
 /// Reads a user id out of the store.
 pub fn user_id(text: &str) -> StoreResult<UserId> {
     UserId::parse(text).map_err(|error| StoreError::Malformed(format!("user id {text:?} {error}")))
+}
+
+/// What a member or a field says, if it is of the form that nodes write.
+pub fn parsed<T: FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// The user that a member or a value names, if a node can have written it.
+pub fn known_user(bytes: &[u8]) -> Option<UserId> {
+    UserId::parse(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// Reads the reply of join, grace, leave or remove.
@@ -104,18 +119,20 @@ pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
     })
 }
 
-/// Reads where the store is from the `epoch` hash and the revision; `server` is the answer to `INFO server`.
-pub fn head(epoch: &HashMap<String, String>, revision: Option<&str>, server: &str) -> StoreResult<Position> {
+/// Reads where the store is from `run_id` and `epoch` of the epoch's hash, the revision, and the answer to `INFO server`.
+pub fn head(epoch: &[Option<Vec<u8>>; 2], revision: Option<&[u8]>, server: &str) -> StoreResult<Position> {
+    let [run_id, id] = epoch;
     // Without these no node has beaten since the data was lost; soon one will have.
-    let (Some(id), Some(revision)) = (epoch.get("epoch"), revision) else {
+    let revision = revision.and_then(parsed::<u64>).filter(|revision| *revision < REVISION_END);
+    let (Some(epoch), Some(revision)) = (id.as_deref().and_then(parsed::<u64>), revision) else {
         return Err(StoreError::EpochChanged);
     };
     // Nor with those of an earlier life of the server: it came back with old data, which says nothing of the present.
-    let run_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
-    if epoch.get("run_id").map(String::as_str) != run_id {
+    let server_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
+    if run_id.as_deref() != server_id.map(str::as_bytes) {
         return Err(StoreError::EpochChanged);
     }
-    Ok(Position { epoch: number(id)?, revision: number(revision)? })
+    Ok(Position { epoch, revision })
 }
 
 /// Reads the reply of `TIME`: seconds and microseconds.
@@ -134,11 +151,12 @@ fn malformed(what: &str, error: &serde_json::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::SocketId;
 
     #[test]
     fn a_published_transition_is_read_back() {
         let json = r#"{"epoch":7,"revision":9,"type":"online","userId":"a\/b","user":{"id":"a\/b","name":"A","status":"online","updatedAt":5},"at":6}"#;
-        let read = transition(json).unwrap();
+        let read = transition(json.as_bytes()).unwrap();
         assert_eq!(read.position, Position { epoch: 7, revision: 9 });
         assert_eq!(read.user.as_str(), "a/b");
         let Change::Online(presence) = read.change else { panic!("{read:?}") };
@@ -147,9 +165,16 @@ mod tests {
 
     #[test]
     fn what_no_script_writes_is_malformed() {
-        for json in ["", "{}", r#"{"epoch":1,"revision":2,"type":"offline","userId":"a","reason":"bored","at":1}"#] {
-            assert!(matches!(transition(json), Err(StoreError::Malformed(_))), "{json}");
+        for json in [
+            "",
+            "{}",
+            r#"{"epoch":1,"revision":2,"type":"offline","userId":"a","reason":"bored","at":1}"#,
+            r#"{"epoch":1,"revision":9007199254740992,"type":"offline","userId":"a","reason":"left","at":1}"#,
+        ] {
+            assert!(matches!(transition(json.as_bytes()), Err(StoreError::Malformed(_))), "{json}");
         }
+        assert!(presence(br#"{"name":5,"updatedAt":1}"#).is_err());
+        assert_eq!((known_user(b""), known_user(b"\xff"), parsed::<SocketId>(b"a")), (None, None, None));
         assert!(outcome(1, &["NO".to_owned()]).is_err());
         assert!(beat_reply(&[]).is_err());
     }

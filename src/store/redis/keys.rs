@@ -1,8 +1,8 @@
 //! Every Redis key and channel, spelled here and nowhere else. `docs/redis.md` describes what each holds.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
-use redis::{RedisWrite, ToRedisArgs};
+use redis::{Cmd, RedisWrite, ToRedisArgs};
 
 use crate::domain::{NodeId, SocketId, UserId};
 
@@ -74,6 +74,15 @@ impl Keys {
         Key { family: &self.families[2], id: user }
     }
 
+    /// Reads the presences of these users.
+    pub fn get_presences(&self, users: &[UserId]) -> Cmd {
+        let mut get = redis::cmd("MGET");
+        for user in users {
+            get.arg(self.presence(user));
+        }
+        get
+    }
+
     /// HASH socket id to user id: the sockets of a node.
     pub fn node_sockets(&self, node: NodeId) -> Key<'_, NodeId> {
         Key { family: &self.families[3], id: node }
@@ -91,8 +100,14 @@ impl Keys {
     }
 }
 
+impl<Id: Display> Display for Key<'_, Id> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.family, self.id)
+    }
+}
+
 impl<Id: Display> ToRedisArgs for Key<'_, Id> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(format_args!("{}{}", self.family, self.id));
+        out.write_arg_fmt(self);
     }
 }

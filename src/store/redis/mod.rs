@@ -4,15 +4,19 @@
 //! - `lua/*.lua`: every decision, one atomic script each; `scripts.rs` joins and calls them, `format.rs` reads what they say.
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: its subscription. Both end when their connection does; whoever
 //!   opened them opens new ones, with a delay, for no connection of the client library heals a half-open link (docs/adr/0005).
-//! - This file: the occasional calls (snapshot, log, refresh, sweep), over a small pool.
+//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `bad_records.rs`: what a hand has put among our data.
+//! - This file: the occasional calls (refresh, sweep, audit), over a small pool.
 
+mod bad_records;
 mod bus;
 mod format;
 mod keys;
+mod page;
 mod scripts;
+mod snapshot;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,16 +27,16 @@ use futures_util::future::BoxFuture;
 use redis::aio::ConnectionLike;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind,
-    ToRedisArgs,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    RedisError, ServerErrorKind, ToRedisArgs,
 };
 use tokio::sync::mpsc;
-use tracing::warn;
 
+use self::bad_records::BadRecords;
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
 use super::{Audited, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
-use crate::domain::{NodeId, Position, Roster, SocketId, Transition, UserId};
+use crate::domain::{NodeId, Position, Presence, Roster, SocketId, Transition, UserId};
 use crate::settings::{PresenceSettings, RedisSettings};
 
 /// The store of many nodes.
@@ -49,30 +53,35 @@ struct Shared {
     scripts: Scripts,
     preamble: Preamble,
     presence: PresenceSettings,
+    bad_records: BadRecords,
     connect_timeout: Duration,
     call_timeout: Duration,
 }
-
-/// Users in one page of a snapshot: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs there.
-const SNAPSHOT_PAGE: usize = 1000;
 
 /// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
 const AUDIT_PAGE: usize = 100;
 const AUDIT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Entries in one read of the log.
-const LOG_PAGE: usize = 5000;
-
 impl RedisStore {
-    /// Prepares a store at `url`; nothing is connected yet.
+    /// Prepares a store at `url`; nothing is connected yet. `count_bad_record` is called for each record found in Redis that
+    /// no node can have written.
     ///
     /// # Errors
     /// [`StoreError::Misconfigured`] if the URL is not one of Redis.
-    pub fn new(node: NodeId, url: &str, redis: &RedisSettings, presence: &PresenceSettings) -> StoreResult<Self> {
+    pub fn new(
+        node: NodeId,
+        url: &str,
+        redis: &RedisSettings,
+        presence: &PresenceSettings,
+        count_bad_record: Arc<dyn Fn() + Send + Sync>,
+    ) -> StoreResult<Self> {
         let info = connection_info(url)?;
         let client = Client::open(info.clone()).map_err(|error| StoreError::Misconfigured(error.to_string()))?;
-        let manager =
-            deadpool_redis::Manager::new(info).map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        // The response timeout is ours (`Shared::within`); the library's own would be half a second.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(redis.connect_timeout)).set_response_timeout(None);
+        let manager = deadpool_redis::Manager::new_with_config(info, config)
+            .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
         let pool = Pool::builder(manager)
             .max_size(redis.pool_size)
             .runtime(Runtime::Tokio1)
@@ -89,6 +98,7 @@ impl RedisStore {
             keys,
             scripts: Scripts::new(),
             presence: presence.clone(),
+            bad_records: BadRecords::new(count_bad_record),
             connect_timeout: redis.connect_timeout,
             call_timeout: redis.call_timeout,
         };
@@ -103,96 +113,14 @@ impl RedisStore {
         })
     }
 
-    async fn read_snapshot(&self) -> StoreResult<Roster> {
-        let mut connection = self.connection().await?;
-        let start = self.head(&mut *connection).await?;
-        let mut roster = self.scan_users(&mut *connection).await?;
-        let end = self.head(&mut *connection).await?;
-        if end.epoch != start.epoch {
-            return Err(StoreError::EpochChanged);
-        }
-        // The scan saw some users before and some after the transitions that came meanwhile; they are set operations.
-        let meanwhile = self.read_log(&mut *connection, start, end).await?;
-        for transition in meanwhile.ok_or(StoreError::EpochChanged)? {
-            roster.apply(&transition.user, &transition.change);
-        }
-        roster.advance_to(end);
-        Ok(roster)
-    }
-
-    /// Reads where the store is, in one step.
-    async fn head(&self, connection: &mut impl ConnectionLike) -> StoreResult<Position> {
-        let mut pipeline = redis::pipe();
-        pipeline.atomic().hgetall(&self.shared.keys.epoch).get(&self.shared.keys.revision);
-        pipeline.cmd("INFO").arg("server");
-        type Reply = (HashMap<String, String>, Option<String>, String);
-        let (epoch, revision, server): Reply = self.shared.within(pipeline.query_async(connection)).await?;
-        format::head(&epoch, revision.as_deref(), &server)
-    }
-
-    async fn scan_users(&self, connection: &mut impl ConnectionLike) -> StoreResult<Roster> {
-        let mut users = Vec::new();
-        let mut cursor = 0u64;
-        loop {
-            let mut scan = redis::cmd("SSCAN");
-            scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(SNAPSHOT_PAGE);
-            let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(connection)).await?;
-            // A member that no node wrote is no user; the audit removes it.
-            let page: Vec<UserId> = page.iter().filter_map(|text| format::user_id(text).ok()).collect();
-            if !page.is_empty() {
-                let mut get = redis::cmd("MGET");
-                for user in &page {
-                    get.arg(self.shared.keys.presence(user));
-                }
-                let stored: Vec<Option<String>> = self.shared.within(get.query_async(connection)).await?;
-                users.extend(page.into_iter().zip(stored.iter().map(|json| format::presence(json.as_deref()))));
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(users.into_iter().collect());
-            }
-        }
-    }
-
-    /// The transitions after `from` up to `to`; `None` if some of them are no longer there.
-    async fn read_log(
-        &self,
-        connection: &mut impl ConnectionLike,
-        from: Position,
-        to: Position,
-    ) -> StoreResult<Option<Vec<Transition>>> {
-        let mut transitions: Vec<Transition> = Vec::new();
-        let mut last = from.revision;
-        while last < to.revision {
-            let mut range = redis::cmd("XRANGE");
-            range.arg(&self.shared.keys.log).arg(format!("({last}-0")).arg(format!("{}-0", to.revision));
-            range.arg("COUNT").arg(LOG_PAGE);
-            let page: Vec<(String, Vec<String>)> = self.shared.within(range.query_async(connection)).await?;
-            for (_, fields) in &page {
-                let transition = format::transition(fields.get(1).map_or("", String::as_str))?;
-                if transition.position != (Position { epoch: to.epoch, revision: last + 1 }) {
-                    return Ok(None);
-                }
-                last += 1;
-                transitions.push(transition);
-            }
-            if page.is_empty() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(transitions))
-    }
-
     async fn sweep_expired(&self) -> StoreResult<Swept> {
         let mut connection = self.connection().await?;
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut connection)).await?;
         let mut expired = redis::cmd("ZRANGEBYSCORE");
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
-        let nodes: Vec<String> = self.shared.within(expired.query_async(&mut connection)).await?;
+        let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut connection)).await?;
         let mut swept = Swept::default();
-        let (nodes, foreign): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|text| text.parse::<NodeId>().is_ok());
-        self.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &foreign).await?;
-        for node in nodes.iter().filter_map(|text| text.parse().ok()) {
+        for node in nodes.iter().filter_map(|member| format::parsed(member)) {
             swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);
         }
         Ok(swept)
@@ -208,13 +136,21 @@ impl RedisStore {
                 audited.mended.push(user);
             }
         }
+        let mut nodes = redis::cmd("ZRANGE");
+        nodes.arg(&self.shared.keys.nodes).arg(0).arg(-1);
+        let mut nodes: Vec<Vec<u8>> = self.shared.within(nodes.query_async(&mut connection)).await?;
+        nodes.retain(|member| format::parsed::<NodeId>(member).is_none());
+        self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &nodes).await?;
         let mut cursor = 0u64;
         loop {
             let mut scan = redis::cmd("SSCAN");
             scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(AUDIT_PAGE);
-            let (next, page): (u64, Vec<String>) = self.shared.within(scan.query_async(&mut connection)).await?;
-            let (page, foreign): (Vec<_>, Vec<_>) = page.into_iter().partition(|text| format::user_id(text).is_ok());
-            self.remove_foreign(&mut *connection, "SREM", &self.shared.keys.users, &foreign).await?;
+            let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut connection)).await?;
+            let (page, foreign): (Vec<_>, Vec<_>) =
+                page.into_iter().partition(|member| format::known_user(member).is_some());
+            self.shared.remove_foreign(&mut *connection, "SREM", &self.shared.keys.users, &foreign).await?;
+            let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
+            self.shared.forget_unreadable(&mut *connection, &users).await?;
             let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
             ghosts.arg(page);
             let found: Vec<String> =
@@ -228,21 +164,6 @@ impl RedisStore {
             }
             tokio::time::sleep(AUDIT_PAUSE).await;
         }
-    }
-
-    /// Removes members that no node can have written: one of them must not stop what is done for all others.
-    async fn remove_foreign(
-        &self,
-        connection: &mut impl ConnectionLike,
-        command: &str,
-        key: &str,
-        members: &[String],
-    ) -> StoreResult<()> {
-        if members.is_empty() {
-            return Ok(());
-        }
-        warn!(key, "Removing what is not ours from {key}: {members:?}");
-        self.shared.within(redis::cmd(command).arg(key).arg(members).query_async::<()>(connection)).await
     }
 
     async fn refresh_keys(&self, sockets: &[(SocketId, UserId)]) -> StoreResult<Vec<SocketId>> {
@@ -282,15 +203,7 @@ impl PresenceStore for RedisStore {
     }
 
     fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>> {
-        async move {
-            let mut connection = self.connection().await?;
-            let head = self.head(&mut *connection).await?;
-            if head.epoch != position.epoch || head.revision < position.revision {
-                return Ok(None);
-            }
-            self.read_log(&mut *connection, position, head).await
-        }
-        .boxed()
+        self.read_log_after(position).boxed()
     }
 
     fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>> {
@@ -326,6 +239,57 @@ impl Shared {
         pipeline.add_command(script.load()).ignore().add_command(call);
         let (reply,): (T,) = self.within(pipeline.query_async(connection)).await?;
         Ok(reply)
+    }
+
+    /// The user that a member of `key` is; none, and counted, if no node can have written it.
+    fn known_user(&self, key: &str, member: &[u8]) -> Option<UserId> {
+        let user = format::known_user(member);
+        if user.is_none() {
+            self.bad_records.found(key, member);
+        }
+        user
+    }
+
+    /// A user's stored data; none, and counted, if no node can have written it.
+    fn known_presence(&self, user: &UserId, stored: &[u8]) -> Option<Presence> {
+        let presence = format::presence(stored).ok();
+        if presence.is_none() {
+            self.bad_records.found(&self.keys.presence(user).to_string(), stored);
+        }
+        presence
+    }
+
+    /// Removes members or fields that no node can have written: one of them must not stop what is done for all others.
+    async fn remove_foreign(
+        &self,
+        connection: &mut impl ConnectionLike,
+        command: &str,
+        key: &str,
+        members: &[Vec<u8>],
+    ) -> StoreResult<()> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        members.iter().for_each(|member| self.bad_records.found(key, member));
+        self.within(redis::cmd(command).arg(key).arg(members).query_async::<()>(connection)).await
+    }
+
+    /// Deletes what no node can have written in place of these users' data. A missing one is asked for, too: it may be there,
+    /// and of another type.
+    async fn forget_unreadable(&self, connection: &mut impl ConnectionLike, users: &[UserId]) -> StoreResult<()> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        let get = self.keys.get_presences(users);
+        let presences: Vec<Option<Vec<u8>>> = self.within(get.query_async(connection)).await?;
+        for (user, stored) in users.iter().zip(presences) {
+            if stored.as_deref().is_none_or(|stored| self.known_presence(user, stored).is_none()) {
+                let mut forget = self.preamble.call(&self.scripts.forget);
+                forget.arg(user.as_str()).arg(stored.unwrap_or_default());
+                self.load_and_call::<bool>(connection, &self.scripts.forget, forget).await?;
+            }
+        }
+        Ok(())
     }
 
     /// One batch of an expired node; none if the node is not to be swept.

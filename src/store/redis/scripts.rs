@@ -15,6 +15,7 @@ pub struct Scripts {
     pub drain: Script,
     pub ghosts: Script,
     pub mend: Script,
+    pub forget: Script,
 }
 
 /// One script: its text and the hash that it is called by.
@@ -54,6 +55,7 @@ impl Scripts {
             drain: script!("drain.lua"),
             ghosts: script!("ghosts.lua"),
             mend: script!("mend.lua"),
+            forget: script!("forget.lua"),
         }
     }
 

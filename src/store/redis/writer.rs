@@ -91,13 +91,17 @@ impl RedisWriter {
     async fn read_held_sockets(&mut self) -> StoreResult<Vec<(SocketId, UserId)>> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.shared.keys.node_sockets(self.shared.node));
-        let held: Vec<(String, String)> = self.shared.within(command.query_async(&mut self.connection)).await?;
-        held.iter()
-            .map(|(socket, user)| {
-                let socket = socket.parse().map_err(|_| StoreError::Malformed(format!("socket id {socket:?}")))?;
-                Ok((socket, format::user_id(user)?))
-            })
-            .collect()
+        let stored: Vec<(Vec<u8>, Vec<u8>)> = self.shared.within(command.query_async(&mut self.connection)).await?;
+        let (mut held, mut foreign) = (Vec::new(), Vec::new());
+        for (socket, user) in stored {
+            match (format::parsed(&socket), format::known_user(&user)) {
+                (Some(socket), Some(user)) => held.push((socket, user)),
+                _ => foreign.push(socket),
+            }
+        }
+        let key = self.shared.keys.node_sockets(self.shared.node).to_string();
+        self.shared.remove_foreign(&mut self.connection, "HDEL", &key, &foreign).await?;
+        Ok(held)
     }
 }
 

@@ -13,8 +13,10 @@ mod outage;
 mod roaming;
 mod rolling_restart;
 mod simulation;
+mod slow_reads;
 mod storm;
 mod stuck_client;
+mod wrong_values;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -8,6 +8,7 @@
 //! proxy.restore().await;
 //! proxy.freeze();                     // connections stay open, nothing passes in either direction
 //! proxy.strand();                     // the same for the connections of now only
+//! proxy.set_rate(100_000);           // a slow line to each client
 //! proxy.thaw();                       // what waited passes now: late, as after a real stall
 //! ```
 //!
@@ -127,6 +128,11 @@ impl ChaosProxy {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
 
+    /// Lets no more than this many bytes a second pass from the server to each client, of what is read from now on.
+    pub fn set_rate(&self, bytes_per_second: u32) {
+        self.faults.send_modify(|faults| faults.bytes_per_second = Some(bytes_per_second));
+    }
+
     /// The bytes swallowed so far: a test that needs something lost waits until this rises.
     pub fn swallowed_bytes(&self) -> u64 {
         self.swallowed.load(Ordering::Relaxed)
@@ -162,6 +168,8 @@ struct Faults {
     to_server: Flow,
     to_client: Flow,
     delay: Duration,
+    /// To a client; `None`: as fast as it goes.
+    bytes_per_second: Option<u32>,
     /// Connections with numbers up to this are held.
     stranded: u64,
 }
@@ -318,13 +326,18 @@ async fn take(
     subscribed: &AtomicBool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
+    let mut line_free_at = Instant::now();
     loop {
         network.unless_held(direction).await?;
         let count = from.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        let due = Instant::now() + network.faults.borrow().delay;
+        let Faults { delay, bytes_per_second, .. } = *network.faults.borrow();
+        let rate = bytes_per_second.filter(|_| direction == Direction::ToClient);
+        let on_the_line = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(count as f64 / f64::from(rate)));
+        line_free_at = line_free_at.max(Instant::now()) + on_the_line;
+        let due = line_free_at + delay;
         let bytes = buffer[..count].to_vec();
         // Redis clients write a command in one piece, so its name is not torn between two chunks.
         if direction == Direction::ToServer && bytes.windows(9).any(|part| part == b"SUBSCRIBE") {

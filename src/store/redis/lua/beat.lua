@@ -38,30 +38,53 @@ local function all_have_asserted(since_ms)
   return true
 end
 
--- The clock of Redis may be set back. Nothing may then last longer than one lease from now.
+-- A key of another type, or a number that no script writes, is the work of a hand: such a key is cleared, and the epoch ends.
+local is_sound = true
+local types = {
+  [EPOCH] = 'hash', [REVISION] = 'string', [LOG] = 'stream', [NODES] = 'zset', [SWEEP_AFTER] = 'string', [USERS] = 'set',
+  [ASSERTED] = 'zset',
+}
+for key, ours in pairs(types) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= ours then
+    redis.call('DEL', key)
+    is_sound = false
+  end
+end
+
+-- The clock of Redis may be set back, or a hand has written a time. Nothing may last longer than one lease from now.
 for _, peer in ipairs(redis.call('ZRANGEBYSCORE', NODES, '(' .. text(lease_ends_at), '+inf')) do
   redis.call('ZADD', NODES, text(lease_ends_at), peer)
 end
-if tonumber(redis.call('GET', SWEEP_AFTER) or '0') > lease_ends_at then
+local sweep_after = redis.call('GET', SWEEP_AFTER)
+if sweep_after and (whole(sweep_after) or LIMIT) > lease_ends_at then
   redis.call('SET', SWEEP_AFTER, text(lease_ends_at), 'PX', lease_ms)
 end
+
+local revision = whole(redis.call('GET', REVISION))
+local life = redis.call('HMGET', EPOCH, 'run_id', 'epoch', 'holdUntil')
+if not (revision and whole(life[2]) and whole(life[2]) <= revision and whole(life[3])) then is_sound = false end
+
+-- A hand alone brings numbers above half of the range: 2^52 us are in the year 2112. No epoch begins above them, for it would
+-- find no room.
+local function below_half(number) return number and number < 2 ^ 52 and number or 0 end
+seen = below_half(seen)
 
 -- A restart, a failover or old data restored changes run_id; FLUSHALL removes the stored one; a revision below one that was
 -- seen is data of the past. Each means: what is stored is not the present.
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local revision = tonumber(redis.call('GET', REVISION) or '')
-if redis.call('HGET', EPOCH, 'run_id') ~= run_id or not revision or revision < seen then
+if not is_sound or life[1] ~= run_id or revision < seen then
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
-  local last_logged = last and tonumber(string.match(last[1], '^%d+')) or 0
-  revision = math.max(now_us, revision or 0, seen, last_logged) + 1
+  local last_logged = last and tonumber(string.match(last[1], '^%d+'))
+  revision = math.max(now_us, below_half(revision), seen, below_half(last_logged)) + 1
   redis.call('DEL', LOG, ASSERTED)
   redis.call('SET', REVISION, text(revision))
   redis.call('HSET', EPOCH, 'run_id', run_id, 'epoch', text(revision))
   hold_from_now()
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do redis.call('ZADD', NODES, text(lease_ends_at), peer) end
 end
-local epoch, hold_until_ms, hold_limit_ms = unpack(redis.call('HMGET', EPOCH, 'epoch', 'holdUntil', 'holdLimit'))
-local holding = tonumber(hold_until_ms or '0') > 0
+local epoch, hold_until = unpack(redis.call('HMGET', EPOCH, 'epoch', 'holdUntil'))
+local holding = whole(hold_until) > 0
 
 -- After an outage every node gets one lease to come back. (Until the first of these beats, sweep.lua holds back by itself.)
 if somebody_beats(lease_ms) == false then
@@ -76,7 +99,7 @@ local stored = redis.call('GET', NODE_GENERATION .. node)
 if stored == 'drained' then state = 'FENCED' end
 if state ~= 'FENCED' then
   redis.call('ZADD', NODES, text(lease_ends_at), node)
-  if not stored or tonumber(stored) < generation then
+  if (tonumber(stored or '') or 0) < generation then
     redis.call('SET', NODE_GENERATION .. node, text(generation))
   end
   -- Dated by what the node had heard: a beat that a frozen connection delivers late says nothing of after the frost.
@@ -89,11 +112,12 @@ end
 
 -- A hold ends here and nowhere else: when its time has come and everybody has asserted.
 if holding then
-  hold_until_ms, hold_limit_ms = unpack(redis.call('HMGET', EPOCH, 'holdUntil', 'holdLimit'))
-  if now_ms >= tonumber(hold_until_ms) and (now_ms >= tonumber(hold_limit_ms or '0') or all_have_asserted(0)) then
+  local stored_hold = redis.call('HMGET', EPOCH, 'holdUntil', 'holdLimit')
+  local hold_until_ms, hold_limit_ms = whole(stored_hold[1]), whole(stored_hold[2]) or 0
+  if now_ms >= hold_until_ms and (now_ms >= hold_limit_ms or all_have_asserted(0)) then
     redis.call('HSET', EPOCH, 'holdUntil', '0')
     holding = false
-  elseif tonumber(hold_until_ms) > lease_ends_at then
+  elseif hold_until_ms > lease_ends_at then
     hold_from_now()
   end
 end

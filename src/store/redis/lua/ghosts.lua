@@ -10,7 +10,10 @@
 -- Users, sockets and nodes are compared as of one moment.
 local ghosts = {}
 for i = 10, #ARGV do
-  if redis.call('SISMEMBER', USERS, ARGV[i]) == 1 and looks_like_a_ghost(ARGV[i]) then
+  local n_deleted_before = n_deleted
+  local is_suspect = redis.call('SISMEMBER', USERS, ARGV[i]) == 1 and looks_like_a_ghost(ARGV[i])
+  -- Whose key was of another type has lost it in this moment: their node is given time to assert them again.
+  if is_suspect and n_deleted == n_deleted_before then
     ghosts[#ghosts + 1] = ARGV[i]
   end
 end

@@ -17,12 +17,15 @@ if refused then return { refused } end
 local sockets_key, presence_key = USER_SOCKETS .. user, PRESENCE .. user
 local user_json = cjson.encode(user)
 local stored = redis.call('GET', presence_key)
-local stored_at = updated_at_of(stored)
 
 -- Which profile holds: a new statement is dated now unless it says what is stored; an old one, asserted again, wins by date.
 -- A presence without a profile has no date (0): it must not beat a real profile that another node asserts again later.
 local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
-local says_the_same = stored and string.sub(stored, 1, #head) == head
+local says_the_same = stored and #stored < #head + 17 and string.sub(stored, 1, #head) == head
+  and string.find(stored, '^%d+}$', #head + 1)
+-- What is stored is published as it is: what cannot be read counts as absent.
+if stored and not says_the_same and not is_presence(stored) then stored = nil end
+local stored_at = updated_at_of(stored)
 local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
 local presence, presence_at = stored, text(stored_at)
 if wins then

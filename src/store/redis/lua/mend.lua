@@ -11,7 +11,7 @@ local user = ARGV[10]
 
 local epoch = redis.call('HGET', EPOCH, 'epoch')
 local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
-if not epoch or redis.call('EXISTS', REVISION) == 0 or suspended then return 0 end
+if not epoch or not whole(redis.call('GET', REVISION)) or suspended then return 0 end
 if redis.call('SISMEMBER', USERS, user) == 0 or not looks_like_a_ghost(user) then return 0 end
 for _, socket in ipairs(redis.call('HKEYS', USER_SOCKETS .. user)) do
   local node = node_of(socket)

@@ -16,7 +16,7 @@ local lease_end = tonumber(redis.call('ZSCORE', NODES, node) or '')
 if not lease_end then return { 'GONE', 0, 0, -1 } end
 local epoch = redis.call('HGET', EPOCH, 'epoch')
 local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms or not somebody_beats(lease_ms)
-if not epoch or redis.call('EXISTS', REVISION) == 0 or (lease_end > 0 and (lease_end > now_ms or suspended)) then
+if not epoch or not whole(redis.call('GET', REVISION)) or (lease_end > 0 and (lease_end > now_ms or suspended)) then
   return { 'LIVE', 0, 0, -1 }
 end
 

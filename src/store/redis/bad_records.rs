@@ -1,0 +1,67 @@
+//! What is found in Redis that no node can have written.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::warn;
+
+/// Bad records that are remembered as logged; beyond this, they are only counted.
+const LOGGED_MAX: usize = 1000;
+
+/// Counts bad records each time that one is found, and logs each once: one that stays, or a hand that goes on, does not fill
+/// the log.
+pub struct BadRecords {
+    count: Arc<dyn Fn() + Send + Sync>,
+    logged: Mutex<HashSet<u64>>,
+}
+
+impl BadRecords {
+    /// `count` is called for each that is found.
+    pub fn new(count: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { count, logged: Mutex::default() }
+    }
+
+    /// `record` was found in `key` and is left out.
+    pub fn found(&self, key: &str, record: &[u8]) {
+        /// What is shown of a record.
+        const SHOWN_BYTES: usize = 200;
+        (self.count)();
+        if self.is_new(key, record) {
+            let shown = String::from_utf8_lossy(&record[..record.len().min(SHOWN_BYTES)]);
+            warn!(key, "Left out what is not ours in {key}: {shown:?}");
+        }
+    }
+
+    fn is_new(&self, key: &str, record: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (key, record).hash(&mut hasher);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < LOGGED_MAX && logged.insert(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_bad_record_is_counted_each_time_and_new_once() {
+        let n_found = Arc::new(AtomicUsize::new(0));
+        let counted = n_found.clone();
+        let bad = BadRecords::new(Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        bad.found("k", b"\xff");
+        bad.found("k", b"\xff");
+        assert_eq!(n_found.load(Ordering::Relaxed), 2);
+        assert!(!bad.is_new("k", b"\xff"));
+        assert!(bad.is_new("k", b"a") && bad.is_new("l", b"a"));
+        for number in 0..2 * LOGGED_MAX {
+            bad.is_new("m", &number.to_le_bytes());
+        }
+        assert_eq!(bad.logged.lock().unwrap().len(), LOGGED_MAX);
+    }
+}

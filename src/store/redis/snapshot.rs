@@ -1,0 +1,201 @@
+//! The long reads: everybody who is online, and the log. Both go by pages that a slow line can carry (`page.rs`).
+
+use std::time::Instant;
+
+use deadpool_redis::Connection;
+use redis::{Cmd, FromRedisValue, Pipeline};
+use tracing::info;
+
+use super::format;
+use super::page::PageSize;
+use super::{RedisStore, Shared};
+use crate::domain::{Position, Presence, Roster, Transition, UserId};
+use crate::store::{StoreError, StoreResult};
+
+/// Users in one page of a snapshot at most: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs
+/// there.
+const USERS_MAX: usize = 1000;
+
+/// Entries in one read of the log at most.
+const ENTRIES_MAX: usize = 5000;
+
+/// A log that takes longer than so many calls may is left for a snapshot, which is shorter where the same users came and went
+/// again and again.
+const LOG_CALLS: u32 = 10;
+
+/// A connection of the pool for several calls; one that saw an error is thrown away, with what is still under way on it.
+struct Reader<'a> {
+    store: &'a RedisStore,
+    connection: Option<Connection>,
+}
+
+/// What a log says.
+enum Log {
+    /// Every transition that was asked for.
+    Whole(Vec<Transition>),
+    /// Some are missing, or cannot be read.
+    Broken,
+    /// It did not come in time.
+    Slow,
+}
+
+impl RedisStore {
+    pub(super) async fn read_snapshot(&self) -> StoreResult<Roster> {
+        let mut reader = Reader { store: self, connection: None };
+        let start = reader.head().await?;
+        let mut roster = reader.users().await?;
+        let end = reader.head().await?;
+        if end.epoch != start.epoch {
+            return Err(StoreError::EpochChanged);
+        }
+        // The scan saw some users before and some after the transitions that came meanwhile; they are set operations.
+        let Log::Whole(meanwhile) = reader.log(start, end, None).await? else {
+            return Err(StoreError::Malformed("the log has a gap, or an entry that is not ours".to_owned()));
+        };
+        for transition in meanwhile {
+            roster.apply(&transition.user, &transition.change);
+        }
+        roster.advance_to(end);
+        Ok(roster)
+    }
+
+    pub(super) async fn read_log_after(&self, position: Position) -> StoreResult<Option<Vec<Transition>>> {
+        let mut reader = Reader { store: self, connection: None };
+        let head = reader.head().await?;
+        if head.epoch != position.epoch || head.revision < position.revision {
+            return Ok(None);
+        }
+        let give_up_at = Instant::now() + self.shared.call_timeout * LOG_CALLS;
+        match reader.log(position, head, Some(give_up_at)).await? {
+            Log::Whole(transitions) => Ok(Some(transitions)),
+            Log::Broken => Ok(None),
+            Log::Slow => {
+                info!("The log could not be read in time: reading all users instead");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Reads where the store is, in one step.
+    async fn head(&mut self) -> StoreResult<Position> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd("HMGET").arg(&self.shared().keys.epoch).arg(&["run_id", "epoch"]);
+        pipeline.get(&self.shared().keys.revision).cmd("INFO").arg("server");
+        type Reply = ([Option<Vec<u8>>; 2], Option<Vec<u8>>, String);
+        let (epoch, revision, server): Reply = self.call(&pipeline).await?;
+        format::head(&epoch, revision.as_deref(), &server)
+    }
+
+    async fn users(&mut self) -> StoreResult<Roster> {
+        let (mut scan_size, mut get_size) = (PageSize::up_to(USERS_MAX), PageSize::up_to(USERS_MAX));
+        let mut users = Vec::new();
+        let mut cursor = 0u64;
+        loop {
+            let key = self.shared().keys.users.clone();
+            let scan = |count: usize| {
+                let mut scan = redis::cmd("SSCAN");
+                scan.arg(&key).arg(cursor).arg("COUNT").arg(count);
+                scan
+            };
+            let (next, members): (u64, Vec<Vec<u8>>) = self.page(&mut scan_size, scan).await?;
+            scan_size.adapt(members.len(), members.iter().map(Vec::len).sum());
+            let page: Vec<UserId> =
+                members.iter().filter_map(|member| self.shared().known_user(&key, member)).collect();
+            let mut rest = &page[..];
+            while !rest.is_empty() {
+                let presences = self.presences(rest, &mut get_size).await?;
+                let (read, unread) = rest.split_at(presences.len());
+                users.extend(read.iter().cloned().zip(presences));
+                rest = unread;
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(users.into_iter().collect());
+            }
+        }
+    }
+
+    /// The presences of the first of these users.
+    async fn presences(&mut self, users: &[UserId], size: &mut PageSize) -> StoreResult<Vec<Presence>> {
+        let keys = self.shared().keys.clone();
+        let get = |count: usize| keys.get_presences(&users[..count.min(users.len())]);
+        let stored: Vec<Option<Vec<u8>>> = self.page(size, get).await?;
+        size.adapt(stored.len(), stored.iter().flatten().map(Vec::len).sum());
+        let read = |(user, stored): (&UserId, &Option<Vec<u8>>)| {
+            // Whose data is missing or not to be read is present all the same, without a profile.
+            stored.as_deref().and_then(|stored| self.shared().known_presence(user, stored)).unwrap_or_default()
+        };
+        Ok(users.iter().zip(&stored).map(read).collect())
+    }
+
+    /// The transitions after `from` up to `to`. With a time to give up at, late pages make it
+    /// [`Log::Slow`] instead of an error.
+    async fn log(&mut self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
+        let key = self.shared().keys.log.clone();
+        let mut size = PageSize::up_to(ENTRIES_MAX);
+        let mut transitions: Vec<Transition> = Vec::new();
+        let mut last = from.revision;
+        while last < to.revision {
+            let range = |count: usize| {
+                let mut range = redis::cmd("XRANGE");
+                range.arg(&key).arg(format!("({last}-0")).arg(format!("{}-0", to.revision)).arg("COUNT").arg(count);
+                range
+            };
+            let page: Vec<(String, Vec<Vec<u8>>)> = match self.page(&mut size, range).await {
+                Err(StoreError::Deadline(_)) if give_up_at.is_some() => return Ok(Log::Slow),
+                page => page?,
+            };
+            size.adapt(page.len(), page.iter().flat_map(|(_, fields)| fields).map(Vec::len).sum());
+            if page.is_empty() {
+                return Ok(Log::Broken);
+            }
+            for (_, fields) in &page {
+                let event = fields.get(1).map_or(&[][..], Vec::as_slice);
+                let Ok(transition) = format::transition(event) else {
+                    self.shared().bad_records.found(&key, event);
+                    return Ok(Log::Broken);
+                };
+                if transition.position != (Position { epoch: to.epoch, revision: last + 1 }) {
+                    return Ok(Log::Broken);
+                }
+                last += 1;
+                transitions.push(transition);
+            }
+            if last < to.revision && give_up_at.is_some_and(|at| Instant::now() >= at) {
+                return Ok(Log::Slow);
+            }
+        }
+        Ok(Log::Whole(transitions))
+    }
+
+    /// One page. If it does not come in time, smaller ones are tried: Redis may be well, and the line slow.
+    async fn page<T: FromRedisValue>(&mut self, size: &mut PageSize, command: impl Fn(usize) -> Cmd) -> StoreResult<T> {
+        loop {
+            let mut pipeline = redis::pipe();
+            pipeline.add_command(command(size.count()));
+            match self.call(&pipeline).await {
+                Err(StoreError::Deadline(_)) if size.shrink() => {}
+                reply => return reply.map(|(reply,)| reply),
+            }
+        }
+    }
+
+    async fn call<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> StoreResult<T> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.connection().await?,
+        };
+        let reply = self.shared().within(pipeline.query_async(&mut *connection)).await;
+        match &reply {
+            Ok(_) => self.connection = Some(connection),
+            Err(_) => drop(Connection::take(connection)),
+        }
+        reply
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.store.shared
+    }
+}
