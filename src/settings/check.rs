@@ -117,12 +117,34 @@ impl Settings {
             && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
             && !prefix.ends_with(':');
         require(is_prefix, "redis.prefix", prefix, "1 to 64 bytes of A-Z a-z 0-9 _ . : - without a \":\" at the end")?;
+        let is_apart = prefix.split(':').skip(1).all(|part| !KEY_WORDS.contains(&part));
+        let words = format!("without the word of a key after a \":\", which are {}", KEY_WORDS.join(", "));
+        require(is_apart, "redis.prefix", prefix, &words)?;
 
         let filter = &self.telemetry.log_filter;
         let words = "a level, or levels by module like \"info,rollcall::store=debug\"";
         require(EnvFilter::try_new(filter).is_ok(), "telemetry.log_filter", filter, words)
     }
 }
+
+/// The words that the names of keys begin with after the prefix. A prefix has none of them after a `:`: what a service with the
+/// prefix before it names after its users would be keys of this one, and user `users:set` of `app` the set of all users of
+/// `app:presence`.
+pub(crate) const KEY_WORDS: [&str; 13] = [
+    "epoch",
+    "events",
+    "last-seen",
+    "log",
+    "node",
+    "nodes",
+    "presence",
+    "revision",
+    "room",
+    "socket",
+    "sweep",
+    "user",
+    "users",
+];
 
 /// A setting and its value, for an error message.
 type Named = (&'static str, u64);

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+#[cfg(test)]
+pub(crate) use self::check::KEY_WORDS;
 use self::layers::Layers;
 pub use self::redis_url::{RedisUrl, RedisUrlError};
 

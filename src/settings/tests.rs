@@ -149,6 +149,8 @@ fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
         "redis.prefix = ''",
         "redis.prefix = 'a:'",
         "redis.prefix = 'a b'",
+        "redis.prefix = 'app:presence'",
+        "redis.prefix = 'app:eu:user:socket'",
         "telemetry.log_filter = 'rollcall=loud'",
     ] {
         let (name, value) = toml.split_once(" = ").unwrap();

@@ -15,6 +15,7 @@ mod http;
 mod load_balancer;
 mod metrics;
 mod origins;
+mod prefixes;
 mod protocol;
 mod random_history;
 mod slow_consumer;

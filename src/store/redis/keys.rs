@@ -111,3 +111,18 @@ impl<Id: Display> ToRedisArgs for Key<'_, Id> {
         out.write_arg_fmt(self);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::KEY_WORDS;
+
+    #[test]
+    fn every_key_begins_with_a_word_that_no_prefix_has() {
+        let keys = Keys::new("app", Partition);
+        for key in keys.fixed().iter().chain(&keys.families()) {
+            let word = key.split(':').nth(1).expect("a name after the prefix");
+            assert!(KEY_WORDS.contains(&word), "{key}: add {word} to KEY_WORDS");
+        }
+    }
+}
