@@ -148,7 +148,7 @@ impl Outbound for Sink {
 fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
     const N_EVENTS: u64 = 100;
     actix_rt::System::new().block_on(async {
-        let fanout = Fanout::default();
+        let fanout = Fanout::new(rollcall::settings::Settings::default().fanout.log_bytes);
         let hub = Hub::start(&fanout, Arc::new(Metrics::default()), &Settings::default().fanout);
         let attachment = hub.attach(Rc::new(Sink));
         attachment.listen(&user(0), 0);

@@ -52,7 +52,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let store = open_store(node, &settings, metrics.clone()).await?;
 
-        let fanout = Arc::new(Fanout::default());
+        let fanout = Arc::new(Fanout::new(settings.fanout.log_bytes));
         let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, link) =
             Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);

@@ -47,11 +47,24 @@ pub struct Listener {
     /// None while there is nothing to say: an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
-    fell_off: bool,
+    hole: Hole,
     broken: bool,
+    /// When the socket last started over because it read too slowly.
     last_resync: Option<Instant>,
     /// The session, if it waits for something to do.
     waker: Option<Waker>,
+}
+
+/// Whether there is a hole before the log's end that cannot be filled, and whose doing it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hole {
+    No,
+    /// The log has forgotten what the socket did not read in time.
+    ReadTooSlowly,
+    /// The node skipped events. Its turn to start over comes when the hub says so.
+    Skipped,
+    /// Its turn has come.
+    SkippedAndDue,
 }
 
 /// How what a socket gets differs from the log.
@@ -75,7 +88,7 @@ impl Listener {
             position: 0,
             backlog: None,
             blocked: false,
-            fell_off: false,
+            hole: Hole::No,
             broken: false,
             last_resync: None,
             waker: None,
@@ -93,7 +106,7 @@ impl Listener {
         if let Some(backlog) = &mut self.backlog {
             backlog.skips.retain(|(_, end)| *end > position);
         }
-        if std::mem::take(&mut self.fell_off) {
+        if std::mem::replace(&mut self.hole, Hole::No) == Hole::ReadTooSlowly {
             self.last_resync = Some(Instant::now());
         }
     }
@@ -101,7 +114,7 @@ impl Listener {
     /// Hears no more events. Returns whose socket it was.
     pub fn mute(&mut self) -> Option<UserId> {
         self.forget_skips();
-        self.fell_off = false;
+        self.hole = Hole::No;
         self.user.take()
     }
 
@@ -147,13 +160,14 @@ impl Listener {
 
     /// What the session is to do now, if anything; else it is woken when there is something.
     pub fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
+        let is_too_soon = || self.last_resync.is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
             Some(Attention::Broken)
-        } else if self.fell_off && self.last_resync.is_some_and(|last| last.elapsed() < resync_interval) {
+        } else if self.hole == Hole::ReadTooSlowly && is_too_soon() {
             Some(Attention::TooSlow)
         } else if self.blocked {
             Some(Attention::Blocked)
-        } else if self.fell_off {
+        } else if matches!(self.hole, Hole::ReadTooSlowly | Hole::SkippedAndDue) {
             Some(Attention::Resync)
         } else {
             if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -163,13 +177,29 @@ impl Listener {
         }
     }
 
-    /// There is a hole before the log's end that cannot be filled.
-    pub fn fall_off(&mut self) {
-        if self.user.is_some() && !self.fell_off {
-            self.fell_off = true;
+    /// The node skipped events that the socket should have heard. It starts over when its turn comes.
+    pub fn fall_off_unawares(&mut self) {
+        if self.user.is_some() && self.hole != Hole::ReadTooSlowly {
+            self.hole = Hole::Skipped;
             self.forget_skips();
+        }
+    }
+
+    /// The turn has come to start over, if the node skipped events. Whether it had.
+    pub fn begin_resync(&mut self) -> bool {
+        let is_skipped = self.hole == Hole::Skipped;
+        if is_skipped {
+            self.hole = Hole::SkippedAndDue;
             self.wake();
         }
+        is_skipped
+    }
+
+    /// The log has forgotten what the socket did not read in time.
+    fn fall_off(&mut self) {
+        self.hole = Hole::ReadTooSlowly;
+        self.forget_skips();
+        self.wake();
     }
 
     /// Writes what can be written without waiting, and counts it in `sent`.
@@ -198,7 +228,7 @@ impl Listener {
     }
 
     fn hears(&self) -> bool {
-        self.user.is_some() && !self.fell_off
+        self.user.is_some() && self.hole == Hole::No
     }
 
     /// Up to where the log can be written in one piece from `position`, which moves over a range to be left out.

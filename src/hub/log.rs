@@ -10,6 +10,10 @@ pub struct BroadcastLog {
     entries: VecDeque<Entry>,
     /// Position of the first byte that is still here.
     start: u64,
+    /// Sequence of the last change before the first entry: from there on none is missing.
+    start_sequence: u64,
+    /// Sequence of the last change appended or skipped.
+    end_sequence: u64,
     capacity_bytes: usize,
 }
 
@@ -23,7 +27,14 @@ struct Entry {
 impl BroadcastLog {
     /// A log that keeps the last `capacity_bytes` (`fanout.log_bytes`) of frames.
     pub fn new(capacity_bytes: usize) -> Self {
-        Self { bytes: VecDeque::new(), entries: VecDeque::new(), start: 0, capacity_bytes }
+        Self {
+            bytes: VecDeque::new(),
+            entries: VecDeque::new(),
+            start: 0,
+            start_sequence: 0,
+            end_sequence: 0,
+            capacity_bytes,
+        }
     }
 
     /// Appends the frame of the view's change number `sequence`, and forgets the oldest beyond the capacity. Returns where
@@ -36,7 +47,15 @@ impl BroadcastLog {
         self.bytes.extend(frame);
         let end = self.end();
         self.entries.push_back(Entry { sequence, end });
+        self.end_sequence = sequence;
         (begin, end)
+    }
+
+    /// Goes on after the change number `sequence`, without the changes up to there that were not appended. Whoever has not
+    /// seen them has a hole.
+    pub fn skip_to(&mut self, sequence: u64) {
+        self.end_sequence = sequence;
+        self.forget_all();
     }
 
     /// Bytes kept.
@@ -47,6 +66,7 @@ impl BroadcastLog {
     /// Forgets everything, because everybody has read it, and gives the memory back. Positions go on.
     pub fn forget_all(&mut self) {
         self.start = self.end();
+        self.start_sequence = self.end_sequence;
         self.bytes = VecDeque::new();
         self.entries = VecDeque::new();
     }
@@ -61,11 +81,14 @@ impl BroadcastLog {
         self.start + self.bytes.len() as u64
     }
 
-    /// Position of the first frame whose sequence is above `sequence`, or the end.
-    pub fn position_after(&self, sequence: u64) -> u64 {
+    /// Position of the first frame whose sequence is above `sequence`, or the end; none if frames above it are missing.
+    pub fn position_after(&self, sequence: u64) -> Option<u64> {
+        if sequence < self.start_sequence {
+            return None;
+        }
         match self.entries.partition_point(|entry| entry.sequence <= sequence) {
-            0 => self.start,
-            n => self.entries[n - 1].end,
+            0 => Some(self.start),
+            n => Some(self.entries[n - 1].end),
         }
     }
 
@@ -92,6 +115,7 @@ impl BroadcastLog {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes.drain(..(entry.end - self.start) as usize);
             self.start = entry.end;
+            self.start_sequence = entry.sequence;
         }
     }
 }
@@ -126,16 +150,30 @@ mod tests {
                 let all: Vec<u8> = frames.iter().filter(|(at, _)| *at >= log.start()).flat_map(|(_, f)| f.clone()).collect();
                 prop_assert_eq!(read_all(&log, log.start(), log.end()), all);
                 // The next sequence has not come: its place is the end. This one's place is its beginning.
-                prop_assert_eq!(log.position_after(sequence), log.end());
-                prop_assert_eq!(log.position_after(sequence - 1), begin);
+                prop_assert_eq!(log.position_after(sequence), Some(log.end()));
+                prop_assert_eq!(log.position_after(sequence - 1), Some(begin));
+                if log.start() > 0 {
+                    prop_assert_eq!(log.position_after(0), None, "what came first is forgotten");
+                }
                 prop_assert_eq!(log.end_of_frame(begin), end);
                 prop_assert_eq!(log.end_of_frame(end - 1), end);
                 if length % 7 == 0 {
                     log.forget_all();
                     prop_assert_eq!((log.start(), log.end(), log.len_bytes()), (end, end, 0));
-                    prop_assert_eq!(log.position_after(sequence), end);
+                    prop_assert_eq!(log.position_after(sequence), Some(end));
+                    prop_assert_eq!(log.position_after(sequence - 1), None);
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_was_skipped_is_missing_for_whoever_has_not_seen_it() {
+        let mut log = BroadcastLog::new(100);
+        log.append(1, b"one");
+        log.skip_to(5);
+        let (begin, end) = log.append(6, b"six");
+        assert_eq!([0, 1, 4].map(|sequence| log.position_after(sequence)), [None; 3]);
+        assert_eq!((log.position_after(5), log.position_after(6)), (Some(begin), Some(end)));
     }
 }

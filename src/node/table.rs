@@ -375,6 +375,13 @@ impl Table {
         inner.assertion_turn = inner.last_turn;
     }
 
+    /// The store's data is of another life, which begins at `position`: everything is asserted anew. A revision of the former
+    /// life says nothing of this one. It may even be higher, if a hand had written it.
+    pub(super) fn begin_epoch(&self, position: Position) {
+        self.lock().seen = position.revision;
+        self.forget_confirmations();
+    }
+
     /// What is to be ordered now is what [`Table::has_asserted`] speaks of.
     pub(super) fn begin_assertion(&self) {
         let mut inner = self.lock();

@@ -275,7 +275,7 @@ impl Writer {
             if reply.position.epoch != self.claim.epoch {
                 if !is_first {
                     warn!(epoch = reply.position.epoch, "The store lost its data and began a new epoch: asserting all");
-                    self.table.forget_confirmations();
+                    self.table.begin_epoch(reply.position);
                 }
                 self.claim.epoch = reply.position.epoch;
             }

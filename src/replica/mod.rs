@@ -28,6 +28,13 @@ use crate::store::{PresenceStore, StoreResult};
 pub trait Announce: Send + Sync {
     /// Takes the announcement up for delivery.
     fn announce(&self, announcement: &Announcement);
+
+    /// What is announced from here to [`Announce::end_catch_up`] fills one gap. If it is much, listeners may be told to start
+    /// over instead.
+    fn begin_catch_up(&self);
+
+    /// See [`Announce::begin_catch_up`].
+    fn end_catch_up(&self);
 }
 
 /// The view, and the tasks that keep it in step with the store.
@@ -296,7 +303,7 @@ impl Replica {
         let source = match missed {
             Some(missed) => {
                 missed.iter().for_each(|transition| self.table.observe(transition));
-                self.update(|view, tell| view.catch_up(&missed, is_wanted, clock::now(), tell));
+                self.catch_up_view(|view, tell| view.catch_up(&missed, is_wanted, clock::now(), tell));
                 CatchUpSource::Log
             }
             None => {
@@ -304,7 +311,7 @@ impl Replica {
                 let (position, n_users) = (roster.position(), roster.len());
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
                 self.table.observe_snapshot(&roster);
-                self.update(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
+                self.catch_up_view(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
                 CatchUpSource::Snapshot
             }
         };
@@ -343,6 +350,16 @@ impl Replica {
             info!("Ready");
         }
         has_ended
+    }
+
+    /// Changes the view to what it has missed.
+    fn catch_up_view(&self, change: impl FnOnce(&mut View, Tell<'_>)) {
+        self.update(|view, tell| {
+            // Within the lock, so that nothing else is announced meanwhile.
+            self.announce.begin_catch_up();
+            change(view, tell);
+            self.announce.end_catch_up();
+        });
     }
 
     /// Changes the view, and tells every change while it is locked.

@@ -286,3 +286,30 @@ async fn after_an_outage_longer_than_the_keys_live_one_of_two_tabs_is_no_departu
         watch.assert_sound();
     }
 }
+
+#[tokio::test]
+async fn a_catch_up_larger_than_the_broadcast_log_is_a_resync_and_nobodys_fault() {
+    let small = |settings: &mut rollcall::settings::Settings| settings.fanout.log_bytes = 65_536;
+    let behind = Behind::start(2, small).await;
+    let watch = Listener::join(behind.nodes[0].addr(), "watch").await;
+    // Twice within `fanout.resync_interval`.
+    for round in 1..=2 {
+        behind.proxies[0].cut().await;
+        wait_until_degraded(&behind.nodes[0], true).await;
+        let crowd = crowd(&[behind.nodes[1].addr()], &format!("round-{round}"), 600).await;
+        behind.proxies[0].restore().await;
+        wait_until_degraded(&behind.nodes[0], false).await;
+        eventually_eq(async || watch.online().len(), 600 + 1, "the listener has a list of all").await;
+        behind.proxies[0].cut().await;
+        wait_until_degraded(&behind.nodes[0], true).await;
+        for client in crowd {
+            client.close(1000).await;
+        }
+        behind.proxies[0].restore().await;
+        wait_until_degraded(&behind.nodes[0], false).await;
+        eventually_eq(async || watch.online(), ["watch"], "the listener has a list of nobody else").await;
+        assert_eq!(behind.nodes[0].counter("rollcall_resyncs_total").await, 2 * round);
+    }
+    assert_eq!(watch.events("user_online").len() + watch.events("user_offline").len(), 0, "nothing is told one by one");
+    watch.assert_sound();
+}

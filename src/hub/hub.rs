@@ -1,4 +1,4 @@
-//! The hub of one worker thread.
+//! All sockets of one worker thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use slab::Slab;
 
+use super::Fanout;
+use super::credit::Credit;
 use super::listener::{Attention, Listener, Outbound};
 use super::log::BroadcastLog;
-use super::{Fanout, Mailbox};
+use super::mailbox::{Mail, Mailbox};
 use crate::domain::UserId;
 use crate::metrics::{Metrics, Sent};
 use crate::settings::FanoutSettings;
@@ -31,6 +33,8 @@ struct State {
     log: BroadcastLog,
     listeners: Slab<Listener>,
     by_user: HashMap<UserId, Vec<usize>>,
+    /// The first listener whose turn to start over has not come, after events were skipped; none if there is none.
+    next_to_resync: Option<usize>,
     drains: bool,
 }
 
@@ -43,9 +47,10 @@ pub struct Attachment {
 /// Sockets served in one go before other tasks of the thread get their turn: about 1 ms.
 const FLUSH_CHUNK: usize = 256;
 
-/// Of a worker's time, fan-out takes one part in this many plus one, as long as the tick is below its maximum.
-/// A flush that took 1 ms is followed by 4 ms in which events gather; one that took nothing delays nothing.
-const REST_FACTOR: u32 = 4;
+/// Sockets that start over in one go after events were skipped, and the pause before the next: each is encoded a page, so that
+/// the thread's other tasks would wait long for all.
+const RESYNC_CHUNK: usize = 16;
+const RESYNC_PAUSE: Duration = Duration::from_millis(5);
 
 /// A smaller log is kept: looking through all sockets would cost more than it gives back.
 const WORTH_FORGETTING_BYTES: usize = 64 * 1024;
@@ -58,6 +63,7 @@ impl Hub {
                 log: BroadcastLog::new(settings.log_bytes),
                 listeners: Slab::new(),
                 by_user: HashMap::new(),
+                next_to_resync: None,
                 drains: false,
             }),
             mailbox: fanout.register(),
@@ -85,27 +91,31 @@ impl Hub {
     }
 
     async fn run(self: Rc<Self>) {
-        let mut rest_until = Instant::now();
+        let mut credit = Credit::new(self.max_tick);
         loop {
+            let idle_since = Instant::now();
             self.mailbox.filled().await;
-            // Alone, an event goes at once; under load, what comes while the worker rests shares one write per socket.
-            let rest = rest_until.saturating_duration_since(Instant::now());
-            if !rest.is_zero() {
-                tokio::time::sleep(rest).await;
+            credit.earn(idle_since.elapsed());
+            if let Some(until) = credit.rest_until() {
+                tokio::time::sleep_until(until.into()).await;
             }
             self.take_in();
             let cost = self.flush_all().await;
             self.forget_what_all_have_read();
-            rest_until = Instant::now() + (cost * REST_FACTOR).min(self.max_tick);
+            credit.spend(cost, Instant::now());
         }
     }
 
     /// Appends what waits in the mailbox to the log.
-    fn take_in(&self) {
-        let (entries, overflowed) = self.mailbox.take();
+    fn take_in(self: &Rc<Self>) {
+        let Mail { skipped_to, entries } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
-        if overflowed {
-            state.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off());
+        if let Some(sequence) = skipped_to {
+            state.log.skip_to(sequence);
+            state.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off_unawares());
+            if state.next_to_resync.replace(0).is_none() {
+                actix_rt::spawn(self.clone().resync_all());
+            }
         }
         for entry in entries {
             let (begin, end) = state.log.append(entry.sequence, &entry.frame);
@@ -114,6 +124,30 @@ impl Hub {
                 state.listeners[*key].skip(begin, end, state.log.start());
             }
         }
+    }
+
+    /// Lets every socket that fell off without its own doing start over, some at a time.
+    async fn resync_all(self: Rc<Self>) {
+        while self.resync_some() {
+            tokio::time::sleep(RESYNC_PAUSE).await;
+        }
+    }
+
+    /// Whether there may be more.
+    fn resync_some(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let Some(from) = state.next_to_resync else { return false };
+        let end = state.listeners.capacity();
+        let mut n_woken = 0;
+        for key in from..end {
+            if n_woken == RESYNC_CHUNK {
+                state.next_to_resync = Some(key);
+                return true;
+            }
+            n_woken += usize::from(state.listeners.get_mut(key).is_some_and(Listener::begin_resync));
+        }
+        state.next_to_resync = None;
+        false
     }
 
     /// Writes to every socket what it has not seen. Returns the time that it took, without the turns of others.
@@ -191,7 +225,7 @@ impl Attachment {
         self.hub.take_in();
         self.hub.flush(self.key, |listener, log| {
             // All of them before anything is written: events would come in between.
-            let position = log.position_after(sequence);
+            let position = log.position_after(sequence).unwrap_or(log.start());
             for frame in frames {
                 listener.send(position, frame);
             }
@@ -200,15 +234,27 @@ impl Attachment {
 
     /// From now on this is a socket of `user` and hears the events above `sequence`, less those about the user.
     ///
-    /// The view must have been at `sequence` when it was read: what is at or below it is then in the mailbox or the log.
+    /// The view must have been at `sequence` when it was read: what is at or below it is then in the mailbox or the log. If
+    /// what came after it was skipped meanwhile, the socket starts over.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
         // First of all, so that what is taken in now is left out if it is about the user.
         self.hub.state.borrow_mut().by_user.entry(user.clone()).or_default().push(self.key);
+        self.begin_after(user, sequence);
+    }
+
+    fn begin_after(&self, user: &UserId, sequence: u64) {
         self.hub.take_in();
         let state = &mut *self.hub.state.borrow_mut();
-        let position = state.log.position_after(sequence);
-        state.listeners[self.key].listen(user.clone(), position);
+        let listener = &mut state.listeners[self.key];
+        match state.log.position_after(sequence) {
+            Some(position) => listener.listen(user.clone(), position),
+            None => {
+                listener.listen(user.clone(), state.log.end());
+                listener.fall_off_unawares();
+                listener.begin_resync();
+            }
+        }
     }
 
     /// From now on this socket hears no events.
@@ -222,14 +268,8 @@ impl Attachment {
     /// `sequence`.
     pub fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.metrics.resync();
-        // What the view shows must lie in the log, before the socket's new position.
-        self.hub.take_in();
-        {
-            let state = &mut *self.hub.state.borrow_mut();
-            // Not `mute`: that the socket fell off is remembered by `listen`, so that it may not do so again soon.
-            let position = state.log.position_after(sequence);
-            state.listeners[self.key].listen(user.clone(), position);
-        }
+        // Not `mute`: `Listener::listen` remembers that the socket fell off, so that it may not do so again soon.
+        self.begin_after(user, sequence);
         self.send_at(sequence, frames);
     }
 
@@ -273,5 +313,107 @@ impl Drop for Attachment {
         let listener = state.listeners.remove(self.key);
         state.unregister(self.key, listener.user().cloned());
         self.hub.metrics.socket_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::domain::{Change, OfflineReason, Timestamp};
+    use crate::hub::mailbox::CAPACITY;
+    use crate::replica::{Announce, Announcement};
+    use crate::settings::Settings;
+
+    /// A socket that takes everything.
+    #[derive(Default)]
+    struct Written(RefCell<Vec<u8>>);
+
+    impl Outbound for Written {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    impl Written {
+        /// A socket of its own in a hub of its own.
+        fn attached(fanout: &Fanout) -> (Rc<Self>, Attachment) {
+            let hub = Hub::start(fanout, Arc::default(), &Settings::default().fanout);
+            let socket = Rc::new(Self::default());
+            (socket.clone(), hub.attach(socket))
+        }
+    }
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).unwrap()
+    }
+
+    fn announcement(sequence: u64) -> Announcement {
+        let change = Change::Offline(OfflineReason::Left);
+        let (revision, at) = (Some(sequence), Timestamp(0));
+        Announcement { sequence, user: user("bob"), change, epoch: 1, revision, catch_up: false, at }
+    }
+
+    #[test]
+    fn frames_that_show_the_view_come_before_what_happened_after_it() {
+        actix_rt::System::new().block_on(async {
+            let fanout = Fanout::new(1 << 20);
+            let (socket, attachment) = Written::attached(&fanout);
+            // The view was read at 0; before its reader listens, it goes on.
+            fanout.announce(&announcement(1));
+            attachment.listen(&user("ada"), 0);
+            attachment.send_at(0, ["welcome".into(), "list".into()]);
+            let written = socket.0.borrow();
+            assert!(written.starts_with(b"welcomelist") && written.len() > 100, "{}", written.escape_ascii());
+        });
+    }
+
+    #[test]
+    fn whoever_begins_to_listen_or_starts_over_while_the_mailbox_overflows_starts_over_again() {
+        actix_rt::System::new().block_on(async {
+            let fanout = Fanout::new(1 << 30);
+            let (_, attachment) = Written::attached(&fanout);
+            let n_events = CAPACITY as u64 + 1;
+            // The view was read at 0; what happened after it does not fit into the mailbox.
+            (1..=n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
+            attachment.listen(&user("ada"), 0);
+            assert_eq!(attachment.attention().await, Attention::Resync);
+            // It is shown the view of then, and the same happens again.
+            (n_events + 1..=2 * n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
+            attachment.restart(&user("ada"), n_events, ["list".into()]);
+            assert_eq!(attachment.attention().await, Attention::Resync, "the node is not the client's slowness");
+            attachment.restart(&user("ada"), 2 * n_events, ["list".into()]);
+            assert!(attachment.attention().now_or_never().is_none(), "nothing is missing");
+        });
+    }
+
+    #[test]
+    fn a_catch_up_that_fits_is_told_and_a_larger_one_is_skipped() {
+        actix_rt::System::new().block_on(async {
+            let fanout = Fanout::new(10_000);
+            let (socket, attachment) = Written::attached(&fanout);
+            attachment.listen(&user("ada"), 0);
+            fanout.begin_catch_up();
+            (1..=10).for_each(|sequence| fanout.announce(&announcement(sequence)));
+            fanout.end_catch_up();
+            attachment.send("after".into());
+            attachment.hub.take_in();
+            attachment.unblock();
+            let n_bytes = socket.0.borrow().len();
+            assert!(n_bytes > 1000, "{n_bytes}");
+            for round in 0..3 {
+                fanout.begin_catch_up();
+                (11..=100).for_each(|sequence| fanout.announce(&announcement(100 * round + sequence)));
+                fanout.end_catch_up();
+                attachment.hub.take_in();
+                assert_eq!(attachment.attention().await, Attention::Resync);
+                attachment.restart(&user("ada"), 100 * round + 100, []);
+            }
+            assert_eq!(socket.0.borrow().len(), n_bytes, "none of it was told one by one");
+        });
     }
 }

@@ -1,0 +1,107 @@
+//! The way from the replica to the workers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::mailbox::{Entry, Mailbox};
+use crate::replica::{Announce, Announcement};
+use crate::wire;
+
+/// Encodes each announcement once, and puts it into the mailbox of every worker.
+pub struct Fanout {
+    mailboxes: RwLock<Vec<Arc<Mailbox>>>,
+    /// What the present catch-up has told so far; none while there is none.
+    burst: Mutex<Option<Burst>>,
+    burst_max_bytes: usize,
+}
+
+/// What one catch-up tells.
+#[derive(Default)]
+struct Burst {
+    entries: Vec<Entry>,
+    n_bytes: usize,
+    last_sequence: u64,
+    /// It is more than listeners are told one by one.
+    is_too_large: bool,
+}
+
+/// Which part of a broadcast log one catch-up may fill. Above it every listener starts over with a list instead: a log that
+/// one catch-up fills would throw off everybody who has not read all of it at once.
+const BURST_PART: usize = 2;
+
+impl Fanout {
+    /// The way to workers whose broadcast logs hold `log_bytes` (`fanout.log_bytes`) each.
+    pub fn new(log_bytes: usize) -> Self {
+        Self { mailboxes: RwLock::default(), burst: Mutex::default(), burst_max_bytes: log_bytes / BURST_PART }
+    }
+
+    /// A mailbox for one more worker.
+    pub(super) fn register(&self) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        self.mailboxes.write().unwrap_or_else(PoisonError::into_inner).push(mailbox.clone());
+        mailbox
+    }
+
+    fn burst(&self) -> MutexGuard<'_, Option<Burst>> {
+        self.burst.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, put: impl Fn(&Mailbox)) {
+        self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|mailbox| put(mailbox));
+    }
+}
+
+impl Announce for Fanout {
+    fn announce(&self, announcement: &Announcement) {
+        match &mut *self.burst() {
+            None => {
+                let entry = encode(announcement);
+                self.deliver(|mailbox| mailbox.put([entry.clone()]));
+            }
+            Some(burst) => burst.add(announcement, self.burst_max_bytes),
+        }
+    }
+
+    fn begin_catch_up(&self) {
+        *self.burst() = Some(Burst::default());
+    }
+
+    fn end_catch_up(&self) {
+        let Some(burst) = self.burst().take() else { return };
+        if burst.is_too_large {
+            self.deliver(|mailbox| mailbox.skip_to(burst.last_sequence));
+        } else if !burst.entries.is_empty() {
+            self.deliver(|mailbox| mailbox.put(burst.entries.iter().cloned()));
+        }
+    }
+}
+
+impl Burst {
+    fn add(&mut self, announcement: &Announcement, max_bytes: usize) {
+        self.last_sequence = announcement.sequence;
+        if self.is_too_large {
+            return;
+        }
+        let entry = encode(announcement);
+        self.n_bytes += entry.frame.len();
+        self.entries.push(entry);
+        if self.n_bytes > max_bytes {
+            self.is_too_large = true;
+            self.entries = Vec::new();
+        }
+    }
+}
+
+fn encode(announcement: &Announcement) -> Entry {
+    Entry {
+        sequence: announcement.sequence,
+        user: announcement.user.clone(),
+        frame: wire::native::event(&wire::native::Event {
+            user: &announcement.user,
+            change: &announcement.change,
+            epoch: announcement.epoch,
+            revision: announcement.revision,
+            catch_up: announcement.catch_up,
+            at: announcement.at,
+        }),
+    }
+}

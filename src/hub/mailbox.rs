@@ -1,0 +1,75 @@
+//! What waits for one worker.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::domain::UserId;
+
+/// Events on their way to one worker. Written by the replica's thread, emptied by the worker's.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    mail: Mutex<Mail>,
+    filled: Notify,
+}
+
+/// What a worker takes out at once.
+#[derive(Default)]
+pub(super) struct Mail {
+    /// Present if events are not told one by one: the sequence of the last of them. Every listener of the worker has a hole
+    /// up to there.
+    pub(super) skipped_to: Option<u64>,
+    /// The events after that, in order.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// One encoded event.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) sequence: u64,
+    pub(super) user: UserId,
+    pub(super) frame: Bytes,
+}
+
+/// Events that may wait for a worker. A worker that far behind has been held up for seconds; its listeners start over.
+pub(super) const CAPACITY: usize = 65_536;
+
+impl Mailbox {
+    /// Adds events, in order. If they are too many, all that wait are skipped.
+    pub(super) fn put(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut mail = self.lock();
+        for entry in entries {
+            if mail.entries.len() >= CAPACITY {
+                mail.skipped_to = mail.entries.last().map(|entry| entry.sequence);
+                mail.entries.clear();
+            }
+            mail.entries.push(entry);
+        }
+        drop(mail);
+        self.filled.notify_one();
+    }
+
+    /// Skips everything up to `sequence`, what waits included.
+    pub(super) fn skip_to(&self, sequence: u64) {
+        *self.lock() = Mail { skipped_to: Some(sequence), entries: Vec::new() };
+        self.filled.notify_one();
+    }
+
+    /// Takes everything.
+    pub(super) fn take(&self) -> Mail {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Waits until there may be something.
+    ///
+    /// # Cancel safety
+    /// A notice that is not consumed stays for the next call.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
