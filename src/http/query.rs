@@ -1,19 +1,33 @@
 //! Query parameters, with errors that name the parameter.
 
 use std::borrow::Cow;
+use std::str::Utf8Error;
+
+use percent_encoding::percent_decode;
 
 use super::ApiError;
 use crate::domain::UserId;
 
-/// The parameters of a request. Unknown ones are ignored; of one given twice, which counts would be a guess, so it is an
-/// error when it is asked for.
-pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+/// The parameters of a request: names, and values or why they are no text. Unknown ones are ignored. Of one given twice,
+/// which counts would be a guess. Of one that is not UTF-8, different bytes would become one text. Both are errors when the
+/// parameter is asked for.
+pub struct Parameters<'a>(Vec<(Cow<'a, [u8]>, Value<'a>)>);
+
+/// A value, or why it is no text.
+type Value<'a> = Result<Cow<'a, str>, Utf8Error>;
 
 impl<'a> Parameters<'a> {
-    /// Parses a query string. Every text is one: what is no `name=value` is a name without a value, and what is not UTF-8 is
-    /// replaced (U+FFFD).
+    /// Parses a query string. What is no `name=value` is a name with an empty value.
     pub fn parse(query: &'a str) -> Self {
-        Self(form_urlencoded::parse(query.as_bytes()).collect())
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(name), text(decode(value)))
+                })
+                .collect(),
+        )
     }
 
     /// A user id; absent if empty.
@@ -41,12 +55,30 @@ impl<'a> Parameters<'a> {
     }
 
     fn get(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
+        let mut values = self.0.iter().filter(|(key, _)| **key == *name.as_bytes()).map(|(_, value)| value);
         let first = values.next();
-        match values.next() {
-            None => Ok(first),
-            Some(_) => Err(invalid(name, "must be given once".to_owned())),
+        match (first, values.next()) {
+            (_, Some(_)) => Err(invalid(name, "must be given once".to_owned())),
+            (None, None) => Ok(None),
+            (Some(Ok(value)), None) => Ok(Some(value)),
+            (Some(Err(_)), None) => Err(invalid(name, "must be UTF-8".to_owned())),
         }
+    }
+}
+
+/// The bytes that a part of a form stands for: `+` is a space, and `%` begins a byte in hexadecimal.
+fn decode(part: &str) -> Cow<'_, [u8]> {
+    if part.contains('+') {
+        let spaced = part.replace('+', " ");
+        return Cow::Owned(percent_decode(spaced.as_bytes()).collect());
+    }
+    percent_decode(part.as_bytes()).into()
+}
+
+fn text(bytes: Cow<'_, [u8]>) -> Value<'_> {
+    match bytes {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error()),
     }
 }
 

@@ -153,6 +153,25 @@ async fn every_bad_parameter_is_named() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_is_not_utf_8_is_refused_and_never_becomes_another_text() {
+    let node = node().await;
+    for name in ["limit", "countOnly", "excludeUserId", "cursor"] {
+        for value in ["%ff%fe", "a%ff", "%C3", "a+%ED%A0%80"] {
+            let answer = node.get_raw(&format!("/api/online-users?{name}={value}")).await;
+            assert_eq!(error(&answer), (400, failure("invalid_parameter")), "{name}={value}");
+            assert!(answer.body.contains(&format!("`{name}` must be UTF-8")), "{name}: {}", answer.body);
+        }
+    }
+    for path in ["/ws?userId=%ff%fe", "/ws?userId=ada%80"] {
+        let refusal = WsClient::try_connect(node.addr(), path).await.err().expect("no user id");
+        assert_eq!((refusal.status, &refusal.json()["code"]), (400, &json!("invalid_parameter")), "{path}");
+    }
+    // What is not asked for is ignored, and the character that stands for what is no text is one.
+    let _socket = node.join("\u{FFFD}").await;
+    assert_eq!(page(&node, "?unknown=%ff&%ff=1&%6Cimit=1").await, found(&["\u{FFFD}"], 1, None));
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let node = node().await;
     for path in ["/", "/api", "/api/online-users/", "/api/online-users/42", "/index.html", "/healthz/x", "//"] {
