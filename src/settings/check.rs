@@ -36,7 +36,7 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 30] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 31] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry: _ } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
@@ -54,6 +54,7 @@ impl Settings {
             ("presence.sweep_batch", presence.sweep_batch as u64, 1..=10_000),
             ("presence.log_length", presence.log_length as u64, 1..=10_000_000),
             ("presence.last_seen_ttl_ms", ms(presence.last_seen_ttl), 1000..=31_536_000_000),
+            ("presence.last_seen_min_ms", ms(presence.last_seen_min), 0..=86_400_000),
             ("presence.audit_ms", ms(presence.audit), 100..=86_400_000),
             ("websocket.ping_interval_ms", ms(websocket.ping_interval), 50..=300_000),
             ("websocket.silence_timeout_ms", ms(websocket.silence_timeout), 101..=900_000),

@@ -111,6 +111,9 @@ pub struct PresenceSettings {
     /// How long "last seen" is remembered.
     #[serde(rename = "last_seen_ttl_ms", with = "duration_ms")]
     pub last_seen_ttl: Duration,
+    /// How long a socket must have been there for it to be written.
+    #[serde(rename = "last_seen_min_ms", with = "duration_ms")]
+    pub last_seen_min: Duration,
     /// How often a node checks Redis against the nodes that exist.
     #[serde(rename = "audit_ms", with = "duration_ms")]
     pub audit: Duration,

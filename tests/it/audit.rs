@@ -38,7 +38,9 @@ async fn a_socket_of_a_node_that_does_not_exist_is_mended() {
     let redis = &cluster.redis;
     let socket = "000000000000.1";
     redis.command(&["SADD", "online:users:set", "ghost"]).await;
-    redis.command(&["HSET", "online:user:socket:ghost", socket, r#"{"node":"000000000000","since":1}"#]).await;
+    redis
+        .command(&["HSET", "online:user:socket:ghost", socket, r#"{"grace":0,"since":1,"node":"000000000000"}"#])
+        .await;
     redis.command(&["SET", &format!("online:socket:user:{socket}"), "ghost"]).await;
     redis.command(&["HSET", "online:node:sockets:000000000000", socket, "ghost"]).await;
     eventually_eq(async || redis.keys("*ghost*").await, ["online:last-seen:ghost"], "only last-seen is left").await;

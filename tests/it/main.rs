@@ -9,6 +9,7 @@ mod audit;
 mod cluster_behaviour;
 mod conformance;
 mod drain;
+mod farewell;
 mod faults;
 mod fuzz_checks;
 mod http;

@@ -91,10 +91,10 @@ impl RedisStore {
             .build()
             .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
         let keys = Keys::new(&redis.prefix, Partition);
-        let last_seen_ttl_ms = presence.last_seen_ttl.as_millis() as u64;
+        let last_seen = (presence.last_seen_ttl, presence.last_seen_min);
         let shared = Shared {
             node,
-            preamble: Preamble::new(keys.clone(), presence.log_length, last_seen_ttl_ms),
+            preamble: Preamble::new(keys.clone(), presence.log_length, last_seen),
             keys,
             scripts: Scripts::new(),
             presence: presence.clone(),

@@ -1,5 +1,7 @@
 //! The Lua scripts, joined with their prelude when the program is built, and the words that they share.
 
+use std::time::Duration;
+
 use redis::{Cmd, Pipeline};
 
 use super::keys::Keys;
@@ -74,12 +76,14 @@ impl Scripts {
 pub struct Preamble {
     keys: Keys,
     log_length: usize,
-    last_seen_ttl_ms: u64,
+    last_seen: String,
 }
 
 impl Preamble {
-    pub fn new(keys: Keys, log_length: usize, last_seen_ttl_ms: u64) -> Self {
-        Self { keys, log_length, last_seen_ttl_ms }
+    /// `last_seen` is its life and the least stay that it is written for.
+    pub fn new(keys: Keys, log_length: usize, last_seen: (Duration, Duration)) -> Self {
+        let (ttl, least) = last_seen;
+        Self { keys, log_length, last_seen: format!("{} {}", ttl.as_millis(), least.as_millis()) }
     }
 
     /// `EVALSHA` of `script` with the fixed keys and arguments; the caller appends the script's own.
@@ -87,7 +91,7 @@ impl Preamble {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.hash).arg(self.keys.fixed().len());
         command.arg(&self.keys.fixed()).arg(&self.keys.families());
-        command.arg(self.log_length).arg(self.last_seen_ttl_ms);
+        command.arg(self.log_length).arg(&self.last_seen);
         command
     }
 }

@@ -147,6 +147,8 @@ pub fn test_settings() -> Settings {
     settings.presence.sweep = Duration::from_millis(SWEEP_MS);
     settings.presence.grace = Duration::from_millis(GRACE_MS);
     settings.drain.reconnect_spread = Duration::from_millis(SPREAD_MS);
+    // The users of a test stay for a moment only.
+    settings.presence.last_seen_min = Duration::ZERO;
     settings
 }
 
@@ -172,6 +174,7 @@ pub fn test_environment() -> Vec<(String, String)> {
         ("PRESENCE__SWEEP_MS", SWEEP_MS),
         ("PRESENCE__GRACE_MS", GRACE_MS),
         ("DRAIN__RECONNECT_SPREAD_MS", SPREAD_MS),
+        ("PRESENCE__LAST_SEEN_MIN_MS", 0),
     ];
     variables.iter().map(|(name, value)| (format!("ROLLCALL__{name}"), value.to_string())).collect()
 }

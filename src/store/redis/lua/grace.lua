@@ -12,7 +12,5 @@ local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
 local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
-if entry and not string.find(entry, '"grace":true', 1, true) then
-  redis.call('HSET', USER_SOCKETS .. user, socket, string.sub(entry, 1, -2) .. ',"grace":true}')
-end
+if entry and not is_in_grace(entry) then redis.call('HSET', USER_SOCKETS .. user, socket, in_grace(entry)) end
 return { 'OK', redis.call('GET', REVISION) }

@@ -33,7 +33,7 @@ if wins then
   presence = head .. presence_at .. '}'
 end
 
-redis.call('HSETNX', sockets_key, socket, '{"node":"' .. node .. '","since":' .. now_text .. '}')
+redis.call('HSETNX', sockets_key, socket, entry_of(node))
 redis.call('PEXPIRE', sockets_key, ttl_ms)
 redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
 redis.call('SET', presence_key, presence, 'PX', ttl_ms)

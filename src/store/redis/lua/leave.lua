@@ -12,13 +12,20 @@ local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
 local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
-remove_socket(user, socket, node)
+-- A user may have many sockets on few nodes: each node is looked up once.
+local drained = {}
+local function is_drained(other)
+  if drained[other] == nil then drained[other] = redis.call('GET', NODE_GENERATION .. other) == 'drained' end
+  return drained[other]
+end
+
+local since = remove_socket(user, socket, node)
 local sockets = redis.call('HGETALL', USER_SOCKETS .. user)
 for i = 1, #sockets, 2 do
   local other = node_of(sockets[i])
-  if string.find(sockets[i + 1], '"grace":true', 1, true) or redis.call('GET', NODE_GENERATION .. other) == 'drained' then
-    remove_socket(user, sockets[i], other)
+  if is_in_grace(sockets[i + 1]) or is_drained(other) then
+    since = earlier(since, remove_socket(user, sockets[i], other))
   end
 end
-settle(epoch, user, 'left')
+settle(epoch, user, 'left', since)
 return { 'OK', redis.call('GET', REVISION) }

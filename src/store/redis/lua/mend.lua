@@ -13,9 +13,10 @@ local epoch = redis.call('HGET', EPOCH, 'epoch')
 local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
 if not epoch or not whole(redis.call('GET', REVISION)) or suspended then return 0 end
 if redis.call('SISMEMBER', USERS, user) == 0 or not looks_like_a_ghost(user) then return 0 end
+local since
 for _, socket in ipairs(redis.call('HKEYS', USER_SOCKETS .. user)) do
   local node = node_of(socket)
-  if not redis.call('ZSCORE', NODES, node) then remove_socket(user, socket, node) end
+  if not redis.call('ZSCORE', NODES, node) then since = earlier(since, remove_socket(user, socket, node)) end
 end
-settle(epoch, user, 'node_lost')
+settle(epoch, user, 'node_lost', since)
 return 1

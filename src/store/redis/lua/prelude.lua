@@ -8,10 +8,11 @@
 -- KEYS[4] nodes (ZSET)   KEYS[5] sweep:after (STRING)   KEYS[6] users:set (SET)   KEYS[7] nodes:asserted (ZSET)
 -- ==== ARGV ====
 -- ARGV[1..6] beginnings of the keys that end in an id; ARGV[7] channel; ARGV[8] log length in entries;
--- ARGV[9] life of last-seen, ms; ARGV[10..] the script's own, described in its file
+-- ARGV[9] life of last-seen and the least stay that it is written for, ms, with a space between;
+-- ARGV[10..] the script's own, described in its file
 local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED = unpack(KEYS)
 local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
-local CHANNEL, LOG_LENGTH, LAST_SEEN_TTL_MS = ARGV[7], ARGV[8], ARGV[9]
+local CHANNEL, LOG_LENGTH = ARGV[7], ARGV[8]
 
 -- `redis.call` for all scripts. A key of another type than the command expects is not ours: a hand has put it there. A key
 -- with an id in its name is deleted, and the command goes on without it: whoever owns what was there asserts it anew, or the
@@ -100,18 +101,43 @@ local function announce(epoch, kind, user_json, detail)
   return revision
 end
 
--- Takes one socket out of the three places that know it.
+-- The entry of a socket in its user's hash: {"grace":0,"since":1795312607336,"node":"ej9g50la5m0l"}. The mark comes first, so
+-- that it has a place and need not be searched for among what a client may have written.
+local MARK_AT = string.len('{"grace":0')
+local function entry_of(node) return '{"grace":0,"since":' .. now_text .. ',"node":"' .. node .. '"}' end
+local function is_in_grace(entry) return string.sub(entry, MARK_AT, MARK_AT) == '1' end
+local function in_grace(entry) return string.sub(entry, 1, MARK_AT - 1) .. '1' .. string.sub(entry, MARK_AT + 1) end
+local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[01],"since":(%d+)')) end
+
+-- Takes one socket out of the three places that know it. Returns since when it was there, in ms; nil if that is not known.
 local function remove_socket(user, socket, node)
-  redis.call('HDEL', USER_SOCKETS .. user, socket)
+  local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
+  if entry then redis.call('HDEL', USER_SOCKETS .. user, socket) end
   redis.call('DEL', SOCKET_USER .. socket)
   redis.call('HDEL', NODE_SOCKETS .. node, socket)
+  return entry and since_of(entry)
 end
 
--- If the user has no socket left, makes that known. Returns whether it was a transition.
-local function settle(epoch, user, reason)
-  if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then return false end
+-- The earlier of two times, each of which may be nil.
+local function earlier(a, b) return a and b and math.min(a, b) or a or b end
+
+-- After sockets of the user were removed, the first of which was there since `since` (nil if that is not known): if none is
+-- left, makes that known. Returns whether it was a transition.
+local function settle(epoch, user, reason, since)
+  local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
+  local stayed = since and now_ms - since >= tonumber(least_ms)
+  if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then
+    -- The last socket may have been there for a moment only; the user was for longer.
+    if stayed then redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms) end
+    return false
+  end
   redis.call('DEL', PRESENCE .. user)
-  redis.call('SET', LAST_SEEN .. user, now_text, 'PX', LAST_SEEN_TTL_MS)
+  if stayed or not since then
+    redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms)
+  else
+    -- Else ids that come and go at once would leave a key behind for each.
+    redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms, 'XX')
+  end
   announce(epoch, 'offline', cjson.encode(user), '"reason":"' .. reason .. '"')
   return true
 end

@@ -11,8 +11,7 @@ local node, epoch, generation, socket, user, reason = unpack(ARGV, 10, 15)
 local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
-remove_socket(user, socket, node)
-settle(epoch, user, reason)
+settle(epoch, user, reason, remove_socket(user, socket, node))
 local reply = { 'OK', redis.call('GET', REVISION) }
 if redis.call('SISMEMBER', USERS, user) == 1 then reply[3] = text(updated_at_of(redis.call('GET', PRESENCE .. user))) end
 return reply
