@@ -1,11 +1,14 @@
 //! Builds the parts of a node and runs them: what `main` and every test start.
 
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
-use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_rt::net::TcpStream;
 use actix_server::Server;
-use actix_service::map_config;
+use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::App as HttpApp;
 use actix_web::dev::AppConfig;
 use anyhow::{Context, bail};
@@ -14,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::NodeId;
-use crate::http;
+use crate::http::{self, Connections};
 use crate::hub::Fanout;
 use crate::metrics::Metrics;
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
-use crate::session::{Admission, Services};
+use crate::session::{Admission, Answers, RequestLimit, Services};
 use crate::settings::Settings;
 use crate::shutdown::{self, Signals};
 use crate::store::memory::MemoryStore;
@@ -60,6 +63,7 @@ impl App {
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics.clone(), link, backoff_max);
         let sessions = TaskTracker::new();
         let admission = Admission::new(&settings, sessions.clone(), metrics.clone());
+        let (answers, requests) = (Answers::new(settings.limits.answers_bytes), RequestLimit::new(&settings.limits));
         let services = Arc::new(Services {
             settings,
             table,
@@ -70,6 +74,8 @@ impl App {
             closing: CancellationToken::new(),
             sessions,
             admission,
+            answers,
+            requests,
         });
         Ok(Self { listener, addr, store, writer, services })
     }
@@ -172,11 +178,11 @@ fn serve(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<Serve
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
+    let connections = Connections::new(&server_settings, services.metrics.clone());
     let builder = Server::build()
         .workers(n_workers)
-        // Sockets are bounded by `server.max_sockets`, over all workers; beyond the server's own limit even health checks
-        // would hang.
-        .max_concurrent_connections(server_settings.max_sockets + HTTP_CONNECTIONS)
+        // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.
+        .max_concurrent_connections(usize::MAX)
         .disable_signals()
         // Sessions are drained before (`shutdown.rs`).
         .shutdown_timeout(1);
@@ -186,16 +192,18 @@ fn serve(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<Serve
         let app = HttpApp::new()
             .configure(move |config| http::configure(config, app_services))
             .wrap(http::cors(&server_settings));
-        HttpService::build()
-            .tcp_nodelay(true)
+        let connections = connections.clone();
+        let open = move |stream: TcpStream| {
+            let peer = stream.peer_addr().ok();
+            let opened = connections.open(stream).map(|connection| (connection, Protocol::Http1, peer));
+            ready(opened.map_err(DispatchError::Io))
+        };
+        let http = HttpService::build()
             // A client that closes its side is gone; waiting for more leaks CLOSE_WAIT sockets.
             .h1_allow_half_closed(false)
             .upgrade(http::upgrade_service(services))
-            .finish(map_config(app, |()| AppConfig::default()))
-            .tcp()
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(open).and_then(http)
     });
     Ok(server.context("cannot serve on the port")?.run())
 }
-
-/// Plain HTTP connections that are accepted besides the sockets.
-const HTTP_CONNECTIONS: usize = 4096;

@@ -41,6 +41,7 @@ pub struct Metrics {
     swept_sockets: Counter,
     swept_users: Counter,
     refused: Family<Label, Counter>,
+    limited: Family<Label, Counter>,
     writes: Counter,
     frames: Counter,
     bytes: Counter,
@@ -67,6 +68,35 @@ pub enum RefusedBecause {
     Busy,
     /// The node drains.
     Draining,
+}
+
+/// What a client asked too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.requests_per_second` and `limits.request_burst`: a request was refused.
+    Requests,
+    /// `limits.sockets_per_user`: a join was refused.
+    SocketsPerUser,
+    /// `limits.answers_bytes`: a list was refused, or the first one of a socket shortened.
+    Answers,
+    /// `server.max_http_connections`: a connection was closed.
+    Connections,
+    /// `server.write_timeout_ms`: a connection was closed.
+    WriteTimeout,
+}
+
+impl Limit {
+    const ALL: [Self; 5] = [Self::Requests, Self::SocketsPerUser, Self::Answers, Self::Connections, Self::WriteTimeout];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::SocketsPerUser => "sockets_per_user",
+            Self::Answers => "answers",
+            Self::Connections => "connections",
+            Self::WriteTimeout => "write_timeout",
+        }
+    }
 }
 
 impl CatchUpSource {
@@ -129,6 +159,7 @@ impl Default for Metrics {
             swept_sockets: Counter::default(),
             swept_users: Counter::default(),
             refused: Family::default(),
+            limited: Family::default(),
             writes: Counter::default(),
             frames: Counter::default(),
             bytes: Counter::default(),
@@ -185,6 +216,11 @@ impl Metrics {
         sub(registry, "swept_sockets", "Sockets of dead nodes removed by this node", self.swept_sockets.clone());
         sub(registry, "swept_users", "Users of dead nodes taken offline by this node", self.swept_users.clone());
         registry.register("refused", "Sockets refused at the upgrade, by reason", self.refused.clone());
+        registry.register(
+            "limited",
+            "What was refused because a client asked for too much, by limit",
+            self.limited.clone(),
+        );
         sub(registry, "writes", "Writes to sockets", self.writes.clone());
         sub(registry, "frames", "Frames written to sockets", self.frames.clone());
         registry.register_with_unit("sent", "Bytes written to sockets", Unit::Bytes, self.bytes.clone());
@@ -207,6 +243,9 @@ impl Metrics {
         }
         for because in [RefusedBecause::Full, RefusedBecause::Busy, RefusedBecause::Draining] {
             drop(self.refused.get_or_create(&[("reason", because.as_str())]));
+        }
+        for limit in Limit::ALL {
+            drop(self.limited.get_or_create(&[("limit", limit.as_str())]));
         }
         self
     }
@@ -316,6 +355,11 @@ impl Metrics {
     /// A socket was refused.
     pub fn refused(&self, because: RefusedBecause) {
         self.refused.get_or_create(&[("reason", because.as_str())]).inc();
+    }
+
+    /// A client asked for too much.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.get_or_create(&[("limit", limit.as_str())]).inc();
     }
 
     /// A socket was accepted.

@@ -169,6 +169,10 @@ impl Node {
             // Admission is for thundering herds; here the question is what the machine can do.
             .env("ROLLCALL__LIMITS__JOINS_PER_SECOND", "1000000")
             .env("ROLLCALL__LIMITS__JOIN_QUEUE", "100000")
+            // One socket plays many users here, who join and leave without a pause.
+            .env("ROLLCALL__LIMITS__REQUEST_BURST", "1000000")
+            .env("ROLLCALL__LIMITS__SOCKETS_PER_USER", "1000000")
+            .env("ROLLCALL__SERVER__MAX_HTTP_CONNECTIONS", "100000")
             .env("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", pings.interval.as_millis().to_string())
             .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", pings.silence.as_millis().to_string());
         let mut process = Process::start(name, &programs.scratch, &mut command)?;

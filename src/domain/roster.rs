@@ -24,6 +24,30 @@ pub struct RosterPage<'a> {
     pub next_cursor: Option<&'a UserId>,
 }
 
+impl RosterPage<'_> {
+    /// The beginning of the page that is about `max_bytes` when encoded, and one user at least. Users differ in size, so a
+    /// number of them alone does not bound what a page costs.
+    pub fn within(mut self, max_bytes: usize) -> Self {
+        let mut n_bytes = 0;
+        let is_over = |&(user, presence): &(&UserId, &Presence)| {
+            let profile = presence.profile.as_ref().map_or(0, |profile| profile.members().len());
+            n_bytes += OBJECT_BYTES + user.as_str().len() + profile;
+            n_bytes > max_bytes
+        };
+        if let Some(first_over) = self.users.iter().position(is_over) {
+            let n_users = first_over.max(1);
+            if n_users < self.users.len() {
+                self.users.truncate(n_users);
+                self.next_cursor = self.users.last().map(|(user, _)| *user);
+            }
+        }
+        self
+    }
+}
+
+/// What an encoded user has besides id and profile.
+const OBJECT_BYTES: usize = 32;
+
 impl Roster {
     /// Number of users.
     pub fn len(&self) -> usize {

@@ -47,6 +47,12 @@ pub enum ApiError {
     /// More sockets come than the node lets in at once.
     #[error("too many sockets are joining this node at once; try again")]
     Busy,
+    /// As many large answers wait for their clients as may.
+    #[error("too many clients have not read their answers; try again")]
+    TooManyAnswers,
+    /// The node holds as many HTTP connections as it may.
+    #[error("this node has no room for another connection; try again")]
+    TooManyConnections,
     /// The node holds as many sockets as it may.
     #[error("this node has no room for another socket; try again")]
     Full,
@@ -75,14 +81,28 @@ impl ApiError {
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
             Self::Busy => "busy",
+            Self::TooManyAnswers => "too_many_answers",
+            Self::TooManyConnections => "too_many_connections",
             Self::Full => "full",
         }
+    }
+
+    /// The whole body.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = Object::new(128);
+        body.boolean("success", false).string("message", &self.to_string()).string("code", self.code());
+        body.finish()
     }
 
     /// Seconds after which a client may try again, where that helps.
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::NotReady | Self::Draining | Self::Busy | Self::Full => Some(1),
+            Self::NotReady
+            | Self::Draining
+            | Self::Busy
+            | Self::TooManyAnswers
+            | Self::TooManyConnections
+            | Self::Full => Some(1),
             Self::InvalidParameter { .. }
             | Self::NotAWebSocketHandshake(_)
             | Self::OriginNotAllowed
@@ -102,7 +122,12 @@ impl ResponseError for ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotReady | Self::Draining | Self::Busy | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady
+            | Self::Draining
+            | Self::Busy
+            | Self::TooManyAnswers
+            | Self::TooManyConnections
+            | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -121,8 +146,6 @@ impl ResponseError for ApiError {
             }
             _ => {}
         }
-        let mut body = Object::new(128);
-        body.boolean("success", false).string("message", &self.to_string()).string("code", self.code());
-        response.insert_header(json()).body(body.finish())
+        response.insert_header(json()).body(self.body())
     }
 }

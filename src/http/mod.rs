@@ -1,9 +1,11 @@
 //! HTTP, one file a resource. Everything is answered from the replica, without a round trip to the store.
 
+mod connection;
 mod error;
 mod health;
 mod metrics;
 mod online_users;
+mod pieces;
 mod query;
 mod upgrade;
 
@@ -13,6 +15,7 @@ use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, guard, web};
 
+pub use self::connection::{Connection, Connections};
 pub use self::error::ApiError;
 pub use self::upgrade::upgrade_service;
 use crate::session::Services;

@@ -2,14 +2,19 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::pieces::Pieces;
 use super::query::Parameters;
-use super::{ApiError, ok_json};
+use super::{ApiError, json};
 use crate::clock;
+use crate::metrics::Limit;
 use crate::session::Services;
 use crate::wire::json::{Object, list_capacity, push_users};
 
 /// Who is online: `excludeUserId`, `countOnly`, `limit`, `cursor`. The shape is the contract's (S2); `count` is the total of
 /// all pages, less the excluded user.
+///
+/// # Errors
+/// A bad parameter; or too many answers wait for clients that do not read them.
 pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::parse(request.query_string());
     let excluded = parameters.user("excludeUserId")?;
@@ -25,7 +30,7 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
         let roster = view.roster();
         let is_excluded = excluded.as_ref().is_some_and(|user| roster.contains(user));
         if !count_only {
-            let page = roster.page(cursor.as_ref(), limit, excluded.as_ref());
+            let page = roster.page(cursor.as_ref(), limit, excluded.as_ref()).within(limits.page_bytes);
             push_users(body.member("data"), page.users);
             if let Some(next) = page.next_cursor {
                 body.string("nextCursor", next.as_str());
@@ -35,5 +40,9 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
         body.degraded(services.replica.degraded_since(&view));
     }
     body.time("timestamp", clock::now());
-    Ok(ok_json(body))
+    let Some(body) = services.answers.hold(body.finish().into()) else {
+        services.metrics.limited(Limit::Answers);
+        return Err(ApiError::TooManyAnswers);
+    };
+    Ok(HttpResponse::Ok().insert_header(json()).body(Pieces(body)))
 }

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use actix_codec::Framed;
 use actix_http::body::MessageBody;
 use actix_http::{Request, RequestHead, Response, Version, h1, ws};
-use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_factory, fn_service};
 use actix_web::http::header;
 use actix_web::{HttpRequest, ResponseError};
 use bytes::Bytes;
 
-use super::ApiError;
 use super::query::Parameters;
+use super::{ApiError, Connection};
 use crate::domain::UserId;
 use crate::metrics::RefusedBecause;
 use crate::session::{self, Seat, Services, Worker};
@@ -29,7 +28,7 @@ const PATH: &str = "/ws";
 pub fn upgrade_service(
     services: Arc<Services>,
 ) -> impl ServiceFactory<
-    (Request, Framed<TcpStream, h1::Codec>),
+    (Request, Framed<Connection, h1::Codec>),
     Config = (),
     Response = (),
     Error = actix_http::Error,
@@ -38,7 +37,7 @@ pub fn upgrade_service(
     fn_factory(move || {
         let worker = Worker::start(services.clone());
         async move {
-            Ok::<_, ()>(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+            Ok::<_, ()>(fn_service(move |(request, framed): (Request, Framed<Connection, h1::Codec>)| {
                 upgrade(worker.clone(), request, framed)
             }))
         }
@@ -53,13 +52,13 @@ pub async fn not_an_upgrade(_request: HttpRequest) -> Result<&'static str, ApiEr
 async fn upgrade(
     worker: Rc<Worker>,
     request: Request,
-    framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<Connection, h1::Codec>,
 ) -> Result<(), actix_http::Error> {
     match admit(&worker.services, &request).await {
         Ok((user, seat)) => {
             let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
-            session::spawn(worker, seat, parts.io, parts.read_buf, user);
+            session::spawn(worker, seat, parts.io.into_stream(), parts.read_buf, user);
         }
         Err(error) => {
             h1::SendResponse::new(framed, refusal(&error)).await?;

@@ -101,8 +101,29 @@ impl Table {
         stated: Option<Profile>,
         known: Option<Presence>,
     ) -> (Registration, oneshot::Receiver<Position>) {
+        self.put(self.lock(), user, stated, known)
+    }
+
+    /// The same, unless the user has `max` sockets here already, those in grace among them.
+    pub fn insert_within(
+        self: &Arc<Self>,
+        max: usize,
+        user: &UserId,
+        stated: Option<Profile>,
+        known: Option<Presence>,
+    ) -> Option<(Registration, oneshot::Receiver<Position>)> {
+        let inner = self.lock();
+        (inner.n_open(user) < max).then(|| self.put(inner, user, stated, known))
+    }
+
+    fn put(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        user: &UserId,
+        stated: Option<Profile>,
+        known: Option<Presence>,
+    ) -> (Registration, oneshot::Receiver<Position>) {
         let (sender, receiver) = oneshot::channel();
-        let mut inner = self.lock();
         inner.last_number += 1;
         let number = inner.last_number;
         inner.sockets.insert(
@@ -469,6 +490,16 @@ impl Inner {
     fn wants(&self, user: &UserId) -> bool {
         let is_wanted = |number| self.sockets.get(number).is_some_and(|socket| socket.entry.is_wanted());
         self.users.get(user).is_some_and(|local| local.sockets.iter().any(is_wanted))
+    }
+
+    /// The user's sockets that are wanted or in grace. Those that only wait for the store to hear of their end do not count:
+    /// while it is away, who comes and goes would be refused.
+    fn n_open(&self, user: &UserId) -> usize {
+        let is_open = |number: &&u64| {
+            let entry = self.sockets.get(number).map(|socket| &socket.entry);
+            entry.is_some_and(|entry| entry.is_wanted() || entry.grace().is_some())
+        };
+        self.users.get(user).map_or(0, |local| local.sockets.iter().filter(is_open).count())
     }
 
     /// Lowers what is wanted of a socket; it never rises again. One that the store has never heard of is forgotten at once, so

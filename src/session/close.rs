@@ -26,6 +26,8 @@ pub enum End {
     NotJoined,
     /// The client fell off the broadcast log twice within `fanout.resync_interval_ms`.
     TooSlow,
+    /// The client went on asking although it was told to wait (`limits.requests_per_second`).
+    TooManyRequests,
     /// The node drains.
     Drained,
 }
@@ -42,6 +44,7 @@ const TOO_LARGE: u16 = 1009;
 /// Codes from 4000 on are the application's own (RFC 6455 §7.4.2).
 const SILENT: u16 = 4001;
 const TOO_SLOW: u16 = 4008;
+const TOO_MANY_REQUESTS: u16 = 4029;
 
 /// What an end means for the wire and for the presence.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,6 +87,7 @@ impl Goodbye {
             End::Silent => ours(SILENT, "Silent for too long", Some(OfflineReason::TimedOut)),
             End::NotJoined => ours(POLICY_VIOLATION, "User ID required", lost),
             End::TooSlow => ours(TOO_SLOW, "Too slow", lost),
+            End::TooManyRequests => ours(TOO_MANY_REQUESTS, "Too many requests", lost),
             End::Drained => {
                 let delay_ms = rand::rng().random_range(0..=spread.as_millis());
                 ours(GOING_AWAY, &format!(r#"{{"reconnectAfterMs":{delay_ms}}}"#), lost)

@@ -1,14 +1,17 @@
 //! One socket's life, from the upgrade to the close.
 
 mod admission;
+mod answers;
 mod close;
 mod heartbeat;
 mod inbound;
+mod limits;
 mod outbound;
 
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
@@ -18,15 +21,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::admission::{Admission, Seat};
+pub use self::answers::Answers;
 pub use self::close::End;
 use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
+pub use self::limits::RequestLimit;
+use self::limits::{Used, Verdict};
 use self::outbound::TcpOutbound;
 use crate::clock;
 use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
 use crate::hub::{Attachment, Attention, Fanout, Hub};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::node::{Registration, Table};
 use crate::replica::{Replica, View};
 use crate::settings::{Settings, WebsocketSettings};
@@ -54,6 +60,10 @@ pub struct Services {
     pub sessions: TaskTracker,
     /// Which sockets are let in.
     pub admission: Arc<Admission>,
+    /// The large answers that wait for their clients.
+    pub answers: Arc<Answers>,
+    /// How many costly requests a socket may make.
+    pub requests: RequestLimit,
 }
 
 /// What every session of one worker thread works with.
@@ -98,7 +108,15 @@ struct Session {
     heartbeat: Heartbeat,
     /// Present while joined. Dropping the session loses it with a grace, whatever happened.
     registration: Option<Registration>,
+    /// What the socket has used of its requests.
+    used: Used,
 }
+
+/// About the first page of a socket while too many answers wait for their clients.
+const SHORT_PAGE_BYTES: usize = 8 * 1024;
+
+/// When to ask again for a page that was refused because too many answers wait.
+const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a session stops waiting: one arm each.
 enum Cause {
@@ -127,6 +145,7 @@ impl Session {
             services: worker.services.clone(),
             stream,
             registration: None,
+            used: Used::default(),
         }
     }
 
@@ -160,7 +179,7 @@ impl Session {
     fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Join>, End> {
         self.heartbeat.heard();
         match incoming? {
-            Incoming::Text(text) => return Ok(self.on_text(&text)),
+            Incoming::Text(text) => return self.on_text(&text),
             Incoming::Binary => {
                 let message = "binary frames are not spoken here; send text";
                 self.attachment.send(native::error(ErrorCode::BinaryNotSupported, message, None));
@@ -216,33 +235,37 @@ impl Session {
         Ok(())
     }
 
-    fn on_text(&mut self, text: &str) -> Option<Join> {
+    fn on_text(&mut self, text: &str) -> Result<Option<Join>, End> {
         let limits = &self.services.settings.limits;
         let limits = FrameLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
         match native::parse(text, limits) {
             Ok(frame) => self.answer(frame),
             Err(BadFrame { code, message, reference }) => {
                 self.attachment.send(native::error(code, &message, reference.as_deref()));
-                None
+                Ok(None)
             }
         }
     }
 
-    fn answer(&mut self, frame: ClientFrame) -> Option<Join> {
+    fn answer(&mut self, frame: ClientFrame) -> Result<Option<Join>, End> {
         let reference = frame.reference.as_deref();
+        if let Verdict::Refused(delay) = self.services.requests.check(&self.used, &frame.request)? {
+            self.services.metrics.limited(Limit::Requests);
+            self.attachment.send(native::rate_limited("too many requests; wait", delay, reference));
+            return Ok(None);
+        }
         match (frame.request, &self.registration) {
             (Request::Join { user, .. }, Some(joined)) if *joined.user() != user => {
                 let message = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
                 self.attachment.send(native::error(ErrorCode::AlreadyJoined, &message, reference));
             }
             (Request::Join { user, profile }, _) => {
-                return Some(Join { user, profile, reference: frame.reference });
+                return Ok(Some(Join { user, profile, reference: frame.reference }));
             }
             (Request::Check { user }, _) => self.tell_status(&user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
                 let limit = limit.unwrap_or(self.services.settings.limits.page_default);
-                let (sequence, frame) = self.list(&self.services.replica.view(), cursor.as_ref(), limit, reference);
-                self.attachment.send_at(sequence, [frame]);
+                self.show_page(cursor.as_ref(), limit, reference);
             }
             (Request::Activity, Some(joined)) => {
                 joined.heard();
@@ -255,7 +278,7 @@ impl Session {
                 self.attachment.send(native::error(ErrorCode::NotJoined, "`join_user` first", reference));
             }
         }
-        None
+        Ok(None)
     }
 
     async fn join(&mut self, join: Join) {
@@ -269,7 +292,13 @@ impl Session {
     async fn come(&mut self, Join { user, profile, reference }: Join) {
         let Services { table, replica, .. } = &*self.services;
         let known = replica.view().roster().get(&user).cloned();
-        let (registration, confirmed) = table.insert(&user, profile, known);
+        let max_sockets = self.services.settings.limits.sockets_per_user;
+        let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, profile, known) else {
+            self.services.metrics.limited(Limit::SocketsPerUser);
+            let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
+            self.attachment.send(native::error(ErrorCode::TooManySockets, &message, reference.as_deref()));
+            return;
+        };
         // From here on a cancelled or panicking session leaves through the registration's drop.
         self.registration = Some(registration);
         self.services.metrics.joined();
@@ -301,10 +330,8 @@ impl Session {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
             standing.degraded = standing.degraded.or(unconfirmed_since);
-            let (roster, limit) = (view.roster(), self.services.settings.limits.page_default);
-            let welcome = native::welcome(user, socket, roster.len(), standing, reference);
-            let list = native::online_users_list(&roster.page(None, limit, None), roster.len(), standing, None);
-            (view.sequence(), [welcome, list])
+            let welcome = native::welcome(user, socket, view.roster().len(), standing, reference);
+            (view.sequence(), [welcome, self.first_page(&view, standing)])
         };
         self.attachment.listen(user, sequence);
         self.attachment.send_at(sequence, frames);
@@ -315,15 +342,40 @@ impl Session {
         let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
         let (sequence, list) = {
             let view = self.services.replica.view();
-            self.list(&view, None, self.services.settings.limits.page_default, None)
+            (view.sequence(), self.first_page(&view, self.standing(&view)))
         };
         self.attachment.restart(&user, sequence, [native::resync(), list]);
     }
 
-    fn list(&self, view: &View, cursor: Option<&UserId>, limit: usize, reference: Option<&str>) -> (u64, Bytes) {
-        let page = view.roster().page(cursor, limit, None);
-        let frame = native::online_users_list(&page, view.roster().len(), self.standing(view), reference);
-        (view.sequence(), frame)
+    /// The answer to `get_online_users`.
+    fn show_page(&mut self, cursor: Option<&UserId>, limit: usize, reference: Option<&str>) {
+        let (sequence, list) = {
+            let view = self.services.replica.view();
+            let page = view.roster().page(cursor, limit, None).within(self.services.settings.limits.page_bytes);
+            let list = native::online_users_list(&page, view.roster().len(), self.standing(&view), reference);
+            (view.sequence(), list)
+        };
+        match self.services.answers.hold(list) {
+            Some(list) => self.attachment.send_at(sequence, [list]),
+            None => {
+                self.services.metrics.limited(Limit::Answers);
+                let message = "too many clients have not read their answers; wait";
+                self.attachment.send(native::rate_limited(message, ANSWERS_RETRY, reference));
+            }
+        }
+    }
+
+    /// The list that comes without being asked for. It cannot be refused, so it is short if too many answers wait.
+    fn first_page(&self, view: &View, standing: Standing) -> Bytes {
+        let limits = &self.services.settings.limits;
+        let list = |max_bytes| {
+            let page = view.roster().page(None, limits.page_default, None).within(max_bytes);
+            native::online_users_list(&page, view.roster().len(), standing, None)
+        };
+        self.services.answers.hold(list(limits.page_bytes)).unwrap_or_else(|| {
+            self.services.metrics.limited(Limit::Answers);
+            list(SHORT_PAGE_BYTES)
+        })
     }
 
     fn tell_status(&self, user: &UserId, reference: Option<&str>) {

@@ -36,12 +36,14 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 31] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 38] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry: _ } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
             ("server.workers", server.workers as u64, 0..=1024),
             ("server.max_sockets", server.max_sockets as u64, 1..=1_000_000),
+            ("server.max_http_connections", server.max_http_connections as u64, 1..=1_000_000),
+            ("server.write_timeout_ms", ms(server.write_timeout), 10..=600_000),
             ("redis.connect_timeout_ms", ms(redis.connect_timeout), 10..=60_000),
             ("redis.call_timeout_ms", ms(redis.call_timeout), 10..=60_000),
             ("redis.backoff_max_ms", ms(redis.backoff_max), 10..=60_000),
@@ -63,6 +65,11 @@ impl Settings {
             ("limits.profile_bytes", limits.profile_bytes as u64, 64..=65_536),
             ("limits.page_default", limits.page_default as u64, 1..=100_000),
             ("limits.page_max", limits.page_max as u64, 1..=100_000),
+            ("limits.page_bytes", limits.page_bytes as u64, 4096..=67_108_864),
+            ("limits.answers_bytes", limits.answers_bytes as u64, 65_536..=68_719_476_736),
+            ("limits.requests_per_second", limits.requests_per_second.into(), 1..=1_000_000),
+            ("limits.request_burst", limits.request_burst.into(), 1..=1_000_000),
+            ("limits.sockets_per_user", limits.sockets_per_user as u64, 1..=1_000_000),
             ("limits.joins_per_second", limits.joins_per_second.into(), 1..=1_000_000),
             ("limits.join_queue", limits.join_queue as u64, 1..=100_000),
             ("fanout.max_tick_ms", ms(fanout.max_tick), 0..=1000),
@@ -74,7 +81,7 @@ impl Settings {
     }
 
     /// What must hold between numbers, in words that fit between the two sides of an error message.
-    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 7] {
+    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 8] {
         let lease = ("presence.lease_ms", ms(self.presence.lease));
         let beat = ("presence.beat_ms", ms(self.presence.beat));
         let grace = ("presence.grace_ms", ms(self.presence.grace));
@@ -85,6 +92,8 @@ impl Settings {
         let silence = ("websocket.silence_timeout_ms", ms(self.websocket.silence_timeout));
         let page_default = ("limits.page_default", self.limits.page_default as u64);
         let page_max = ("limits.page_max", self.limits.page_max as u64);
+        let page_bytes = ("limits.page_bytes", self.limits.page_bytes as u64);
+        let answers_bytes = ("limits.answers_bytes", self.limits.answers_bytes as u64);
         [
             (lease.1 >= 3 * beat.1, vec![lease], "at least 3 times", beat),
             (call_timeout.1 * 2 <= lease.1, vec![call_timeout], "at most half of", lease),
@@ -93,6 +102,7 @@ impl Settings {
             (user_ttl.1 >= 4 * lease.1, vec![user_ttl], "at least 4 times", lease),
             (silence.1 > 2 * ping.1, vec![silence], "more than 2 times", ping),
             (page_default.1 <= page_max.1, vec![page_default], "at most", page_max),
+            (answers_bytes.1 >= 4 * page_bytes.1, vec![answers_bytes], "at least 4 times", page_bytes),
         ]
     }
 

@@ -46,6 +46,11 @@ pub struct ServerSettings {
     pub workers: usize,
     /// Most sockets of this process: each is an open file, and those are often capped.
     pub max_sockets: usize,
+    /// Most HTTP connections of this process, besides the sockets.
+    pub max_http_connections: usize,
+    /// How long a client may take for a piece of an HTTP answer.
+    #[serde(rename = "write_timeout_ms", with = "duration_ms")]
+    pub write_timeout: Duration,
     /// Exact origins of web pages that may read presence, or `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
 }
@@ -146,6 +151,16 @@ pub struct LimitSettings {
     pub page_default: usize,
     /// Most users in a page. Tied to `page_default`.
     pub page_max: usize,
+    /// About the largest page, as JSON. Tied to `answers_bytes`.
+    pub page_bytes: usize,
+    /// Bytes of pages that wait for clients to read them. Tied to `page_bytes`.
+    pub answers_bytes: usize,
+    /// Costly requests that a socket may make a second.
+    pub requests_per_second: u32,
+    /// Costly requests that a socket may make at once.
+    pub request_burst: u32,
+    /// Sockets that a user may have on one node.
+    pub sockets_per_user: usize,
     /// New sockets admitted a second, on the whole node.
     pub joins_per_second: u32,
     /// New sockets that may wait for admission.

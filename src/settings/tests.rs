@@ -95,6 +95,10 @@ fn each_contradiction_names_both_settings_and_who_set_them() {
             "websocket.silence_timeout_ms = 50000",
             "websocket.silence_timeout_ms = 50000 must be more than 2 times websocket.ping_interval_ms = 25000",
         ),
+        (
+            "limits.answers_bytes = 4194303",
+            "limits.answers_bytes = 4194303 must be at least 4 times limits.page_bytes = 1048576",
+        ),
         ("limits.page_default = 10001", "limits.page_default = 10001 must be at most limits.page_max = 10000"),
     ] {
         let name = toml.split_once(' ').unwrap().0;

@@ -1,5 +1,7 @@
 //! The native format: text frames of flat JSON over `/ws`; described in `docs/protocol.md`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -77,6 +79,10 @@ pub enum ErrorCode {
     NotJoined,
     /// The socket has joined as another user; `leave` first.
     AlreadyJoined,
+    /// Too many requests on this socket; wait for `retryAfterMs`.
+    RateLimited,
+    /// The user has as many sockets on this node as one may.
+    TooManySockets,
 }
 
 impl ErrorCode {
@@ -91,6 +97,8 @@ impl ErrorCode {
             Self::InvalidField => "invalid_field",
             Self::NotJoined => "not_joined",
             Self::AlreadyJoined => "already_joined",
+            Self::RateLimited => "rate_limited",
+            Self::TooManySockets => "too_many_sockets",
         }
     }
 }
@@ -267,6 +275,15 @@ pub fn resync() -> Bytes {
 pub fn error(code: ErrorCode, message: &str, reference: Option<&str>) -> Bytes {
     let mut out = object("error", 128);
     out.string("code", code.as_str()).string("message", message);
+    finish(out, reference)
+}
+
+/// `error` with `rate_limited`: the request was not carried out, and another one is after `delay`.
+pub fn rate_limited(message: &str, delay: Duration, reference: Option<&str>) -> Bytes {
+    let mut out = object("error", 128);
+    out.string("code", ErrorCode::RateLimited.as_str()).string("message", message);
+    // Rounded up, so that who waits for as long is never too early.
+    out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
     finish(out, reference)
 }
 

@@ -13,6 +13,7 @@ mod farewell;
 mod faults;
 mod fuzz_checks;
 mod http;
+mod limits;
 mod load_balancer;
 mod metrics;
 mod origins;

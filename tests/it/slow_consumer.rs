@@ -49,6 +49,7 @@ async fn node_with_slow_client_and(change: impl FnOnce(&mut Settings)) -> (Node,
     change(&mut settings);
     settings.fanout.log_bytes = LOG_BYTES;
     settings.limits.page_default = 1;
+    settings.limits.request_burst = 1_000_000;
     let node = Node::spawn(settings).await;
     node.wait_ready().await;
     let mut slow = RawWs::connect_with_receive_buffer(node.addr(), "/ws?userId=slow", 4096).await;

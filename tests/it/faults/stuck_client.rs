@@ -58,6 +58,7 @@ async fn a_client_that_stops_reading_beside_a_hundred_that_read_costs_them_nothi
     const PROFILE_BYTES: usize = 15_000;
     let mut settings = test_settings();
     settings.limits.profile_bytes = 16_000;
+    settings.limits.request_burst = 1_000_000;
     // The least: what is not kept for the one must not be missed by the others.
     settings.fanout.log_bytes = 64 * 1024;
     settings.websocket.ping_interval = Duration::from_millis(1000);

@@ -1,0 +1,130 @@
+//! TCP connections from being accepted until they end or become sockets: counted, and with a deadline on what is written.
+//!
+//! actix-http has neither: it writes for as long as the client keeps the connection, and lets go of its own count when the
+//! upgrade service takes a connection over.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::ApiError;
+use crate::metrics::{Limit, Metrics};
+use crate::settings::ServerSettings;
+
+/// The plain HTTP connections of one process, those on the way to become sockets among them.
+pub struct Connections {
+    n_open: AtomicUsize,
+    n_max: usize,
+    write_timeout: Duration,
+    /// The answer to a client for whom there is no place.
+    refusal: String,
+    metrics: Arc<Metrics>,
+}
+
+/// One of them. What is written to it ends the connection if the client does not take it in time.
+pub struct Connection {
+    stream: TcpStream,
+    /// When the client must have taken what was written; none while nothing waits.
+    deadline: Option<Pin<Box<Sleep>>>,
+    place: Place,
+}
+
+/// A place among the connections; given back when dropped.
+struct Place(Arc<Connections>);
+
+impl Connections {
+    /// With the limits `server.max_http_connections` and `server.write_timeout_ms`.
+    pub fn new(settings: &ServerSettings, metrics: Arc<Metrics>) -> Arc<Self> {
+        let body = ApiError::TooManyConnections.body();
+        let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+                    content-type: application/json\r\ncontent-length:";
+        let refusal = format!("{head} {}\r\n\r\n{}", body.len(), String::from_utf8_lossy(&body));
+        Arc::new(Self {
+            n_open: AtomicUsize::new(0),
+            n_max: settings.max_http_connections,
+            write_timeout: settings.write_timeout,
+            refusal,
+            metrics,
+        })
+    }
+
+    /// Takes over a connection that was accepted.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` if there are too many; the client has been told so.
+    pub fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
+        let place = Place(self.clone());
+        if self.n_open.fetch_add(1, Ordering::Relaxed) >= self.n_max {
+            self.metrics.limited(Limit::Connections);
+            let socket = SockRef::from(&stream);
+            // The buffer of a new connection has room for it. It may be lost all the same: if a request has arrived that nobody
+            // reads, the kernel resets the connection.
+            let _ = socket.send(self.refusal.as_bytes()).and_then(|_| socket.shutdown(Shutdown::Write));
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        // Answers are written whole: nothing is gained by waiting for more.
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, deadline: None, place })
+    }
+}
+
+impl Connection {
+    /// The stream alone, for a session: it has a deadline of its own, and its seat counts it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Lets a write wait until the deadline.
+    fn or_deadline<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            return written;
+        }
+        let write_timeout = self.place.0.write_timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
+        ready!(deadline.as_mut().poll(context));
+        self.place.0.metrics.limited(Limit::WriteTimeout);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+/// The HTTP dispatcher writes until its buffer is empty, then flushes: a flush says that the client has taken everything. A
+/// part of it does not stop the clock, so that who reads a byte now and then is not served for ever.
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.or_deadline(context, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(context));
+        this.deadline = None;
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.n_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,31 @@
+//! A large answer, handed to the HTTP machinery piece by piece.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+
+/// An answer that is copied into the connection's buffer as the client takes it. As one body it would be copied at once: it
+/// would be in memory twice, and let go by those who count it while all of it still waits for the client.
+pub struct Pieces(pub Bytes);
+
+/// About what the connection's buffer holds anyway.
+const PIECE_BYTES: usize = 32 * 1024;
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let rest = &mut self.get_mut().0;
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(rest.split_to(rest.len().min(PIECE_BYTES)))))
+    }
+}

@@ -1,0 +1,144 @@
+//! One client is one client: how much one socket can make the fleet do.
+
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::DefaultClock;
+use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{Quota, RateLimiter};
+
+use super::close::End;
+use crate::settings::LimitSettings;
+use crate::wire::native::Request;
+
+/// The rate of costly requests, the same for every socket of the process. What a socket has used is with the socket
+/// ([`Used`]).
+///
+/// A request over the limit is not carried out, and counts all the same: a client that waits as it is told goes on after
+/// that, one that does not is closed after as many refusals as the burst has requests.
+pub struct RequestLimit {
+    rate: RateLimiter<Used, InTheSession, DefaultClock, StateInformationMiddleware>,
+    burst: u32,
+    interval: Duration,
+}
+
+/// What one socket has used of its limit: a time, in 8 bytes. Nothing else is kept for a socket, and nothing is done for it
+/// while it is idle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Used(Cell<u64>);
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is carried out.
+    Granted,
+    /// It is refused; after this time one more is granted.
+    Refused(Duration),
+}
+
+/// Where governor keeps what was used: in its key.
+struct InTheSession;
+
+impl RequestLimit {
+    /// With the limits `limits.requests_per_second` and `limits.request_burst`.
+    pub fn new(limits: &LimitSettings) -> Self {
+        let per_second = NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
+        // One half is granted, the other is refused.
+        let both = NonZeroU32::new(limits.request_burst.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(per_second).allow_burst(both);
+        // Which of governor's middlewares it begins with does not matter: it gets another.
+        let rate = RateLimiter::<_, _, _, NoOpMiddleware>::new(quota, InTheSession, DefaultClock::default());
+        Self { rate: rate.with_middleware(), burst: limits.request_burst, interval: quota.replenish_interval() }
+    }
+
+    /// Whether a request of a socket is carried out.
+    ///
+    /// # Errors
+    /// [`End::TooManyRequests`] if the client goes on although it was refused again and again.
+    pub fn check(&self, used: &Used, request: &Request) -> Result<Verdict, End> {
+        if !is_costly(request) {
+            return Ok(Verdict::Granted);
+        }
+        let after = self.rate.check_key(used).map_err(|_| End::TooManyRequests)?.remaining_burst_capacity();
+        if after >= self.burst {
+            return Ok(Verdict::Granted);
+        }
+        Ok(Verdict::Refused(self.interval * (self.burst + 1 - after)))
+    }
+}
+
+/// What makes every node work, or this one send much. A check and a heartbeat cost about what a ping does, and a heartbeat
+/// must never be refused.
+fn is_costly(request: &Request) -> bool {
+    match request {
+        Request::Join { .. } | Request::Leave | Request::List { .. } => true,
+        Request::Activity | Request::Check { .. } => false,
+    }
+}
+
+impl StateStore for InTheSession {
+    type Key = Used;
+
+    fn measure_and_replace<T, F, E>(&self, used: &Used, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        // 0 is the time before all: nothing was used.
+        let (outcome, until) = measure(Some(Nanos::new(used.0.get())))?;
+        used.0.set(until.as_u64());
+        Ok(outcome)
+    }
+}
+
+/// governor asks it of every key; this one is never looked up.
+impl Hash for Used {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(per_second: u32, burst: u32) -> RequestLimit {
+        let mut limits = crate::settings::Settings::default().limits;
+        (limits.requests_per_second, limits.request_burst) = (per_second, burst);
+        RequestLimit::new(&limits)
+    }
+
+    #[test]
+    fn a_burst_is_granted_then_as_many_are_refused_then_the_socket_ends() {
+        // One request a second: none comes free while the test runs.
+        let (limit, used) = (limit(1, 3), Used::default());
+        let ask = |request| limit.check(&used, request);
+        for _ in 0..3 {
+            assert_eq!(ask(&Request::Leave), Ok(Verdict::Granted));
+        }
+        for n_refused in 1..=3 {
+            let Ok(Verdict::Refused(delay)) = ask(&Request::Leave) else { panic!("{n_refused} is not refused") };
+            assert_eq!(delay, Duration::from_secs(1 + n_refused));
+        }
+        assert_eq!(ask(&Request::Leave), Err(End::TooManyRequests));
+        assert_eq!(ask(&Request::Activity), Ok(Verdict::Granted), "a heartbeat is never refused");
+    }
+
+    #[test]
+    fn who_waits_as_told_goes_on() {
+        let (limit, used) = (limit(1000, 1), Used::default());
+        loop {
+            if let Ok(Verdict::Refused(delay)) = limit.check(&used, &Request::Leave) {
+                std::thread::sleep(delay);
+                assert_eq!(limit.check(&used, &Request::Leave), Ok(Verdict::Granted));
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn it_costs_a_socket_eight_bytes() {
+        assert_eq!(size_of::<Used>(), 8);
+    }
+}

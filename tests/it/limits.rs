@@ -1,0 +1,240 @@
+//! One client is one client: what it may ask for, hold and leave behind.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use rollcall::settings::Settings;
+
+use crate::support::*;
+
+async fn node_with(change: impl FnOnce(&mut Settings)) -> Node {
+    let mut settings = test_settings();
+    change(&mut settings);
+    let node = Node::spawn(settings).await;
+    node.wait_ready().await;
+    node
+}
+
+/// The answer to a request with this `ref`; what comes before it is skipped.
+async fn ask(client: &mut WsClient, mut request: Value, reference: u64) -> Value {
+    request["ref"] = reference.into();
+    client.send_json(request).await;
+    client.wait_for(|frame| frame["ref"] == reference).await
+}
+
+async fn limited(node: &Node, limit: &str) -> u64 {
+    node.counter(&format!("rollcall_limited_total{{limit=\"{limit}\"}}")).await
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_refused_and_who_goes_on_is_closed() {
+    let node =
+        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 4)).await;
+    let watch = node.join("watch").await;
+    let mut ada = node.join("ada").await;
+    let join = || json!({"type": "join_user", "userId": "ada"});
+    let mut n_granted = 0;
+    let refused = loop {
+        assert!(n_granted < 60, "nothing is refused");
+        let request = if n_granted % 2 == 0 { json!({"type": "leave"}) } else { join() };
+        let answer = ask(&mut ada, request, n_granted).await;
+        if answer["type"] == "error" {
+            break answer;
+        }
+        n_granted += 1;
+    };
+    assert!(n_granted >= 4, "a burst of 4: {n_granted}");
+    assert_eq!(refused["code"], "rate_limited", "{refused}");
+    assert!(refused["retryAfterMs"].as_u64().is_some_and(|ms| (1..=2000).contains(&ms)), "{refused}");
+    // What was refused was not carried out.
+    let is_online = n_granted % 2 == 0;
+    let status = ask(&mut ada, json!({"type": "check_user_online", "userId": "ada"}), 100).await;
+    assert_eq!(status["online"], is_online, "{status}");
+
+    for _ in 0..200 {
+        ada.send_json(json!({"type": "get_online_users"})).await;
+    }
+    assert_eq!(ada.expect_close().await, (4029, "Too many requests".to_owned()));
+    assert!(limited(&node, "requests").await > 1);
+    drop(watch);
+}
+
+#[tokio::test]
+async fn who_waits_as_told_is_served_again() {
+    let node =
+        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (5, 2)).await;
+    let mut ada = node.join("ada").await;
+    let mut reference = 0;
+    let refused = loop {
+        reference += 1;
+        assert!(reference < 200, "nothing is refused");
+        let answer = ask(&mut ada, json!({"type": "get_online_users"}), reference).await;
+        if answer["type"] == "error" {
+            break answer;
+        }
+    };
+    tokio::time::sleep(Duration::from_millis(refused["retryAfterMs"].as_u64().expect("a time"))).await;
+    let answer = ask(&mut ada, json!({"type": "get_online_users"}), 0).await;
+    assert_eq!(answer["type"], "online_users_list", "{answer}");
+}
+
+#[tokio::test]
+async fn heartbeats_and_checks_are_never_refused() {
+    let node =
+        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 1)).await;
+    let mut ada = node.join("ada").await;
+    for reference in 0..200 {
+        let request = if reference % 2 == 0 {
+            json!({"type": "user_activity"})
+        } else {
+            json!({"type": "check_user_online", "userId": "ada"})
+        };
+        let answer = ask(&mut ada, request, reference).await;
+        assert_ne!(answer["type"], "error", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sockets_on_a_node_and_no_more() {
+    let node = node_with(|settings| settings.limits.sockets_per_user = 2).await;
+    let first = node.join("ada").await;
+    let _second = node.join("ada").await;
+    let mut third = node.ws("/ws?userId=ada").await;
+    assert_eq!(third.next_json().await["code"], "too_many_sockets");
+    let refused = ask(&mut third, json!({"type": "join_user", "userId": "ada"}), 1).await;
+    assert_eq!(refused["code"], "too_many_sockets", "{refused}");
+    let welcome = ask(&mut third, json!({"type": "join_user", "userId": "bob"}), 2).await;
+    assert_eq!(welcome["type"], "welcome", "the connection goes on: {welcome}");
+    assert_eq!(limited(&node, "sockets_per_user").await, 2);
+    first.close(1000).await;
+    let mut fourth = node.ws("/ws").await;
+    let joins = async || ask(&mut fourth, json!({"type": "join_user", "userId": "ada"}), 3).await["type"].clone();
+    eventually_eq(joins, "welcome", "there is room again").await;
+}
+
+/// A node with a list of about 1 MiB, and the sockets of its users.
+async fn node_with_a_large_list(change: impl FnOnce(&mut Settings)) -> (Node, Vec<WsClient>) {
+    let node = node_with(|settings| {
+        settings.limits.profile_bytes = 65_536;
+        settings.websocket.max_frame_bytes = 1 << 20;
+        change(settings);
+    })
+    .await;
+    let mut sockets = Vec::new();
+    for i in 0..20 {
+        let mut socket = node.ws("/ws").await;
+        let name = "x".repeat(60_000);
+        socket.send_json(json!({"type": "join_user", "userId": format!("u{i:02}"), "name": name})).await;
+        socket.expect_type("welcome").await;
+        sockets.push(socket);
+    }
+    (node, sockets)
+}
+
+/// A client that asks for the list again and again, and reads nothing: the kernel takes some answers for it.
+async fn reads_nothing(node: &Node) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(node.addr()).await.expect("somebody listens");
+    let request = "GET /api/online-users HTTP/1.1\r\nHost: test\r\n\r\n".repeat(12);
+    stream.write_all(request.as_bytes()).await.expect("the node reads");
+    stream
+}
+
+/// The status of an answer; none if the connection ends without one.
+async fn status(node: &Node, path: &str) -> Option<u16> {
+    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
+    let answer = http.get(format!("http://{}{path}", node.addr())).send().await;
+    answer.ok().map(|answer| answer.status().as_u16())
+}
+
+#[tokio::test]
+async fn a_connection_ends_if_nobody_reads_its_answer() {
+    let (node, _sockets) = node_with_a_large_list(|settings| {
+        settings.server.write_timeout = Duration::from_millis(300);
+        settings.server.max_http_connections = 2;
+    })
+    .await;
+    // Both places are taken.
+    let _stuck = [reads_nothing(&node).await, reads_nothing(&node).await];
+    eventually_eq(async || status(&node, "/healthz").await, Some(200), "their places are free again").await;
+    eventually_eq(async || limited(&node, "write_timeout").await, 2, "both have ended").await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_have_one_bound() {
+    let (node, _sockets) = node_with_a_large_list(|settings| {
+        settings.server.write_timeout = Duration::from_mins(5);
+        settings.limits.answers_bytes = 4 * settings.limits.page_bytes;
+    })
+    .await;
+    let list = async || node.get("/api/online-users").await.0;
+    assert_eq!(list().await, 200);
+    let mut stuck = Vec::new();
+    for _ in 0..5 {
+        stuck.push(reads_nothing(&node).await);
+    }
+    eventually_eq(list, 503, "further lists are refused").await;
+    let (_, refusal) = node.get("/api/online-users").await;
+    assert_eq!(refusal["code"], "too_many_answers", "{refusal}");
+    assert_eq!(node.get("/api/online-users?countOnly=true").await.0, 200, "what is small is answered");
+
+    let mut ada = node.ws("/ws?userId=ada").await;
+    ada.expect_type("welcome").await;
+    let first = ada.expect_type("online_users_list").await;
+    assert_eq!(first["users"].as_array().map(Vec::len), Some(1), "the first page is short");
+    assert_eq!(first["nextCursor"], "ada", "and says that there is more");
+    let refused = ask(&mut ada, json!({"type": "get_online_users"}), 1).await;
+    assert_eq!((&refused["code"], &refused["retryAfterMs"]), (&json!("rate_limited"), &json!(1000)), "{refused}");
+
+    drop(stuck);
+    eventually_eq(list, 200, "there is room again").await;
+}
+
+#[tokio::test]
+async fn a_page_ends_at_its_bytes_and_the_next_one_goes_on() {
+    let node = node_with(|settings| settings.limits.page_bytes = 4096).await;
+    let mut sockets = Vec::new();
+    for user in ["a", "b", "c", "d", "e"] {
+        let mut socket = node.ws("/ws").await;
+        socket.send_json(json!({"type": "join_user", "userId": user, "name": "x".repeat(1500)})).await;
+        socket.expect_type("welcome").await;
+        sockets.push(socket);
+    }
+    let ids = |page: &Value| -> Vec<String> {
+        let users = page.as_array().expect("users").iter();
+        users.map(|user| user["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let (_, page) = node.get("/api/online-users?limit=100").await;
+    assert_eq!(
+        (ids(&page["data"]), &page["count"], &page["nextCursor"]),
+        (vec!["a".into(), "b".into()], &json!(5), &json!("b"))
+    );
+    assert_eq!(node.online_ids().await, ["a", "b", "c", "d", "e"]);
+    let page = ask(&mut sockets[0], json!({"type": "get_online_users", "cursor": "c"}), 1).await;
+    assert_eq!((ids(&page["users"]), &page["nextCursor"]), (vec!["d".into(), "e".into()], &Value::Null));
+}
+
+#[tokio::test]
+async fn http_connections_are_bounded_and_sockets_are_not_among_them() {
+    let node = node_with(|settings| settings.server.max_http_connections = 3).await;
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        sockets.push(node.join("ada").await);
+    }
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(TcpStream::connect(node.addr()).await.expect("the kernel takes it"));
+    }
+    let mut refusal = String::new();
+    let read = tokio::time::timeout(DEADLINE, open[3].read_to_string(&mut refusal)).await.expect("it is told in time");
+    read.expect("an orderly end");
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains(r#""code":"too_many_connections""#), "{refusal}");
+    assert_eq!(sockets[0].fence().await, NOTHING, "sockets go on");
+    open.clear();
+    eventually_eq(async || status(&node, "/healthz").await, Some(200), "there is room again").await;
+    assert_eq!(limited(&node, "connections").await, 1);
+}
