@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use rand::Rng;
 
-/// The delays of a retry loop: the first try again comes at once, then they double up to a cap, each with full jitter so
-/// that nodes that failed together do not come back together.
+/// The delays of a retry loop. The first try again comes at once. Then the delays double, up to a cap.
+///
+/// Half of each delay is fixed and half is random ("equal jitter"). The random half spreads nodes that failed together. The
+/// fixed half bounds the rate: once the delays have grown to the cap, a node tries at most twice in that time. With full
+/// jitter a delay can be nearly zero, so a node could try several times in a row. Full jitter spreads a crowd better, but
+/// nodes are few.
 /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 #[derive(Debug)]
 pub struct Backoff {
@@ -13,7 +17,7 @@ pub struct Backoff {
     n_failures: u32,
 }
 
-/// The first delay before jitter.
+/// The longest that the first delay can be.
 const FIRST: Duration = Duration::from_millis(50);
 
 impl Backoff {
@@ -47,7 +51,6 @@ impl Backoff {
             return Duration::ZERO;
         }
         let ceiling = FIRST.saturating_mul(1 << (n_failures - 1).min(16)).min(self.max);
-        // Not below half: a burst of tries without any delay helps nobody.
         ceiling.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 }

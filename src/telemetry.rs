@@ -11,8 +11,9 @@ use crate::settings::{LogFormat, TelemetrySettings};
 ///
 /// Tests that start the app in their own process do not call it, for a process has one logger.
 ///
-/// # Errors `telemetry.log_filter` is not a filter, or the process already has a logger. Give up: a service that cannot
-/// log must not look healthy.
+/// # Errors
+/// `telemetry.log_filter` is not a filter, or the process already has a logger. Give up: a service that cannot log must
+/// not look healthy.
 pub fn init(settings: &TelemetrySettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_filter)
         .with_context(|| format!("telemetry.log_filter = {:?} is not a log filter", settings.log_filter))?;
