@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt;
 
 /// The delays of a retry loop. The first try again comes at once. Then the delays double, up to a cap.
 ///
