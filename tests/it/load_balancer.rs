@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::support::*;
 
@@ -81,6 +84,61 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
     assert_eq!(balancer.get("/healthz").await.0, 200);
     let refusal = WsClient::try_connect(balancer.addr(), "/ws?userId=a%0Ab").await.err().expect("a refusal");
     assert_eq!((refusal.status, &refusal.json()["code"]), (400, &json!("invalid_parameter")));
+}
+
+/// A node that takes an upgrade at any path, is silent, and sends back what it is sent.
+async fn echoing_node() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = read_head(&mut stream).await;
+                assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await?;
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    port
+}
+
+/// A connection through the balancer that was upgraded at this path.
+async fn upgraded(balancer: &Nginx, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(balancer.addr()).await.expect("nginx listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("nginx reads");
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+    stream
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(DEADLINE, stream.read_u8()).await.expect("a head in time").expect("a head"));
+    }
+    String::from_utf8(head).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn a_silent_websocket_outlives_the_time_that_plain_http_has() {
+    let balancer = Nginx::start(&[echoing_node().await]).await;
+    let mut sockets = Vec::new();
+    for path in ["/ws?userId=42", "/?userId=42"] {
+        sockets.push((path, upgraded(&balancer, path).await));
+    }
+    // Later than the others, and cut for its silence. So their time would have run out before.
+    let mut plain = upgraded(&balancer, "/api/online-users").await;
+    let cut = timeout(3 * DEADLINE, plain.read(&mut [0])).await.expect("nginx cuts it");
+    assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
+    for (path, socket) in &mut sockets {
+        socket.write_all(b"x").await.expect("nginx reads");
+        let echo = timeout(DEADLINE, socket.read_u8()).await.expect("an echo in time");
+        assert_eq!(echo.ok(), Some(b'x'), "{path} was cut");
+    }
 }
 
 #[tokio::test]
