@@ -16,14 +16,15 @@ use rollcall::hub::{Fanout, Hub, Outbound};
 use rollcall::metrics::Metrics;
 use rollcall::replica::{Announce, Announcement};
 use rollcall::settings::Settings;
-use rollcall::wire::native::{self, Event, FrameLimits, Standing};
+use rollcall::wire::Format;
+use rollcall::wire::message::{Event, Message, RequestLimits, Standing};
 use rollcall::wire::{frame, json};
 
 fn main() {
     divan::main();
 }
 
-const LIMITS: FrameLimits = FrameLimits { profile_bytes: 2048, page_max: 10_000 };
+const LIMITS: RequestLimits = RequestLimits { profile_bytes: 2048, page_max: 10_000 };
 
 const STANDING: Standing = Standing { position: Position { epoch: 1, revision: 2 }, degraded: None };
 
@@ -96,7 +97,10 @@ fn list_of_1000(bencher: Bencher<'_, '_>, with_profile: bool) {
 #[divan::bench]
 fn list_frame_of_1000(bencher: Bencher<'_, '_>) {
     let roster = roster(100_000, false);
-    bencher.bench_local(|| native::online_users_list(&roster.page(None, 1000, None), roster.len(), STANDING, None));
+    bencher.bench_local(|| {
+        let page = roster.page(None, 1000, None);
+        Format::Native.encode(&Message::List { page: &page, total: roster.len(), standing: STANDING }, None)
+    });
 }
 
 /// One event, encoded once for all who hear it.
@@ -111,7 +115,7 @@ fn encode_event(bencher: Bencher<'_, '_>, with_profile: bool) {
         catch_up: false,
         at: Timestamp(1),
     };
-    bencher.bench_local(|| native::event(black_box(&event)));
+    bencher.bench_local(|| Format::Native.encode(&Message::Event(*black_box(&event)), None));
 }
 
 /// A payload of the length of an event, as a frame.
@@ -130,7 +134,7 @@ fn encode_frame(bencher: Bencher<'_, '_>) {
     r#"{"type":"dance"}"#,
 ])]
 fn parse(text: &str) -> bool {
-    native::parse(black_box(text), LIMITS).is_ok()
+    Format::Native.parse(black_box(text), LIMITS).is_ok()
 }
 
 /// A socket that takes everything.
@@ -150,7 +154,7 @@ fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
     actix_rt::System::new().block_on(async {
         let fanout = Fanout::new(rollcall::settings::Settings::default().fanout.log_bytes);
         let hub = Hub::start(&fanout, Arc::new(Metrics::default()), &Settings::default().fanout);
-        let attachment = hub.attach(Rc::new(Sink));
+        let attachment = hub.attach(Rc::new(Sink), Format::Native);
         attachment.listen(&user(0), 0);
         let mut announcement = Announcement {
             sequence: 0,

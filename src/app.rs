@@ -22,7 +22,7 @@ use crate::hub::Fanout;
 use crate::metrics::Metrics;
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
-use crate::session::{Admission, Answers, RequestLimit, Services};
+use crate::session::{self, Admission, Answers, RequestLimit, Services};
 use crate::settings::Settings;
 use crate::shutdown::{self, Signals};
 use crate::store::memory::MemoryStore;
@@ -116,6 +116,9 @@ impl App {
         let auditor = Auditor::new(store.clone(), services.metrics.clone(), settings.presence.audit);
         tokio::spawn(auditor.run(stop.clone()));
         tokio::spawn(Refresher::new(store, services.table.clone(), &settings.presence).run(stop.clone()));
+
+        let every = settings.telemetry.totals;
+        tokio::spawn(session::log_totals(services.clone(), every, stop.clone()));
 
         let server = serve(listener, services.clone())?;
         let handle = server.handle();

@@ -1,11 +1,12 @@
-//! `wire::native`: whatever text comes, what is accepted obeys the limits, and what is not gets an error of a bounded size.
+//! The formats: whatever text comes, what is accepted obeys the limits, and what is not gets an error of a bounded size.
 
 use rollcall::domain::UserId;
-use rollcall::wire::native::{self, FrameLimits, Request};
+use rollcall::wire::Format;
+use rollcall::wire::message::{BadRequest, Message, Request, RequestLimits};
 use serde_json::Value;
 
 /// Small, so that they are reached soon.
-const LIMITS: FrameLimits = FrameLimits { profile_bytes: 64, page_max: 100 };
+const LIMITS: RequestLimits = RequestLimits { profile_bytes: 64, page_max: 100 };
 
 /// Longest `ref` as JSON. Source: docs/protocol.md
 const MAX_REFERENCE_BYTES: usize = 128;
@@ -17,25 +18,30 @@ const MAX_ERROR_BYTES: usize = 512;
 /// When something does not hold.
 pub fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    match native::parse(&text, LIMITS) {
-        Ok(frame) => {
-            check_request(&frame.request);
-            check_reference(frame.reference.as_deref());
-        }
-        Err(bad) => {
-            check_reference(bad.reference.as_deref());
-            assert!(bad.message.len() <= MAX_ERROR_BYTES, "{} bytes: {}", bad.message.len(), bad.message);
-            let frame = native::error(bad.code, &bad.message, bad.reference.as_deref());
-            let header = if frame[1] < 126 { 2 } else { 4 };
-            let json: Value = serde_json::from_slice(&frame[header..]).expect("an error is JSON");
-            assert_eq!(json["type"], "error");
-            assert_eq!(json["code"], bad.code.as_str());
-            assert_eq!(json["message"], bad.message);
-            let reference =
-                bad.reference.map(|encoded| serde_json::from_str::<Value>(&encoded).expect("a ref is JSON"));
-            assert_eq!(json.get("ref"), reference.as_ref());
+    for format in Format::ALL {
+        match format.parse(&text, LIMITS) {
+            Ok(message) => {
+                check_request(&message.request);
+                check_reference(message.reference.as_deref());
+            }
+            Err(bad) => check_error(format, &bad),
         }
     }
+}
+
+fn check_error(format: Format, bad: &BadRequest) {
+    check_reference(bad.reference.as_deref());
+    assert!(bad.message.len() <= MAX_ERROR_BYTES, "{} bytes: {}", bad.message.len(), bad.message);
+    let message = Message::Error { code: bad.code, message: &bad.message, retry_after: None };
+    let frame = format.encode(&message, bad.reference.as_deref()).expect("every format has errors");
+    let header = if frame[1] < 126 { 2 } else { 4 };
+    let json: Value = serde_json::from_slice(&frame[header..]).expect("an error is JSON");
+    assert_eq!(json["type"].as_str().map(str::to_lowercase).as_deref(), Some("error"));
+    assert_eq!(json["code"], bad.code.as_str());
+    assert_eq!(json["message"], bad.message);
+    let reference =
+        bad.reference.as_ref().map(|encoded| serde_json::from_str::<Value>(encoded).expect("a ref is JSON"));
+    assert_eq!(json.get("ref"), reference.as_ref());
 }
 
 fn check_request(request: &Request) {

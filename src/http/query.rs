@@ -7,6 +7,7 @@ use percent_encoding::percent_decode;
 
 use super::ApiError;
 use crate::domain::UserId;
+use crate::wire::Format;
 
 /// The parameters of a request: names, and values or why they are no text. Unknown ones are ignored. Of one given twice,
 /// which counts would be a guess. Of one that is not UTF-8, different bytes would become one text. Both are errors when the
@@ -43,6 +44,12 @@ impl<'a> Parameters<'a> {
             Some("true") => Ok(true),
             Some(_) => Err(invalid(name, "must be true or false".to_owned())),
         }
+    }
+
+    /// A format that clients speak.
+    pub fn format(&self, name: &str) -> Result<Option<Format>, ApiError> {
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        Format::from_name(text).map(Some).ok_or_else(|| invalid(name, "must be native or plain".to_owned()))
     }
 
     /// A whole number from 1 to `max`.

@@ -1,4 +1,4 @@
-//! `GET /ws`: from a WebSocket handshake to a session.
+//! `GET /ws` and `GET /`: from a WebSocket handshake to a session.
 //!
 //! This is actix-http's upgrade service rather than a handler of the `App`: it is handed the TCP stream itself, and the
 //! HTTP/1 dispatcher with its two 8 KiB buffers is gone before the session begins (docs/adr/0001). It gets every request
@@ -17,12 +17,19 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::{ApiError, Connection};
-use crate::domain::UserId;
 use crate::metrics::RefusedBecause;
-use crate::session::{self, Seat, Services, Worker};
+use crate::session::{self, Hello, Seat, Services, Worker};
+use crate::wire::Format;
 
-/// The path of the native WebSocket.
-const PATH: &str = "/ws";
+/// The format that a WebSocket at this path speaks, unless its URL says another; none if there is no WebSocket.
+fn format_at(path: &str) -> Option<Format> {
+    match path {
+        "/ws" => Some(Format::Native),
+        // Where the clients of the contract's S4 connect.
+        "/" => Some(Format::Plain),
+        _ => None,
+    }
+}
 
 /// The service for upgrades. Each worker thread makes one, and with it starts its hub.
 pub fn upgrade_service(
@@ -55,10 +62,10 @@ async fn upgrade(
     framed: Framed<Connection, h1::Codec>,
 ) -> Result<(), actix_http::Error> {
     match admit(&worker.services, &request).await {
-        Ok((user, seat)) => {
+        Ok((hello, seat)) => {
             let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
-            session::spawn(worker, seat, parts.io.into_stream(), parts.read_buf, user);
+            session::spawn(worker, seat, parts.io.into_stream(), parts.read_buf, hello);
         }
         Err(error) => {
             h1::SendResponse::new(framed, refusal(&error)).await?;
@@ -68,24 +75,24 @@ async fn upgrade(
 }
 
 /// Who comes, if they may.
-async fn admit(services: &Services, request: &Request) -> Result<(Option<UserId>, Seat), ApiError> {
-    if request.path() != PATH {
-        return Err(ApiError::NotFound);
-    }
+async fn admit(services: &Services, request: &Request) -> Result<(Hello, Seat), ApiError> {
+    let usual_format = format_at(request.path()).ok_or(ApiError::NotFound)?;
     verify_handshake(request.head())?;
     // Browsers apply CORS to HTTP only; a WebSocket is opened by any page, and the server has to look.
     let origin = request.head().headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     if origin.is_some_and(|origin| !services.settings.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
     }
-    let user = Parameters::parse(request.uri().query().unwrap_or_default()).user("userId")?;
+    let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
+    let hello =
+        Hello { format: parameters.format("format")?.unwrap_or(usual_format), user: parameters.user("userId")? };
     // The seat first: a drain that begins after the question waits for it.
     let seat = services.admission.admit().await?;
     if services.draining.is_cancelled() {
         services.metrics.refused(RefusedBecause::Draining);
         return Err(ApiError::Draining);
     }
-    Ok((user, seat))
+    Ok((hello, seat))
 }
 
 fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {

@@ -1,18 +1,31 @@
 //! The way from the replica to the workers.
 
+use std::array;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
 
 use super::mailbox::{Entry, Mailbox};
 use crate::replica::{Announce, Announcement};
-use crate::wire;
+use crate::wire::Format;
+use crate::wire::message::{Event, Message};
 
-/// Encodes each announcement once, and puts it into the mailbox of every worker.
+/// Encodes each announcement once for each format in use, and puts it into the mailbox of every worker.
 pub struct Fanout {
     mailboxes: RwLock<Vec<Arc<Mailbox>>>,
+    speakers: Arc<Speakers>,
     /// What the present catch-up has told so far; none while there is none.
     burst: Mutex<Option<Burst>>,
     burst_max_bytes: usize,
 }
+
+/// How many sockets of the process speak each format ([`Format::index`]).
+///
+/// A socket counts from before it reads the view until it is gone. So what is announced after that reading is encoded for it:
+/// both happen under the view's lock.
+#[derive(Default)]
+pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 
 /// What one catch-up tells.
 #[derive(Default)]
@@ -31,7 +44,12 @@ const BURST_PART: usize = 2;
 impl Fanout {
     /// The way to workers whose broadcast logs hold `log_bytes` (`fanout.log_bytes`) each.
     pub fn new(log_bytes: usize) -> Self {
-        Self { mailboxes: RwLock::default(), burst: Mutex::default(), burst_max_bytes: log_bytes / BURST_PART }
+        Self {
+            mailboxes: RwLock::default(),
+            speakers: Arc::default(),
+            burst: Mutex::default(),
+            burst_max_bytes: log_bytes / BURST_PART,
+        }
     }
 
     /// A mailbox for one more worker.
@@ -39,6 +57,11 @@ impl Fanout {
         let mailbox = Arc::new(Mailbox::default());
         self.mailboxes.write().unwrap_or_else(PoisonError::into_inner).push(mailbox.clone());
         mailbox
+    }
+
+    /// Who speaks what.
+    pub(super) fn speakers(&self) -> Arc<Speakers> {
+        self.speakers.clone()
     }
 
     fn burst(&self) -> MutexGuard<'_, Option<Burst>> {
@@ -54,10 +77,10 @@ impl Announce for Fanout {
     fn announce(&self, announcement: &Announcement) {
         match &mut *self.burst() {
             None => {
-                let entry = encode(announcement);
+                let entry = self.speakers.encode(announcement);
                 self.deliver(|mailbox| mailbox.put([entry.clone()]));
             }
-            Some(burst) => burst.add(announcement, self.burst_max_bytes),
+            Some(burst) => burst.add(announcement, &self.speakers, self.burst_max_bytes),
         }
     }
 
@@ -76,13 +99,13 @@ impl Announce for Fanout {
 }
 
 impl Burst {
-    fn add(&mut self, announcement: &Announcement, max_bytes: usize) {
+    fn add(&mut self, announcement: &Announcement, speakers: &Speakers, max_bytes: usize) {
         self.last_sequence = announcement.sequence;
         if self.is_too_large {
             return;
         }
-        let entry = encode(announcement);
-        self.n_bytes += entry.frame.len();
+        let entry = speakers.encode(announcement);
+        self.n_bytes += entry.frames.iter().flatten().map(Bytes::len).sum::<usize>();
         self.entries.push(entry);
         if self.n_bytes > max_bytes {
             self.is_too_large = true;
@@ -91,17 +114,30 @@ impl Burst {
     }
 }
 
-fn encode(announcement: &Announcement) -> Entry {
-    Entry {
-        sequence: announcement.sequence,
-        user: announcement.user.clone(),
-        frame: wire::native::event(&wire::native::Event {
+impl Speakers {
+    /// One more socket speaks the format.
+    pub(super) fn add(&self, format: Format) {
+        self.0[format.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One socket less does.
+    pub(super) fn remove(&self, format: Format) {
+        self.0[format.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn encode(&self, announcement: &Announcement) -> Entry {
+        let message = Message::Event(Event {
             user: &announcement.user,
             change: &announcement.change,
             epoch: announcement.epoch,
             revision: announcement.revision,
             catch_up: announcement.catch_up,
             at: announcement.at,
-        }),
+        });
+        let frames = array::from_fn(|index| {
+            let is_in_use = self.0[index].load(Ordering::Relaxed) > 0;
+            is_in_use.then(|| Format::ALL[index].encode(&message, None)).flatten()
+        });
+        Entry { sequence: announcement.sequence, user: announcement.user.clone(), frames }
     }
 }

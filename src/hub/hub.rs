@@ -13,24 +13,28 @@ use slab::Slab;
 
 use super::Fanout;
 use super::credit::Credit;
+use super::fanout::Speakers;
 use super::listener::{Attention, Listener, Outbound};
 use super::log::BroadcastLog;
 use super::mailbox::{Mail, Mailbox};
+use super::streams::Streams;
 use crate::domain::UserId;
 use crate::metrics::{Metrics, Sent};
 use crate::settings::FanoutSettings;
+use crate::wire::Format;
 
-/// All sockets of one worker thread, and the log that they read. Never leaves its thread; never awaits while borrowed.
+/// All sockets of one worker thread, and the logs that they read. Never leaves its thread; never awaits while borrowed.
 pub struct Hub {
     state: RefCell<State>,
     mailbox: Arc<Mailbox>,
+    speakers: Arc<Speakers>,
     metrics: Arc<Metrics>,
     max_tick: Duration,
     resync_interval: Duration,
 }
 
 struct State {
-    log: BroadcastLog,
+    streams: Streams,
     listeners: Slab<Listener>,
     by_user: HashMap<UserId, Vec<usize>>,
     /// The first listener whose turn to start over has not come, after events were skipped; none if there is none.
@@ -60,13 +64,14 @@ impl Hub {
     pub fn start(fanout: &Fanout, metrics: Arc<Metrics>, settings: &FanoutSettings) -> Rc<Self> {
         let hub = Rc::new(Self {
             state: RefCell::new(State {
-                log: BroadcastLog::new(settings.log_bytes),
+                streams: Streams::new(settings.log_bytes),
                 listeners: Slab::new(),
                 by_user: HashMap::new(),
                 next_to_resync: None,
                 drains: false,
             }),
             mailbox: fanout.register(),
+            speakers: fanout.speakers(),
             metrics,
             max_tick: settings.max_tick,
             resync_interval: settings.resync_interval,
@@ -75,9 +80,12 @@ impl Hub {
         hub
     }
 
-    /// Gives a socket a place. It hears no events yet.
-    pub fn attach(self: &Rc<Self>, outbound: Rc<dyn Outbound>) -> Attachment {
-        let key = self.state.borrow_mut().listeners.insert(Listener::new(outbound));
+    /// Gives a socket that speaks `format` a place. It hears no events yet.
+    pub fn attach(self: &Rc<Self>, outbound: Rc<dyn Outbound>, format: Format) -> Attachment {
+        self.speakers.add(format);
+        let state = &mut *self.state.borrow_mut();
+        state.streams.add_speaker(format);
+        let key = state.listeners.insert(Listener::new(outbound, format));
         self.metrics.socket_opened();
         Attachment { hub: self.clone(), key }
     }
@@ -111,17 +119,20 @@ impl Hub {
         let Mail { skipped_to, entries } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
         if let Some(sequence) = skipped_to {
-            state.log.skip_to(sequence);
+            state.streams.skip_to(sequence);
             state.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off_unawares());
             if state.next_to_resync.replace(0).is_none() {
                 actix_rt::spawn(self.clone().resync_all());
             }
         }
         for entry in entries {
-            let (begin, end) = state.log.append(entry.sequence, &entry.frame);
+            let places = state.streams.append(&entry);
             // Nobody hears of themselves.
             for key in state.by_user.get(&entry.user).into_iter().flatten() {
-                state.listeners[*key].skip(begin, end, state.log.start());
+                let listener = &mut state.listeners[*key];
+                if let Some((begin, end)) = places[listener.format().index()] {
+                    listener.skip(begin, end, state.streams.log(listener.format()).start());
+                }
             }
         }
     }
@@ -160,7 +171,7 @@ impl Hub {
                 let end = state.listeners.capacity();
                 for key in from..(from + FLUSH_CHUNK).min(end) {
                     if let Some(listener) = state.listeners.get_mut(key) {
-                        listener.flush(&state.log, &mut sent);
+                        listener.flush(state.streams.log(listener.format()), &mut sent);
                     }
                 }
                 end
@@ -175,14 +186,12 @@ impl Hub {
         }
     }
 
-    /// The log is for sockets that lag; where none does, a storm that is over leaves no memory behind.
+    /// A log is for sockets that lag; where none does, a storm that is over leaves no memory behind.
     fn forget_what_all_have_read(&self) {
-        let state = &mut *self.state.borrow_mut();
-        if state.log.len_bytes() > WORTH_FORGETTING_BYTES
-            && !state.listeners.iter().any(|(_, listener)| listener.is_behind(&state.log))
-        {
-            state.log.forget_all();
-        }
+        let State { streams, listeners, .. } = &mut *self.state.borrow_mut();
+        streams.forget_read(WORTH_FORGETTING_BYTES, |format, log| {
+            !listeners.iter().any(|(_, listener)| listener.format() == format && listener.is_behind(log))
+        });
     }
 
     /// Writes to one socket what waits for it.
@@ -197,7 +206,9 @@ impl Hub {
 
     fn with<T>(&self, key: usize, act: impl FnOnce(&mut Listener, &BroadcastLog) -> T) -> T {
         let state = &mut *self.state.borrow_mut();
-        act(&mut state.listeners[key], &state.log)
+        let listener = &mut state.listeners[key];
+        let log = state.streams.log(listener.format());
+        act(listener, log)
     }
 }
 
@@ -247,10 +258,11 @@ impl Attachment {
         self.hub.take_in();
         let state = &mut *self.hub.state.borrow_mut();
         let listener = &mut state.listeners[self.key];
-        match state.log.position_after(sequence) {
+        let log = state.streams.log(listener.format());
+        match log.position_after(sequence) {
             Some(position) => listener.listen(user.clone(), position),
             None => {
-                listener.listen(user.clone(), state.log.end());
+                listener.listen(user.clone(), log.end());
                 listener.fall_off_unawares();
                 listener.begin_resync();
             }
@@ -312,6 +324,8 @@ impl Drop for Attachment {
         let state = &mut *self.hub.state.borrow_mut();
         let listener = state.listeners.remove(self.key);
         state.unregister(self.key, listener.user().cloned());
+        state.streams.remove_speaker(listener.format());
+        self.hub.speakers.remove(listener.format());
         self.hub.metrics.socket_closed();
     }
 }
@@ -344,7 +358,7 @@ mod tests {
         fn attached(fanout: &Fanout) -> (Rc<Self>, Attachment) {
             let hub = Hub::start(fanout, Arc::default(), &Settings::default().fanout);
             let socket = Rc::new(Self::default());
-            (socket.clone(), hub.attach(socket))
+            (socket.clone(), hub.attach(socket, Format::Native))
         }
     }
 

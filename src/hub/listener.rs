@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use super::log::BroadcastLog;
 use crate::domain::UserId;
 use crate::metrics::Sent;
+use crate::wire::Format;
 
 /// Where a socket's bytes go: the seam between fan-out and transport.
 pub trait Outbound {
@@ -41,6 +42,7 @@ pub enum Attention {
 /// What goes to the socket is the log from `position` on, but for what its [`Backlog`] says.
 pub struct Listener {
     outbound: Rc<dyn Outbound>,
+    format: Format,
     /// Whose socket it is, while it listens.
     user: Option<UserId>,
     position: u64,
@@ -81,9 +83,10 @@ struct Backlog {
 const CONGESTED_BYTES: usize = 64 * 1024;
 
 impl Listener {
-    pub fn new(outbound: Rc<dyn Outbound>) -> Self {
+    pub fn new(outbound: Rc<dyn Outbound>, format: Format) -> Self {
         Self {
             outbound,
+            format,
             user: None,
             position: 0,
             backlog: None,
@@ -93,6 +96,11 @@ impl Listener {
             last_resync: None,
             waker: None,
         }
+    }
+
+    /// What it speaks, and so which log it reads.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     pub fn user(&self) -> Option<&UserId> {
@@ -375,8 +383,8 @@ mod tests {
         #[test]
         fn a_socket_gets_every_frame_whole_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
             let pipe = Rc::new(Pipe::default());
-            let mut log = BroadcastLog::new(1 << 20);
-            let mut listener = Listener::new(pipe.clone());
+            let mut log = BroadcastLog::default();
+            let mut listener = Listener::new(pipe.clone(), Format::Native);
             listener.listen(user(), 0);
             let mut expected = Vec::new();
             for (i, step) in steps.iter().enumerate() {
@@ -411,8 +419,8 @@ mod tests {
     fn what_is_left_out_stays_so_when_the_socket_is_placed_before_it() {
         let pipe = Rc::new(Pipe::default());
         pipe.room.set(100);
-        let mut log = BroadcastLog::new(1 << 20);
-        let mut listener = Listener::new(pipe.clone());
+        let mut log = BroadcastLog::default();
+        let mut listener = Listener::new(pipe.clone(), Format::Native);
         let (before, own, after) = (log.append(1, &[1; 3]), log.append(2, &[2; 3]), log.append(3, &[3; 3]));
         listener.skip(own.0, own.1, log.start());
         listener.listen(user(), before.1);
@@ -423,11 +431,14 @@ mod tests {
     #[test]
     fn a_socket_that_does_not_read_falls_off_with_its_last_frame_whole() {
         let pipe = Rc::new(Pipe::default());
-        let mut log = BroadcastLog::new(30);
-        let mut listener = Listener::new(pipe.clone());
+        let mut log = BroadcastLog::default();
+        let mut listener = Listener::new(pipe.clone(), Format::Native);
         listener.listen(user(), 0);
         pipe.room.set(4);
         for sequence in 1..=10 {
+            if log.len_bytes() == 30 {
+                log.forget_first();
+            }
             log.append(sequence, &[sequence as u8; 10]);
             listener.flush(&log, &mut Sent::default());
         }

@@ -1,10 +1,10 @@
-//! The broadcast log of one worker: encoded frames, each once, and where each begins.
+//! The broadcast log of one stream on one worker: encoded frames, each once, and where each begins.
 
 use std::collections::VecDeque;
 
-/// A bounded run of encoded frames. Positions count bytes since the log began, and always lie between frames when they are
+/// A run of encoded frames, bounded by [`super::streams::Streams`]. Positions count bytes since the log began, and always lie between frames when they are
 /// kept: a socket remembers how far it has been served by one number, whatever the load.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BroadcastLog {
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
@@ -14,7 +14,6 @@ pub struct BroadcastLog {
     start_sequence: u64,
     /// Sequence of the last change appended or skipped.
     end_sequence: u64,
-    capacity_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,30 +24,24 @@ struct Entry {
 }
 
 impl BroadcastLog {
-    /// A log that keeps the last `capacity_bytes` (`fanout.log_bytes`) of frames.
-    pub fn new(capacity_bytes: usize) -> Self {
-        Self {
-            bytes: VecDeque::new(),
-            entries: VecDeque::new(),
-            start: 0,
-            start_sequence: 0,
-            end_sequence: 0,
-            capacity_bytes,
-        }
-    }
-
-    /// Appends the frame of the view's change number `sequence`, and forgets the oldest beyond the capacity. Returns where
-    /// the frame begins and ends.
+    /// Appends the frame of the view's change number `sequence`. Returns where the frame begins and ends.
     pub fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
-        while !self.entries.is_empty() && self.bytes.len() + frame.len() > self.capacity_bytes {
-            self.forget_first();
-        }
         let begin = self.end();
         self.bytes.extend(frame);
         let end = self.end();
         self.entries.push_back(Entry { sequence, end });
         self.end_sequence = sequence;
         (begin, end)
+    }
+
+    /// Says that nothing is to be told of the change number `sequence`. Nobody misses it.
+    pub fn pass(&mut self, sequence: u64) {
+        self.end_sequence = sequence;
+    }
+
+    /// Sequence of the oldest frame kept.
+    pub fn first_sequence(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.sequence)
     }
 
     /// Goes on after the change number `sequence`, without the changes up to there that were not appended. Whoever has not
@@ -111,7 +104,8 @@ impl BroadcastLog {
         if from < head.len() { &head[from..to.min(head.len())] } else { &tail[from - head.len()..to - head.len()] }
     }
 
-    fn forget_first(&mut self) {
+    /// Forgets the oldest frame.
+    pub fn forget_first(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes.drain(..(entry.end - self.start) as usize);
             self.start = entry.end;
@@ -138,11 +132,14 @@ mod tests {
     proptest! {
         #[test]
         fn the_log_is_the_tail_of_what_was_appended(lengths in prop::collection::vec(1..40usize, 1..200)) {
-            let mut log = BroadcastLog::new(100);
+            let mut log = BroadcastLog::default();
             let mut frames: Vec<(u64, Vec<u8>)> = Vec::new();
             for (i, length) in lengths.iter().enumerate() {
                 let sequence = 2 * i as u64 + 1;
                 let frame = vec![i as u8; *length];
+                while log.len_bytes() + frame.len() > 100 {
+                    log.forget_first();
+                }
                 let (begin, end) = log.append(sequence, &frame);
                 frames.push((begin, frame));
                 prop_assert_eq!(end, log.end());
@@ -169,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_was_skipped_is_missing_for_whoever_has_not_seen_it() {
-        let mut log = BroadcastLog::new(100);
+        let mut log = BroadcastLog::default();
         log.append(1, b"one");
         log.skip_to(5);
         let (begin, end) = log.append(6, b"six");

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::domain::UserId;
+use crate::wire::Format;
 
 /// Events on their way to one worker. Written by the replica's thread, emptied by the worker's.
 #[derive(Default)]
@@ -29,8 +30,11 @@ pub(super) struct Mail {
 pub(super) struct Entry {
     pub(super) sequence: u64,
     pub(super) user: UserId,
-    pub(super) frame: Bytes,
+    pub(super) frames: Frames,
 }
+
+/// An event in each format ([`Format::index`]); none in a format that nobody speaks, or that has no words for it.
+pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
 /// Events that may wait for a worker. A worker that far behind has been held up for seconds; its listeners start over.
 pub(super) const CAPACITY: usize = 65_536;

@@ -1,7 +1,8 @@
 //! Fan-out: one encoded event to many sockets (docs/design.md, decision 9).
 //!
-//! [`Fanout`] is told every change of the view, encodes it once and puts it into the mailbox of every worker. On each worker
-//! thread a [`Hub`] appends it to its broadcast log and writes to each socket what that has not seen, in one system call.
+//! [`Fanout`] is told every change of the view, encodes it once for each format in use and puts it into the mailbox of every
+//! worker. On each worker thread a [`Hub`] appends it to the broadcast log of each format, and writes to each socket what that
+//! has not seen, in one system call.
 //! No queue per socket, no lock between workers; memory is bounded whatever the load.
 
 mod credit;
@@ -11,6 +12,7 @@ mod hub;
 mod listener;
 mod log;
 mod mailbox;
+mod streams;
 
 pub use self::fanout::Fanout;
 pub use self::hub::{Attachment, Hub};

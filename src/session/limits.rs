@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use super::close::End;
 use crate::settings::LimitSettings;
-use crate::wire::native::Request;
+use crate::wire::message::Request;
 
 /// The rate of costly requests, the same for every socket of the process. What a socket has used is with the socket
 /// ([`Used`]).

@@ -36,8 +36,8 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 38] {
-        let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry: _ } = self;
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 39] {
+        let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
             ("server.workers", server.workers as u64, 0..=1024),
@@ -77,6 +77,7 @@ impl Settings {
             ("fanout.resync_interval_ms", ms(fanout.resync_interval), 10..=3_600_000),
             ("drain.reconnect_spread_ms", ms(drain.reconnect_spread), 0..=600_000),
             ("drain.timeout_ms", ms(drain.timeout), 10..=600_000),
+            ("telemetry.totals_ms", ms(telemetry.totals), 100..=86_400_000),
         ]
     }
 

@@ -202,6 +202,9 @@ pub struct TelemetrySettings {
     pub log_filter: String,
     /// The form of a log line.
     pub log_format: LogFormat,
+    /// How often the totals of this node are logged.
+    #[serde(rename = "totals_ms", with = "duration_ms")]
+    pub totals: Duration,
 }
 
 /// The form of a log line.

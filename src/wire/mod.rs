@@ -1,7 +1,12 @@
-//! Bytes to domain messages and back, one file a format. Frames and bodies are made here; besides, only the profile's own
+//! Bytes to domain messages and back: `message.rs` is what can be said, and each format has a file. Frames and bodies are made here; besides, only the profile's own
 //! encoding (`domain::user`) and what the Redis scripts write (`store::redis::format`) are JSON.
 
+pub mod format;
 pub mod frame;
 pub mod json;
-pub mod native;
+pub mod message;
+mod native;
+mod plain;
 pub mod reader;
+
+pub use self::format::Format;

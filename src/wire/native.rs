@@ -1,116 +1,15 @@
 //! The native format: text frames of flat JSON over `/ws`; described in `docs/protocol.md`.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::frame;
 use super::json::{Object, list_capacity, push_user, push_users, user_id};
+use super::message::{BadRequest, ClientMessage, ErrorCode, Event, Message, Request, RequestLimits, Standing};
 use crate::clock;
 use crate::domain::user::ProfileFields;
-use crate::domain::{Change, Position, Presence, Profile, RosterPage, SocketId, Timestamp, UserId};
-
-/// A client's frame, understood.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClientFrame {
-    /// What is wanted.
-    pub request: Request,
-    /// Encoded JSON to be echoed on the answer.
-    pub reference: Option<String>,
-}
-
-/// What a client can want.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Request {
-    /// `join_user {userId, name?, username?, email?, avatar?}`.
-    Join {
-        /// Who they are.
-        user: UserId,
-        /// What is to be shown of them.
-        profile: Option<Profile>,
-    },
-    /// `user_activity`, or `user_online`: the heartbeat.
-    Activity,
-    /// `get_online_users {limit?, cursor?}`.
-    List {
-        /// Users a page.
-        limit: Option<usize>,
-        /// The last id of the page before.
-        cursor: Option<UserId>,
-    },
-    /// `check_user_online {userId}`.
-    Check {
-        /// Whom.
-        user: UserId,
-    },
-    /// `leave`.
-    Leave,
-}
-
-/// A frame that is no request. The connection goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadFrame {
-    /// What is wrong, for programs.
-    pub code: ErrorCode,
-    /// What is wrong, for people.
-    pub message: String,
-    /// Encoded JSON to be echoed.
-    pub reference: Option<String>,
-}
-
-/// The codes of `error` frames. Clients branch on these, never on the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
-    /// The text is not JSON.
-    InvalidJson,
-    /// The JSON is not an object.
-    NotAnObject,
-    /// Binary frames are not spoken here.
-    BinaryNotSupported,
-    /// There is no such `type`.
-    UnknownType,
-    /// A required field is missing.
-    MissingField,
-    /// A field has the wrong type or a value out of range.
-    InvalidField,
-    /// The request needs a `join_user` first.
-    NotJoined,
-    /// The socket has joined as another user; `leave` first.
-    AlreadyJoined,
-    /// Too many requests on this socket; wait for `retryAfterMs`.
-    RateLimited,
-    /// The user has as many sockets on this node as one may.
-    TooManySockets,
-}
-
-impl ErrorCode {
-    /// The code on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidJson => "invalid_json",
-            Self::NotAnObject => "not_an_object",
-            Self::BinaryNotSupported => "binary_not_supported",
-            Self::UnknownType => "unknown_type",
-            Self::MissingField => "missing_field",
-            Self::InvalidField => "invalid_field",
-            Self::NotJoined => "not_joined",
-            Self::AlreadyJoined => "already_joined",
-            Self::RateLimited => "rate_limited",
-            Self::TooManySockets => "too_many_sockets",
-        }
-    }
-}
-
-/// What bounds a client's frame.
-#[derive(Debug, Clone, Copy)]
-pub struct FrameLimits {
-    /// Encoded profile (`limits.profile_bytes`).
-    pub profile_bytes: usize,
-    /// Users a page (`limits.page_max`).
-    pub page_max: usize,
-}
+use crate::domain::{Change, Profile, UserId};
 
 /// Longest `ref`, encoded: it is memory that a client makes the server hold.
 const MAX_REFERENCE_BYTES: usize = 128;
@@ -118,30 +17,30 @@ const MAX_REFERENCE_BYTES: usize = 128;
 /// Longest text of a client's that an error repeats: the answer must not grow with the request.
 const MAX_REPEATED_BYTES: usize = 64;
 
-/// Understands a client's text frame.
+/// Understands a client's text.
 ///
 /// # Errors
-/// [`BadFrame`], to be answered with [`error`].
-pub fn parse(text: &str, limits: FrameLimits) -> Result<ClientFrame, BadFrame> {
-    let value: Value = serde_json::from_str(text).map_err(|error| BadFrame {
+/// [`BadRequest`]: what is wrong with it.
+pub(super) fn parse(text: &str, limits: RequestLimits) -> Result<ClientMessage, BadRequest> {
+    let value: Value = serde_json::from_str(text).map_err(|error| BadRequest {
         code: ErrorCode::InvalidJson,
         message: format!("the frame is not JSON: {error}"),
         reference: None,
     })?;
     let Value::Object(fields) = value else {
         let message = "the frame must be a JSON object".to_owned();
-        return Err(BadFrame { code: ErrorCode::NotAnObject, message, reference: None });
+        return Err(BadRequest { code: ErrorCode::NotAnObject, message, reference: None });
     };
-    let reference = reference(&fields).map_err(|(code, message)| BadFrame { code, message, reference: None })?;
+    let reference = reference(&fields).map_err(|(code, message)| BadRequest { code, message, reference: None })?;
     match request(&fields, limits) {
-        Ok(request) => Ok(ClientFrame { request, reference }),
-        Err((code, message)) => Err(BadFrame { code, message, reference }),
+        Ok(request) => Ok(ClientMessage { request, reference }),
+        Err((code, message)) => Err(BadRequest { code, message, reference }),
     }
 }
 
 type Fault = (ErrorCode, String);
 
-fn request(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Request, Fault> {
+fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request, Fault> {
     let kind = required(fields, "type")?;
     let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
     match kind {
@@ -179,7 +78,7 @@ fn cursor(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
     present(fields, "cursor").map(user_id).transpose().map_err(|what| invalid("cursor", &what))
 }
 
-fn limit(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Option<usize>, Fault> {
+fn limit(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Option<usize>, Fault> {
     let Some(value) = present(fields, "limit") else { return Ok(None) };
     let limit = value.as_u64().and_then(|limit| usize::try_from(limit).ok());
     match limit.filter(|limit| (1..=limits.page_max).contains(limit)) {
@@ -188,7 +87,7 @@ fn limit(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Option<usiz
     }
 }
 
-fn profile(fields: &Map<String, Value>, limits: FrameLimits) -> Result<Option<Profile>, Fault> {
+fn profile(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Option<Profile>, Fault> {
     for name in ["name", "username", "email", "avatar"] {
         if present(fields, name).is_some_and(|value| !value.is_string()) {
             return Err(invalid(name, "must be a string"));
@@ -207,105 +106,62 @@ fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Fault> {
     Ok(Some(encoded))
 }
 
-/// How far an answer is to be trusted.
-#[derive(Debug, Clone, Copy)]
-pub struct Standing {
-    /// The store's position that it reflects.
-    pub position: Position,
-    /// If it may be out of date: the last time it was not.
-    pub degraded: Option<Timestamp>,
-}
-
-/// `welcome`: the socket has joined.
-pub fn welcome(user: &UserId, socket: SocketId, n_online: usize, standing: Standing, reference: Option<&str>) -> Bytes {
-    let mut out = object("welcome", 256);
-    out.string("userId", user.as_str()).string("socketId", &socket.to_string());
-    out.string("nodeId", socket.node.as_str()).number("onlineCount", n_online as u64);
-    push_standing(&mut out, standing);
-    out.time("timestamp", clock::now());
-    finish(out, reference)
-}
-
-/// `online_users_list`: one page.
-pub fn online_users_list(page: &RosterPage<'_>, total: usize, standing: Standing, reference: Option<&str>) -> Bytes {
-    let mut out = object("online_users_list", list_capacity(page.users.len()));
-    push_users(out.member("users"), page.users.iter().copied());
-    out.number("total", total as u64);
-    if let Some(cursor) = page.next_cursor {
-        out.string("nextCursor", cursor.as_str());
+/// A message as a frame; an answer carries the encoded `ref` of its request.
+pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
+    let mut out = match *message {
+        Message::Welcome { user, socket, n_online, standing } => {
+            let mut out = object("welcome", 256);
+            out.string("userId", user.as_str()).string("socketId", &socket.to_string());
+            out.string("nodeId", socket.node.as_str()).number("onlineCount", n_online as u64);
+            push_standing(&mut out, standing);
+            out.time("timestamp", clock::now());
+            out
+        }
+        Message::List { page, total, standing } => {
+            let mut out = object("online_users_list", list_capacity(page.users.len()));
+            push_users(out.member("users"), page.users.iter().copied());
+            out.number("total", total as u64);
+            if let Some(cursor) = page.next_cursor {
+                out.string("nextCursor", cursor.as_str());
+            }
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Status { user, presence, standing } => {
+            let mut out = object("user_online_status", 256);
+            out.string("userId", user.as_str()).boolean("online", presence.is_some());
+            if let Some(presence) = presence {
+                push_user(out.member("user"), user, presence);
+            }
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Left { user } => {
+            let mut out = object("left", 64);
+            out.string("userId", user.as_str());
+            out
+        }
+        Message::ActivityAck => object("user_activity_ack", 64),
+        Message::Resync => object("resync", 64),
+        Message::Error { code, message, retry_after } => {
+            let mut out = object("error", 128);
+            out.string("code", code.as_str()).string("message", message);
+            if let Some(delay) = retry_after {
+                // Rounded up, so that who waits for as long is never too early.
+                out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
+            }
+            out
+        }
+        Message::Event(event) => event_object(&event),
+    };
+    if let Some(reference) = reference {
+        out.member("ref").extend_from_slice(reference.as_bytes());
     }
-    push_standing(&mut out, standing);
-    finish(out, reference)
-}
-
-/// `user_online_status`: the answer to `check_user_online`.
-pub fn user_online_status(
-    user: &UserId,
-    presence: Option<&Presence>,
-    standing: Standing,
-    reference: Option<&str>,
-) -> Bytes {
-    let mut out = object("user_online_status", 256);
-    out.string("userId", user.as_str()).boolean("online", presence.is_some());
-    if let Some(presence) = presence {
-        push_user(out.member("user"), user, presence);
-    }
-    push_standing(&mut out, standing);
-    finish(out, reference)
-}
-
-/// `left`: the answer to `leave`.
-pub fn left(user: &UserId, reference: Option<&str>) -> Bytes {
-    let mut out = object("left", 64);
-    out.string("userId", user.as_str());
-    finish(out, reference)
-}
-
-/// `user_activity_ack`: the answer to a heartbeat that carries a `ref`; without one there is none.
-pub fn user_activity_ack(reference: &str) -> Bytes {
-    finish(object("user_activity_ack", 64), Some(reference))
-}
-
-/// `resync`: events were missed; forget everything, a fresh list follows.
-pub fn resync() -> Bytes {
-    finish(object("resync", 64), None)
-}
-
-/// `error`: a request was not carried out; the connection goes on.
-pub fn error(code: ErrorCode, message: &str, reference: Option<&str>) -> Bytes {
-    let mut out = object("error", 128);
-    out.string("code", code.as_str()).string("message", message);
-    finish(out, reference)
-}
-
-/// `error` with `rate_limited`: the request was not carried out, and another one is after `delay`.
-pub fn rate_limited(message: &str, delay: Duration, reference: Option<&str>) -> Bytes {
-    let mut out = object("error", 128);
-    out.string("code", ErrorCode::RateLimited.as_str()).string("message", message);
-    // Rounded up, so that who waits for as long is never too early.
-    out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
-    finish(out, reference)
-}
-
-/// An event as it is told to every listener but the user's own.
-#[derive(Debug, Clone, Copy)]
-pub struct Event<'a> {
-    /// Whom it is about.
-    pub user: &'a UserId,
-    /// What happened.
-    pub change: &'a Change,
-    /// The epoch and the revision it is told at; no revision if it is provisional.
-    pub epoch: u64,
-    /// See `epoch`.
-    pub revision: Option<u64>,
-    /// Whether it fills a gap.
-    pub catch_up: bool,
-    /// When.
-    pub at: Timestamp,
+    frame::text(&out.finish())
 }
 
 /// `user_online`, `user_changed` or `user_offline`.
-pub fn event(event: &Event<'_>) -> Bytes {
+fn event_object(event: &Event<'_>) -> Object {
     let kind = match event.change {
         Change::Online(_) => "user_online",
         Change::Changed(_) => "user_changed",
@@ -327,7 +183,7 @@ pub fn event(event: &Event<'_>) -> Bytes {
         out.boolean("catchUp", true);
     }
     out.time("timestamp", event.at);
-    finish(out, None)
+    out
 }
 
 /// An object whose first member is `type`.
@@ -342,21 +198,14 @@ fn push_standing(out: &mut Object, standing: Standing) {
     out.degraded(standing.degraded);
 }
 
-/// Closes the object and frames it.
-fn finish(mut out: Object, reference: Option<&str>) -> Bytes {
-    if let Some(reference) = reference {
-        out.member("ref").extend_from_slice(reference.as_bytes());
-    }
-    frame::text(&out.finish())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::{Presence, Timestamp};
 
-    const LIMITS: FrameLimits = FrameLimits { profile_bytes: 100, page_max: 1000 };
+    const LIMITS: RequestLimits = RequestLimits { profile_bytes: 100, page_max: 1000 };
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).unwrap()
@@ -437,7 +286,8 @@ mod tests {
             let fields = ProfileFields { name: Some(name.clone()), ..ProfileFields::default() };
             let presence = Presence { profile: Profile::from_fields(&fields, 4096).unwrap(), updated_at: Timestamp(1) };
             let change = Change::Online(presence);
-            let frame = event(&Event { user: &user, change: &change, epoch: 1, revision: Some(2), catch_up: true, at: Timestamp(3) });
+            let event = Event { user: &user, change: &change, epoch: 1, revision: Some(2), catch_up: true, at: Timestamp(3) };
+            let frame = encode(&Message::Event(event), None);
             let payload_at = if frame[1] < 126 { 2 } else { 4 };
             let json: Value = serde_json::from_slice(&frame[payload_at..]).unwrap();
             prop_assert_eq!(&json["userId"], &Value::String(id.clone()));

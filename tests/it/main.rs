@@ -18,6 +18,7 @@ mod limits;
 mod load_balancer;
 mod metrics;
 mod origins;
+mod plain;
 mod prefixes;
 mod protocol;
 mod random_history;

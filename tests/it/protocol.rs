@@ -550,7 +550,7 @@ async fn an_empty_user_id_is_none() {
 #[tokio::test]
 async fn a_websocket_to_another_path_is_not_found() {
     let node = node().await;
-    for path in ["/", "/ws/", "/socket", "/api/online-users", "/healthz"] {
+    for path in ["/ws/", "/socket", "/api/online-users", "/healthz"] {
         let refusal = WsClient::try_connect(node.addr(), path).await.err().expect("a refusal");
         assert_eq!((refusal.status, &refusal.json()["code"]), (404, &json!("not_found")), "{path}");
     }

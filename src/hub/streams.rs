@@ -1,0 +1,119 @@
+//! The broadcast logs of one worker, one for each stream.
+
+use super::log::BroadcastLog;
+use super::mailbox::Entry;
+use crate::wire::Format;
+
+/// A log for each format ([`Format::index`]), in the one scope that there is. All of them together are bounded: what is oldest
+/// goes first, in whichever it is.
+pub(super) struct Streams {
+    logs: [BroadcastLog; Format::ALL.len()],
+    /// Sockets of this worker that speak each format. A log that none of them reads stays empty.
+    n_speakers: [usize; Format::ALL.len()],
+    capacity_bytes: usize,
+}
+
+impl Streams {
+    /// Logs that keep the last `capacity_bytes` (`fanout.log_bytes`) of frames.
+    pub(super) fn new(capacity_bytes: usize) -> Self {
+        Self { logs: Default::default(), n_speakers: Default::default(), capacity_bytes }
+    }
+
+    /// One more socket of this worker speaks the format. It listens from a sequence of the view that is read after this.
+    pub(super) fn add_speaker(&mut self, format: Format) {
+        self.n_speakers[format.index()] += 1;
+    }
+
+    /// One socket less does.
+    pub(super) fn remove_speaker(&mut self, format: Format) {
+        self.n_speakers[format.index()] -= 1;
+    }
+
+    /// The log of a format.
+    pub(super) fn log(&self, format: Format) -> &BroadcastLog {
+        &self.logs[format.index()]
+    }
+
+    /// Appends an event to the logs in use. Returns where it begins and ends in each.
+    pub(super) fn append(&mut self, entry: &Entry) -> [Option<(u64, u64)>; Format::ALL.len()] {
+        std::array::from_fn(|index| {
+            if self.n_speakers[index] == 0 {
+                self.logs[index].skip_to(entry.sequence);
+                return None;
+            }
+            let Some(frame) = &entry.frames[index] else {
+                self.logs[index].pass(entry.sequence);
+                return None;
+            };
+            self.make_room(frame.len());
+            Some(self.logs[index].append(entry.sequence, frame))
+        })
+    }
+
+    /// Goes on after the change number `sequence`, in every log.
+    pub(super) fn skip_to(&mut self, sequence: u64) {
+        self.logs.iter_mut().for_each(|log| log.skip_to(sequence));
+    }
+
+    /// Empties every log that is larger than `n_bytes` and that `is_read` says all have read.
+    pub(super) fn forget_read(&mut self, n_bytes: usize, is_read: impl Fn(Format, &BroadcastLog) -> bool) {
+        for format in Format::ALL {
+            let log = &mut self.logs[format.index()];
+            if log.len_bytes() > n_bytes && is_read(format, log) {
+                log.forget_all();
+            }
+        }
+    }
+
+    fn make_room(&mut self, n_bytes: usize) {
+        while self.logs.iter().map(BroadcastLog::len_bytes).sum::<usize>() + n_bytes > self.capacity_bytes {
+            let oldest = self.logs.iter_mut().filter_map(|log| log.first_sequence().map(|sequence| (sequence, log)));
+            match oldest.min_by_key(|(sequence, _)| *sequence) {
+                Some((_, log)) => log.forget_first(),
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::UserId;
+
+    fn entry(sequence: u64, lengths: [usize; 2]) -> Entry {
+        let frames = lengths.map(|length| (length > 0).then(|| Bytes::from(vec![0; length])));
+        Entry { sequence, user: UserId::parse("a").unwrap(), frames }
+    }
+
+    #[test]
+    fn all_logs_of_a_worker_share_one_bound_and_the_oldest_goes_first() {
+        let mut streams = Streams::new(100);
+        Format::ALL.into_iter().for_each(|format| streams.add_speaker(format));
+        for sequence in 1..=10 {
+            streams.append(&entry(sequence, [20, 10]));
+            let total: usize = Format::ALL.iter().map(|format| streams.log(*format).len_bytes()).sum();
+            assert!(total <= 100, "{total}");
+        }
+        let first = Format::ALL.map(|format| streams.log(format).first_sequence().unwrap());
+        assert!(first[0].abs_diff(first[1]) <= 1 && first[0] > 5, "{first:?}");
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_stays_empty_and_misses_nothing() {
+        let mut streams = Streams::new(100);
+        streams.add_speaker(Format::Native);
+        streams.append(&entry(1, [10, 10]));
+        assert_eq!(streams.log(Format::Plain).len_bytes(), 0);
+        assert_eq!(streams.log(Format::Plain).position_after(0), None, "the first is not there");
+        streams.add_speaker(Format::Plain);
+        // The format has no words for the second.
+        streams.append(&entry(2, [10, 0]));
+        streams.append(&entry(3, [10, 10]));
+        let plain = streams.log(Format::Plain);
+        assert_eq!(plain.position_after(1), plain.position_after(2));
+        assert_eq!(plain.position_after(3), Some(plain.end()));
+    }
+}

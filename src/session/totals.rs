@@ -1,0 +1,27 @@
+//! A line of totals in the log, for whoever looks at the log alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::Services;
+
+/// Logs `5 users, 8 connections` every `every` (`telemetry.totals_ms`) until `stop`: the users who have a socket on this node,
+/// and their sockets. Source: the contract's S4.
+pub async fn log_totals(services: Arc<Services>, every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let (n_users, n_sockets) = (services.table.n_users(), services.table.n_sockets());
+        let n_online = services.replica.view().roster().len();
+        info!(online = n_online, "{n_users} users, {n_sockets} connections");
+    }
+}

@@ -1,0 +1,122 @@
+//! The plain format: upper-case events with three members, for clients that only show who is there; described in
+//! `docs/plain.md`.
+//!
+//! Source: the contract's S4. A user id that is the usual decimal form of a whole number is written as a JSON number, for the
+//! clients of S4 compare it with one.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::frame;
+use super::json::Object;
+use super::message::{BadRequest, ErrorCode, Message};
+use crate::clock;
+use crate::domain::{Change, Timestamp, UserId};
+
+/// Longest type of a client's that an error repeats: the answer must not grow with the request.
+const MAX_REPEATED_BYTES: usize = 64;
+
+/// The largest whole number that JavaScript counts exactly. Source: ECMA-262, `Number.MAX_SAFE_INTEGER`
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+/// Why a client's text is not carried out: the format has no requests. A client is there by its URL, gone by its close, and
+/// alive by its pongs.
+pub(super) fn refuse(text: &str) -> BadRequest {
+    let (code, message) = match serde_json::from_str::<Value>(text) {
+        Err(error) => (ErrorCode::InvalidJson, format!("the message is not JSON: {error}")),
+        Ok(Value::Object(fields)) => match fields.get("type").and_then(Value::as_str) {
+            None => (ErrorCode::MissingField, "`type` is missing, or is not a string".to_owned()),
+            Some(kind) if kind.len() <= MAX_REPEATED_BYTES => {
+                (ErrorCode::UnknownType, format!("there is no message of type {kind:?}"))
+            }
+            Some(_) => (ErrorCode::UnknownType, "there is no message of so long a type".to_owned()),
+        },
+        Ok(_) => (ErrorCode::NotAnObject, "the message must be a JSON object".to_owned()),
+    };
+    BadRequest { code, message, reference: None }
+}
+
+/// A message as a frame; none if there are no words for it.
+pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
+    match message {
+        // Whoever missed events begins anew, as after a reconnect: it asks over HTTP who is there.
+        Message::Welcome { user, .. } => Some(about("CONNECTION_ESTABLISHED", user, clock::now())),
+        Message::Resync => Some(finish(object("RESYNC"), clock::now())),
+        Message::Error { code, message, retry_after: _ } => {
+            let mut out = object("ERROR");
+            out.string("code", code.as_str()).string("message", message);
+            Some(finish(out, clock::now()))
+        }
+        Message::Event(event) => match event.change {
+            Change::Online(_) => Some(about("USER_ONLINE", event.user, event.at)),
+            Change::Offline(_) => Some(about("USER_OFFLINE", event.user, event.at)),
+            Change::Changed(_) => None,
+        },
+        Message::List { .. } | Message::Status { .. } | Message::Left { .. } | Message::ActivityAck => None,
+    }
+}
+
+fn about(kind: &str, user: &UserId, at: Timestamp) -> Bytes {
+    let mut out = object(kind);
+    match whole_number(user.as_str()) {
+        Some(number) => out.member("userId").extend_from_slice(number.as_bytes()),
+        None => _ = out.string("userId", user.as_str()),
+    }
+    finish(out, at)
+}
+
+/// The id, if it is the usual decimal form of a whole number that JavaScript counts exactly: `42` and `-7`, not `042` or `-0`.
+fn whole_number(id: &str) -> Option<&str> {
+    let digits = id.strip_prefix('-').unwrap_or(id);
+    let is_usual = digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.starts_with('0') || id == "0");
+    let number: u64 = digits.parse().ok().filter(|_| is_usual)?;
+    (number <= MAX_NUMBER).then_some(id)
+}
+
+/// An object whose first member is `type`.
+fn object(kind: &str) -> Object {
+    let mut out = Object::new(128);
+    out.string("type", kind);
+    out
+}
+
+/// Closes the object and frames it.
+fn finish(mut out: Object, at: Timestamp) -> Bytes {
+    out.time("timestamp", at);
+    frame::text(&out.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_usual_form_of_a_whole_number_is_a_number() {
+        for id in ["0", "7", "42", "-7", "9007199254740991"] {
+            assert_eq!(whole_number(id), Some(id));
+        }
+        for id in
+            ["", "-", "-0", "00", "042", "+7", "4.2", "1e3", "x", "4 2", "9007199254740992", "99999999999999999999"]
+        {
+            assert_eq!(whole_number(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn every_text_is_refused_with_its_code_and_little_of_it_repeated() {
+        let long = format!(r#"{{"type":"{}"}}"#, "X".repeat(10_000));
+        let cases = [
+            ("", ErrorCode::InvalidJson),
+            ("[]", ErrorCode::NotAnObject),
+            ("{}", ErrorCode::MissingField),
+            (r#"{"type":7}"#, ErrorCode::MissingField),
+            (r#"{"type":"NEW_MESSAGE","content":"hi"}"#, ErrorCode::UnknownType),
+            (&long, ErrorCode::UnknownType),
+        ];
+        for (text, code) in cases {
+            let bad = refuse(text);
+            assert_eq!(bad.code, code, "{text}");
+            assert!(bad.message.len() < 200, "{}", bad.message);
+        }
+    }
+}
