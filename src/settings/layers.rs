@@ -11,7 +11,8 @@ use super::{Settings, SettingsError};
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names from the platforms that services are deployed on; they win over the long names, for they are set per process.
-const SHORT_NAMES: [(&str, &str); 3] = [("HOST", "server.host"), ("PORT", "server.port"), ("REDIS_URL", "redis.url")];
+pub(super) const SHORT_NAMES: [(&str, &str); 3] =
+    [("HOST", "server.host"), ("PORT", "server.port"), ("REDIS_URL", "redis.url")];
 
 /// The values by their names in `config/default.toml` (`presence.lease_ms`), and who set those that are not defaults.
 ///

@@ -2,7 +2,7 @@
 
 use config::{Value, ValueKind};
 
-use super::layers::DEFAULTS;
+use super::layers::{DEFAULTS, SHORT_NAMES};
 use super::*;
 
 fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
@@ -71,6 +71,62 @@ fn the_ranges_that_the_default_file_tells_are_those_that_are_checked() {
     }
     numbers.retain(|_, value| matches!(value.kind, ValueKind::I64(_)));
     assert!(numbers.is_empty(), "no range: {numbers:?}");
+}
+
+#[test]
+fn the_readme_names_settings_that_exist_with_their_variables_and_defaults() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert_eq!(mistakes_in_table(&readme), Vec::<String>::new());
+}
+
+#[test]
+fn a_mistake_in_the_readme_is_found() {
+    for (row, mistake) in [
+        ("| `server.prot` | `ROLLCALL__SERVER__PROT` | `8080` | |", "server.prot does not exist"),
+        ("| `server.port` | `PORT`, `ROLLCALL__SERVER__PORT` | `8081` | |", "server.port has the default `8080`"),
+        ("| `server.port` | `ROLLCALL__SERVER__PORT` | `8080` | |", "server.port is `PORT`, `ROLLCALL__SERVER__PORT`"),
+        ("| `redis.url` | `REDIS_URL`, `ROLLCALL__REDIS__URL` | | |", "redis.url has the default empty"),
+    ] {
+        assert_eq!(mistakes_in_table(&format!("{TABLE_HEAD}|---|---|---|---|\n{row}\n")), [mistake]);
+    }
+    assert_eq!(mistakes_in_table("| setting | default |\n"), ["there is no table of the settings"]);
+    assert_eq!(
+        mistakes_in_table(&format!("{TABLE_HEAD}|---|---|---|---|\n\n")),
+        ["the table of the settings is empty"]
+    );
+}
+
+const TABLE_HEAD: &str = "| setting | environment variable | default | what it is |\n";
+
+/// What README's table of the settings says that `config/default.toml` does not.
+fn mistakes_in_table(readme: &str) -> Vec<String> {
+    let Some((_, table)) = readme.split_once(TABLE_HEAD) else {
+        return vec!["there is no table of the settings".to_owned()];
+    };
+    let rows: Vec<_> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    if rows.is_empty() {
+        return vec!["the table of the settings is empty".to_owned()];
+    }
+    rows.into_iter().filter_map(mistake_in_row).collect()
+}
+
+fn mistake_in_row(row: &str) -> Option<String> {
+    let cells: Vec<_> = row.split('|').map(str::trim).collect();
+    let [_, name, variables, default, ..] = cells[..] else { return Some(format!("{row} is no row")) };
+    let name = name.trim_matches('`');
+    let Some(value) = Layers::defaults().values.remove(name) else { return Some(format!("{name} does not exist")) };
+    let short = SHORT_NAMES.iter().filter(|(_, key)| *key == name).map(|(short, _)| format!("`{short}`, "));
+    let long = format!("`ROLLCALL__{}`", name.to_uppercase().replace('.', "__"));
+    let expected_variables = short.collect::<String>() + &long;
+    let text = match &value.kind {
+        ValueKind::Array(values) => values.iter().map(Value::to_string).collect::<Vec<_>>().join(","),
+        _ => value.to_string(),
+    };
+    let expected_default = if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") };
+    if variables != expected_variables {
+        return Some(format!("{name} is {expected_variables}"));
+    }
+    (default != expected_default).then(|| format!("{name} has the default {expected_default}"))
 }
 
 #[test]
