@@ -14,7 +14,9 @@ pub(super) struct Entry {
     wanted: Wanted,
     confirmed: Confirmed,
     in_flight: bool,
-    /// Revision of the reply to the join, 0 before.
+    /// What the store holds was put in doubt while an order was in flight: the outcome of that order does not settle it.
+    is_doubted: bool,
+    /// Revision of the reply to the first join, 0 before. A later join only says again what has held since.
     joined_at: u64,
 }
 
@@ -64,13 +66,19 @@ pub(super) enum Next {
 impl Entry {
     /// An entry that is wanted, and that the store has never heard of.
     pub(super) fn new() -> Self {
-        Self { wanted: Wanted::Present, confirmed: Confirmed::Absent, in_flight: false, joined_at: 0 }
+        Self {
+            wanted: Wanted::Present,
+            confirmed: Confirmed::Absent,
+            in_flight: false,
+            is_doubted: false,
+            joined_at: 0,
+        }
     }
 
     /// An entry that only the store knows, to be removed there.
     pub(super) fn foreign() -> Self {
         let wanted = Wanted::Removed(OfflineReason::ConnectionLost);
-        Self { wanted, confirmed: Confirmed::Unknown, in_flight: false, joined_at: 0 }
+        Self { wanted, confirmed: Confirmed::Unknown, in_flight: false, is_doubted: false, joined_at: 0 }
     }
 
     /// Whether it is wanted to be there, and not only in grace.
@@ -126,6 +134,7 @@ impl Entry {
     /// What the store holds is not known any more.
     pub(super) fn forget_confirmation(&mut self) {
         self.confirmed = Confirmed::Unknown;
+        self.is_doubted = self.in_flight;
     }
 
     /// The store does not hold it.
@@ -158,16 +167,17 @@ impl Entry {
     /// profile that is no longer the user's. Whether the store now holds it as joined.
     pub(super) fn settle(&mut self, intent: &Intent, outcome: Option<Outcome>, is_outdated: bool) -> bool {
         self.in_flight = false;
+        let is_doubted = std::mem::take(&mut self.is_doubted);
         match outcome {
             Some(Outcome::Done { position, .. }) => {
                 self.confirmed = match intent {
                     // The join goes out once more, with the newer profile.
-                    Intent::Join(_) if is_outdated => Confirmed::Unknown,
+                    Intent::Join(_) if is_outdated || is_doubted => Confirmed::Unknown,
                     Intent::Join(_) => Confirmed::Present,
                     Intent::Grace => Confirmed::Grace,
                     Intent::Leave | Intent::Remove(_) => Confirmed::Absent,
                 };
-                if self.confirmed == Confirmed::Present {
+                if matches!(intent, Intent::Join(_)) && self.joined_at == 0 {
                     self.joined_at = position.revision;
                 }
             }

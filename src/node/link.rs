@@ -11,7 +11,7 @@ pub enum Link {
     Up {
         /// The store's position at the last beat.
         position: Position,
-        /// Whether Offline transitions of that epoch are noted only, because the store lost its data.
+        /// Whether departures are noted only: the store lost its data, or the node was cut off and waits for its peers.
         holding: bool,
         /// Counts up with every beat, so that two beats with the same position are told apart.
         n_beats: u64,

@@ -37,6 +37,10 @@ pub struct Writer {
     /// The store's clock at the last reply on this connection; 0 before the first.
     heard_at: Timestamp,
     cut_off: CutOff,
+    /// How long the node has waited for its peers while the store answered.
+    waited: Duration,
+    /// A node waits so long at least: a peer that started during the outage is not known before it has connected.
+    wait_at_least: Duration,
     n_beats: u64,
     n_mismatches: u32,
     /// The store's clock at the last reply.
@@ -55,6 +59,10 @@ enum CutOff {
     /// It answered again at this time, by its own clock.
     Until(Timestamp),
 }
+
+/// The longest time, of that in which the store answers, that a node waits for its peers: one that never asserts must not keep
+/// the departed online for ever.
+const WAIT_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Which part of the life of a user's keys the store's clock may jump before everything is asserted anew. The refresher
 /// extends all keys in each quarter.
@@ -102,6 +110,8 @@ impl Writer {
             claim: Claim { epoch: 0, generation: 0 },
             heard_at: Timestamp(0),
             cut_off: CutOff::No,
+            waited: Duration::ZERO,
+            wait_at_least: (presence.beat * 2).max(redis.connect_timeout + redis.backoff_max),
             n_beats: 0,
             n_mismatches: 0,
             as_of: clock::now(),
@@ -314,20 +324,31 @@ impl Writer {
     }
 
     fn count_as_cut_off(&mut self) {
+        if self.cut_off == CutOff::No {
+            self.waited = Duration::ZERO;
+        }
         self.cut_off = CutOff::Still;
         self.table.defer_departures();
     }
 
     /// After an outage, first who is here, then who left: the node drives its departures once every peer has asserted.
     fn follow_peers(&mut self, reply: &BeatReply) {
-        match self.cut_off {
-            CutOff::No => {}
-            CutOff::Still => self.cut_off = CutOff::Until(reply.now),
-            CutOff::Until(_) if reply.peers_asserted => {
-                self.cut_off = CutOff::No;
-                self.table.release_departures();
+        let CutOff::Until(since) = self.cut_off else {
+            if self.cut_off == CutOff::Still {
+                self.cut_off = CutOff::Until(reply.now);
             }
-            CutOff::Until(_) => {}
+            return;
+        };
+        if self.heard_at > Timestamp(0) {
+            self.waited += self.heard_at.until(reply.now);
+        }
+        let has_waited = since.until(reply.now) >= self.wait_at_least;
+        if (reply.peers_asserted && has_waited) || self.waited >= WAIT_AT_MOST {
+            self.cut_off = CutOff::No;
+            self.table.release_departures();
+        } else if reply.now < since {
+            // The store's clock was set back, and with it what peers say.
+            self.cut_off = CutOff::Until(reply.now);
         }
     }
 
@@ -348,7 +369,9 @@ impl Writer {
 
     fn publish_link(&mut self, reply: BeatReply) {
         self.n_beats += 1;
-        let link = Link::Up { position: reply.position, holding: reply.holding, n_beats: self.n_beats };
+        // What the store says of who left may come before what it will hear of who is here.
+        let holding = reply.holding || self.cut_off != CutOff::No;
+        let link = Link::Up { position: reply.position, holding, n_beats: self.n_beats };
         if !matches!(self.link.send_replace(link), Link::Up { .. }) {
             info!(epoch = reply.position.epoch, revision = reply.position.revision, "The store answers");
         }
@@ -357,10 +380,11 @@ impl Writer {
     /// The first failure after a good connection is given one quick new try before the node counts as cut off.
     fn report(&mut self, error: &StoreError) {
         self.metrics.store_error();
+        // Whatever broke the connection may have kept peers away, too.
+        self.count_as_cut_off();
         if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
             warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
             self.link.send_replace(Link::Down { as_of: self.as_of });
-            self.count_as_cut_off();
         }
     }
 }

@@ -54,11 +54,21 @@ pub struct View {
     provisional: HashSet<UserId>,
     /// Those of them of whom no socket was wanted here at the last beat.
     parting: HashSet<UserId>,
-    /// Whether departures are only noted: since the epoch was first heard of, until a beat says that its hold is over.
-    holding: bool,
+    holding: Hold,
     held: HashMap<UserId, OfflineReason>,
     degraded: Option<Timestamp>,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+}
+
+/// Whether departures are only noted, until a beat says that they may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hold {
+    /// They are told.
+    No,
+    /// The store was out of reach: what it hears of who left may come before what it hears of who is here.
+    Outage,
+    /// The epoch is new to this node: the store lost its data, and not everybody may have been asserted again.
+    LostData,
 }
 
 /// Where announcements go.
@@ -72,7 +82,7 @@ impl Default for View {
             sequence: 0,
             provisional: HashSet::new(),
             parting: HashSet::new(),
-            holding: true,
+            holding: Hold::LostData,
             held: HashMap::new(),
             degraded: None,
             waiters: BTreeMap::new(),
@@ -101,9 +111,9 @@ impl View {
         self.degraded
     }
 
-    /// Whether departures are noted, not told: the store lost its data, and not everybody may have been asserted again.
+    /// Whether departures are noted, not told.
     pub fn is_holding(&self) -> bool {
-        self.holding
+        self.holding != Hold::No
     }
 
     /// Applies the next transition of the store. `contradicts` says whether a departure with a revision contradicts what is
@@ -125,7 +135,7 @@ impl View {
         let user = &transition.user;
         match transition.change {
             Change::Offline(_) if contradicts(user, new.revision) => self.doubt(user),
-            Change::Offline(reason) if self.holding => self.hold(user, reason),
+            Change::Offline(reason) if self.is_holding() => self.hold(user, reason),
             _ => self.put(user, &transition.change, Some(new.revision), false, transition.at, tell),
         }
         Applied::Yes
@@ -164,7 +174,7 @@ impl View {
     /// The time in which departures were only noted is over: whoever is still absent is gone. To be called when the view
     /// reflects the beat that said so.
     pub fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
-        self.holding = false;
+        self.holding = Hold::No;
         let revision = Some(self.position().revision);
         for (user, reason) in std::mem::take(&mut self.held) {
             if is_wanted(&user) {
@@ -178,6 +188,7 @@ impl View {
     /// The store is out of reach since `as_of`. Everybody `wanted` here who is not known yet arrives provisionally.
     pub fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
         self.degraded.get_or_insert(as_of);
+        self.holding = self.holding.max(Hold::Outage);
         self.parting.clear();
         for (user, presence) in wanted {
             self.arrive(&user, &presence, at, tell);
@@ -219,7 +230,7 @@ impl View {
         self.parting = unwanted;
         let revision = Some(self.position().revision);
         for user in parted {
-            if self.holding {
+            if self.is_holding() {
                 // Another node may have a socket of theirs, and not have asserted it yet.
                 self.hold(&user, OfflineReason::Unknown);
             } else {
@@ -252,14 +263,19 @@ impl View {
         at: Timestamp,
         tell: Tell<'_>,
     ) {
-        self.holding |= position.epoch != self.position().epoch;
+        if position.epoch != self.position().epoch {
+            self.holding = Hold::LostData;
+        }
         self.told.advance_to(position);
         for (user, change) in changes {
             match change {
                 Change::Offline(_) if is_wanted(&user) => self.doubt(&user),
                 // Those who were held already keep the reason that is known.
                 Change::Offline(_) if self.held.contains_key(&user) => {}
-                Change::Offline(reason) if self.holding => self.hold(&user, lost_with_the_data(reason)),
+                Change::Offline(reason) if self.holding == Hold::LostData => {
+                    self.hold(&user, lost_with_the_data(reason));
+                }
+                Change::Offline(reason) if self.is_holding() => self.hold(&user, reason),
                 change => self.put(&user, &change, Some(position.revision), true, at, tell),
             }
         }
@@ -548,7 +564,7 @@ mod tests {
 
     #[test]
     fn whoever_left_before_the_store_is_heard_to_confirm_them_is_not_told_twice() {
-        let mut view = View { holding: false, ..View::default() };
+        let mut view = View { holding: Hold::No, ..View::default() };
         let mut told = Vec::new();
         let nobody = |_: &UserId| false;
         view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
@@ -566,7 +582,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_between_two_beats_is_not_dropped_for_having_been_away_at_both() {
-        let mut view = View { holding: false, ..View::default() };
+        let mut view = View { holding: Hold::No, ..View::default() };
         let mut told = Vec::new();
         let nobody = |_: &UserId| false;
         view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));

@@ -16,7 +16,7 @@ use crate::settings::LimitSettings;
 use crate::wire::message::Request;
 
 /// The rate of costly requests, the same for every socket of the process. What a socket has used is with the socket
-/// ([`Used`]).
+/// (`Used`).
 ///
 /// A request over the limit is not carried out, and counts all the same: a client that waits as it is told goes on after
 /// that, one that does not is closed after as many refusals as the burst has requests.

@@ -631,6 +631,7 @@ async fn a_clock_that_was_set_back_prolongs_nothing_beyond_a_lease() {
     let dead = TestNode::join(&truth, 2).await;
     let far = node.beat().await.now.0 + 3_600_000;
     truth.redis.command(&["ZADD", "online:nodes", "XX", &far.to_string(), dead.id.as_str()]).await;
+    truth.redis.command(&["ZADD", "online:nodes:asserted", &far.to_string(), dead.id.as_str()]).await;
     truth.redis.command(&["SET", "online:sweep:after", &far.to_string()]).await;
     truth.redis.command(&["HSET", "online:epoch", "holdUntil", &far.to_string(), "holdLimit", &far.to_string()]).await;
     let bound = node.beat().await.now.0 + truth.lease.as_millis() as u64;
@@ -639,6 +640,8 @@ async fn a_clock_that_was_set_back_prolongs_nothing_beyond_a_lease() {
     let epoch = truth.redis.hgetall("online:epoch").await;
     assert!(score as u64 <= bound && suspended.expect("a number") <= bound, "{score} {bound}");
     assert!(epoch["holdUntil"].parse::<u64>().expect("a number") <= bound, "{epoch:?}");
+    let asserted: Option<f64> = truth.redis.query(&["ZSCORE", "online:nodes:asserted", dead.id.as_str()]).await;
+    assert_eq!(asserted, None, "of a time that has not come nothing can have been heard");
 }
 
 #[tokio::test]

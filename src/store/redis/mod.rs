@@ -119,6 +119,10 @@ impl RedisStore {
         let mut expired = redis::cmd("ZRANGEBYSCORE");
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
         let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut connection)).await?;
+        // Nobody sweeps what is no node, and nodes that were cut off would wait for it.
+        let (nodes, foreign): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|member| format::parsed::<NodeId>(member).is_some());
+        self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &foreign).await?;
         let mut swept = Swept::default();
         for node in nodes.iter().filter_map(|member| format::parsed(member)) {
             swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);

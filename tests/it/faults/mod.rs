@@ -10,6 +10,7 @@ mod listener;
 mod node_loss;
 mod old_connection;
 mod outage;
+mod races;
 mod roaming;
 mod rolling_restart;
 mod simulation;

@@ -15,8 +15,7 @@ local node, generation = ARGV[10], tonumber(ARGV[11])
 local lease_ms, seen = tonumber(ARGV[12]), tonumber(ARGV[13])
 local asserted_epoch, heard_ms, waits_since_ms = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
 
--- A hold, and a node that was cut off, wait for every node, but no longer than this: a node that never asserts must not keep
--- the departed online for ever.
+-- A hold waits for every node, but no longer than this: a node that never asserts must not keep the departed online for ever.
 local WAIT_AT_MOST_MS = 60000
 
 local lease_ends_at = now_ms + lease_ms
@@ -56,6 +55,7 @@ end
 for _, peer in ipairs(redis.call('ZRANGEBYSCORE', NODES, '(' .. text(lease_ends_at), '+inf')) do
   redis.call('ZADD', NODES, text(lease_ends_at), peer)
 end
+redis.call('ZREMRANGEBYSCORE', ASSERTED, '(' .. now_text, '+inf')
 local sweep_after = redis.call('GET', SWEEP_AFTER)
 if sweep_after and (whole(sweep_after) or LIMIT) > lease_ends_at then
   redis.call('SET', SWEEP_AFTER, text(lease_ends_at), 'PX', lease_ms)
@@ -121,8 +121,7 @@ if holding then
     hold_from_now()
   end
 end
-local peers_asserted = waits_since_ms > 0
-  and (now_ms - waits_since_ms >= WAIT_AT_MOST_MS or all_have_asserted(waits_since_ms))
+local peers_asserted = waits_since_ms > 0 and all_have_asserted(waits_since_ms)
 return {
   state, epoch, text(revision), holding and '1' or '0', peers_asserted and '1' or '0', now_text,
   redis.call('HLEN', NODE_SOCKETS .. node)

@@ -74,12 +74,14 @@ local function refusal(node, epoch, generation)
   return nil
 end
 
--- Whether some node has beaten within half a lease; nil if there is none that could. If none has, Redis was out of reach,
--- and leases that ran out meanwhile say nothing about their nodes. Drained nodes do not beat, and do not count.
+-- Whether some node has beaten within three quarters of a lease; nil if there is none that could. If none has, Redis was out
+-- of reach, and leases that ran out meanwhile say nothing about their nodes. A slow node beats every other beat, so half a
+-- lease would not tell it from one that is away (settings allow three beats a lease). Drained nodes do not beat, and do not
+-- count.
 local function somebody_beats(lease_ms)
   for _, peer in ipairs(redis.call('ZREVRANGE', NODES, 0, -1)) do
     if redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
-      return tonumber(redis.call('ZSCORE', NODES, peer)) >= now_ms + lease_ms / 2
+      return tonumber(redis.call('ZSCORE', NODES, peer)) >= now_ms + lease_ms / 4
     end
   end
   return nil
