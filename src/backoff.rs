@@ -1,6 +1,6 @@
-//! Delays between tries.
+//! Delays between tries, and how often a failure that lasts is logged.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
@@ -55,9 +55,59 @@ impl Backoff {
     }
 }
 
+/// Says when a failure that lasts is worth a line in the log: once a minute. The first line, when it begins, is the caller's.
+#[derive(Debug, Default)]
+pub struct Reminder {
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    logged: Instant,
+}
+
+/// Often enough that whoever looks at the log sees it, seldom enough that a long outage does not fill it.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+impl Reminder {
+    /// Says that something failed, again or for the first time. How many seconds it has been failing, if that is to be logged.
+    pub fn failed(&mut self) -> Option<u64> {
+        self.failed_at(Instant::now())
+    }
+
+    /// Says that it works.
+    pub fn reset(&mut self) {
+        self.failing = None;
+    }
+
+    fn failed_at(&mut self, now: Instant) -> Option<u64> {
+        let failing = self.failing.get_or_insert(Failing { since: now, logged: now });
+        if now.duration_since(failing.logged) < REMIND_EVERY {
+            return None;
+        }
+        failing.logged = now;
+        Some(now.duration_since(failing.since).as_secs())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_that_lasts_is_logged_once_a_minute_until_it_is_over() {
+        let mut reminder = Reminder::default();
+        let begin = Instant::now();
+        let mut logged = Vec::new();
+        for tenths in 0..=1800 {
+            logged.extend(reminder.failed_at(begin + Duration::from_millis(100 * tenths)));
+        }
+        assert_eq!(logged, [60, 120, 180]);
+        reminder.reset();
+        assert_eq!(reminder.failed_at(begin + Duration::from_secs(300)), None);
+        assert_eq!(reminder.failed_at(begin + Duration::from_secs(360)), Some(60));
+    }
 
     #[test]
     fn delays_grow_to_the_cap_and_start_over() {

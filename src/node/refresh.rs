@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Table;
+use crate::backoff::Reminder;
 use crate::settings::PresenceSettings;
 use crate::store::PresenceStore;
 
@@ -42,6 +43,7 @@ impl Refresher {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_all = Instant::now();
+        let mut reminder = Reminder::default();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -55,9 +57,15 @@ impl Refresher {
             for numbers in numbers.chunks(PIPELINE) {
                 let sockets = self.table.confirmed(numbers);
                 match self.store.refresh(&sockets).await {
-                    Ok(missing) => self.table.mark_missing(&missing),
+                    Ok(missing) => {
+                        reminder.reset();
+                        self.table.mark_missing(&missing);
+                    }
                     Err(error) => {
                         debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", sockets.len());
+                        if let Some(seconds) = reminder.failed() {
+                            warn!(error = %error, "For {seconds} s this node could not refresh its users' keys: {error}");
+                        }
                         break;
                     }
                 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Link, Table};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
@@ -32,6 +32,7 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     beat_every: Duration,
     backoff: Backoff,
+    reminder: Reminder,
     /// The epoch that the node believes in, and the generation of the connection.
     claim: Claim,
     /// The store's clock at the last reply on this connection; 0 before the first.
@@ -107,6 +108,7 @@ impl Writer {
             metrics,
             beat_every: presence.beat,
             backoff: Backoff::new(redis.backoff_max),
+            reminder: Reminder::default(),
             claim: Claim { epoch: 0, generation: 0 },
             heard_at: Timestamp(0),
             cut_off: CutOff::No,
@@ -186,6 +188,7 @@ impl Writer {
         };
         self.publish_link(reply);
         self.backoff.reset();
+        self.reminder.reset();
         Ok(writer)
     }
 
@@ -385,6 +388,9 @@ impl Writer {
         if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
             warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
             self.link.send_replace(Link::Down { as_of: self.as_of });
+        }
+        if let Some(seconds) = self.reminder.failed() {
+            warn!(error = %error, "For {seconds} s the store has not answered: {error}");
         }
     }
 }

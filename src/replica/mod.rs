@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 pub use self::view::{Announcement, View};
 use self::view::{Applied, Tell};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
 use crate::metrics::{CatchUpSource, Metrics};
@@ -204,14 +204,18 @@ impl Replica {
     /// Subscribes, catches up and applies, again and again.
     async fn follow_store(&self, stop: &CancellationToken) {
         let mut backoff = Backoff::new(self.backoff_max);
+        let mut reminder = Reminder::default();
         loop {
             match self.store.subscribe().await {
                 Ok(transitions) => match self.follow_subscription(transitions, &mut backoff, stop).await {
                     End::Stopped => return,
-                    End::Lost => {}
+                    End::Lost => reminder.reset(),
                 },
                 Err(error) => {
-                    if backoff.is_first() {
+                    if let Some(seconds) = reminder.failed() {
+                        warn!(error = %error, "For {seconds} s this node could not subscribe: {error}");
+                    }
+                    if backoff.is_first() || (self.is_ready() && self.view().degraded().is_none()) {
                         warn!(error = %error, "Could not subscribe: {error}");
                     }
                     self.catch_up_unsubscribed().await;
@@ -265,6 +269,7 @@ impl Replica {
 
     /// Fills the gap between the view and the store, trying until it succeeds.
     async fn catch_up(&self, backoff: &mut Backoff) {
+        let mut reminder = Reminder::default();
         loop {
             match self.try_catch_up().await {
                 Ok(()) => {
@@ -275,6 +280,9 @@ impl Replica {
                     if !backoff.is_first() && self.is_ready() && self.view().degraded().is_none() {
                         warn!(error = %error, "Could not catch up: {error}");
                         self.degrade(clock::now());
+                    }
+                    if let Some(seconds) = reminder.failed() {
+                        warn!(error = %error, "For {seconds} s this node could not catch up: {error}");
                     }
                     backoff.wait().await;
                 }

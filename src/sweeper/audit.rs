@@ -8,6 +8,7 @@ use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::backoff::Reminder;
 use crate::metrics::Metrics;
 use crate::store::PresenceStore;
 
@@ -30,6 +31,7 @@ impl Auditor {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut suspects = HashSet::new();
+        let mut reminder = Reminder::default();
         loop {
             // Longer than the refresh of every node's own sockets, which has the same interval.
             let pause = self.every.mul_f64(rand::rng().random_range(1.05..1.35));
@@ -39,6 +41,7 @@ impl Auditor {
             }
             suspects = match self.store.audit(suspects).await {
                 Ok(audited) => {
+                    reminder.reset();
                     for user in audited.mended {
                         warn!(user.id = %user, "User {user} was online without a living socket: mended");
                         self.metrics.ghost_mended();
@@ -47,6 +50,9 @@ impl Auditor {
                 }
                 Err(error) => {
                     debug!(error = %error, "Could not audit: {error}");
+                    if let Some(seconds) = reminder.failed() {
+                        warn!(error = %error, "For {seconds} s this node could not audit: {error}");
+                    }
                     // What was suspected before the store was away says nothing now.
                     HashSet::new()
                 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use crate::backoff::Reminder;
 use crate::domain::NodeId;
 use crate::metrics::Metrics;
 use crate::settings::PresenceSettings;
@@ -26,12 +27,20 @@ pub struct Sweeper {
     lease: Duration,
     /// When nodes died whose first batch was swept here: at their last beat.
     deaths: HashMap<NodeId, Instant>,
+    reminder: Reminder,
 }
 
 impl Sweeper {
     /// A sweeper for nodes with leases of these settings.
     pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, presence: &PresenceSettings) -> Self {
-        Self { store, metrics, every: presence.sweep, lease: presence.lease, deaths: HashMap::new() }
+        Self {
+            store,
+            metrics,
+            every: presence.sweep,
+            lease: presence.lease,
+            deaths: HashMap::new(),
+            reminder: Reminder::default(),
+        }
     }
 
     /// Runs until `stop`.
@@ -46,11 +55,15 @@ impl Sweeper {
             }
             unfinished = match self.store.sweep().await {
                 Ok(swept) => {
+                    self.reminder.reset();
                     self.account_for(&swept);
                     swept.is_unfinished()
                 }
                 Err(error) => {
                     debug!(error = %error, "Could not sweep: {error}");
+                    if let Some(seconds) = self.reminder.failed() {
+                        warn!(error = %error, "For {seconds} s this node could not sweep: {error}");
+                    }
                     false
                 }
             };

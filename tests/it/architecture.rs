@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain", "clock", "settings"]),
     // This node's share of it.
     ("node", &["store", "domain", "settings", "clock", "metrics", "backoff"]),
-    ("sweeper", &["store", "domain", "settings", "metrics"]),
+    ("sweeper", &["store", "domain", "settings", "metrics", "backoff"]),
     ("replica", &["node", "store", "domain", "clock", "metrics", "backoff"]),
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
@@ -69,7 +69,7 @@ const SECRETS: &[Secret] = &[
     // The rest of the service sees the trait `store::PresenceStore`; the app chooses the implementation.
     Secret { what: What::Path("crate::store::redis"), allowed: &["store/", "app.rs"] },
     Secret { what: What::Crate("redis"), allowed: &["store/redis/"] },
-    Secret { what: What::Crate("deadpool_redis"), allowed: &["store/redis/"] },
+    Secret { what: What::Crate("deadpool"), allowed: &["store/redis/"] },
     // JSON is how we speak to clients and to Redis; in between there are types.
     Secret { what: What::Crate("serde_json"), allowed: &["wire/", "domain/", "store/redis/"] },
     // The documented names of the keys are spelled once, because Redis Cluster will need other ones.

@@ -3,6 +3,7 @@
 mod support;
 
 // One file a topic, in alphabetical order.
+mod acl;
 mod admission;
 mod architecture;
 mod audit;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use redis::Client;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::{Shared, StoreError, StoreResult, format, store_error};
+use super::connection::Connection;
+use super::{Shared, StoreResult, format};
 use crate::domain::Transition;
 
 /// Transitions read from Redis and not yet taken by the replica. Beyond this they are dropped here rather than piled up: the
@@ -14,37 +15,37 @@ use crate::domain::Transition;
 const CAPACITY: usize = 16_384;
 
 /// Subscribes; see [`crate::store::PresenceStore::subscribe`].
-pub async fn subscribe(client: &Client, shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
-    let deadline = shared.connect_timeout;
-    let connect = async {
-        let mut pubsub = client.get_async_pubsub().await?;
-        pubsub.subscribe(&shared.keys.events).await?;
-        Ok(pubsub)
-    };
-    let pubsub = tokio::time::timeout(deadline, connect)
-        .await
-        .map_err(|_| StoreError::Deadline(deadline))?
-        .map_err(store_error)?;
+pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
-    // A task of its own drains the connection, always: Redis cuts a subscriber that does not read.
-    tokio::spawn(forward(pubsub.into_on_message(), sender, shared.clone()));
+    let ended = CancellationToken::new();
+    let (forward, on_end) = (sender.clone(), ended.clone().drop_guard());
+    let taken_for = shared.clone();
+    // Called by the task that reads the connection, which drops it when the connection ends. It never waits: Redis cuts a
+    // subscriber that does not read.
+    let take = move |push: PushInfo| {
+        let _ends_with_this = &on_end;
+        forward_message(&taken_for, &push, &forward);
+        Ok::<(), ()>(())
+    };
+    let config = AsyncConnectionConfig::new().set_push_sender(take);
+    let mut connection = Connection::open(shared, &shared.push_client, config).await?;
+    shared.within(connection.subscribe(&shared.keys.events)).await?;
+    // Keeps the connection, and the receiver with it, as long as it is worth something.
+    tokio::spawn(async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = sender.closed() => {}
+            () = connection.dismissed() => {}
+        }
+    });
     Ok(receiver)
 }
 
-/// Ends when the connection does, or when nobody listens any more.
-async fn forward(mut messages: redis::aio::PubSubStream, sender: mpsc::Sender<Transition>, shared: Arc<Shared>) {
-    loop {
-        let message = tokio::select! {
-            message = messages.next() => message,
-            () = sender.closed() => return,
-        };
-        let Some(message) = message else { return };
-        match format::transition(message.get_payload_bytes()) {
-            Ok(transition) => match sender.try_send(transition) {
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
-                Err(mpsc::error::TrySendError::Closed(_)) => return,
-            },
-            Err(_) => shared.bad_records.found(&shared.keys.events, message.get_payload_bytes()),
-        }
+fn forward_message(shared: &Shared, push: &PushInfo, sender: &mpsc::Sender<Transition>) {
+    let (PushKind::Message, [_, Value::BulkString(message)]) = (&push.kind, &push.data[..]) else { return };
+    match format::transition(message) {
+        // Full: the replica will see the gap. Closed: the connection is about to be given up.
+        Ok(transition) => drop(sender.try_send(transition)),
+        Err(_) => shared.bad_records.found(&shared.keys.events, message),
     }
 }

@@ -93,6 +93,13 @@ impl Keys {
         [&self.epoch, &self.revision, &self.log, &self.nodes, &self.sweep_after, &self.users, &self.asserted]
     }
 
+    /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`, each followed by a key that it is to cover.
+    pub fn samples(&self) -> Vec<String> {
+        let fixed = self.fixed().into_iter().flat_map(|key| [format!("~{key}"), key.to_owned()]);
+        let families = self.families.iter().flat_map(|family| [format!("~{family}*"), format!("{family}id")]);
+        fixed.chain(families).collect()
+    }
+
     /// The first of `ARGV` of every script, in the order of `lua/prelude.lua`.
     pub fn families(&self) -> [&str; 7] {
         let [a, b, c, d, e, f] = &self.families;

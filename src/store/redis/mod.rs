@@ -2,6 +2,7 @@
 //!
 //! - `keys.rs`: every name; `docs/redis.md` says what each holds.
 //! - `lua/*.lua`: every decision, one atomic script each; `scripts.rs` joins and calls them, `format.rs` reads what they say.
+//! - `connection.rs`: how a connection is opened, checked and given up.
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: its subscription. Both end when their connection does; whoever
 //!   opened them opens new ones, with a delay, for no connection of the client library heals a half-open link (docs/adr/0005).
 //! - `snapshot.rs`: the long reads, in pages (`page.rs`). `bad_records.rs`: what a hand has put among our data.
@@ -9,6 +10,7 @@
 
 mod bad_records;
 mod bus;
+mod connection;
 mod format;
 mod keys;
 mod page;
@@ -21,18 +23,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Pool, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::ConnectionLike;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisError, ServerErrorKind, ToRedisArgs,
+    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError,
+    ServerErrorKind, ToRedisArgs,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::bad_records::BadRecords;
+use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
 use super::{Audited, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
@@ -41,14 +45,19 @@ use crate::settings::{PresenceSettings, RedisSettings};
 
 /// The store of many nodes.
 pub struct RedisStore {
-    client: Client,
-    pool: Pool,
+    pool: Pool<Connections>,
     shared: Arc<Shared>,
 }
 
 /// What every connection of this node needs.
 struct Shared {
     node: NodeId,
+    client: Client,
+    /// The same in RESP3, in which a connection that has subscribed answers commands.
+    push_client: Client,
+    /// The server that the address leads to, as the connection opened last found it; none before the first, and while it
+    /// refuses this node.
+    reached: watch::Sender<Option<RunId>>,
     keys: Keys,
     scripts: Scripts,
     preamble: Preamble,
@@ -75,25 +84,15 @@ impl RedisStore {
         presence: &PresenceSettings,
         count_bad_record: Arc<dyn Fn() + Send + Sync>,
     ) -> StoreResult<Self> {
-        let info = connection_info(url)?;
-        let client = Client::open(info.clone()).map_err(|error| StoreError::Misconfigured(error.to_string()))?;
-        // The response timeout is ours (`Shared::within`); the library's own would be half a second.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(redis.connect_timeout)).set_response_timeout(None);
-        let manager = deadpool_redis::Manager::new_with_config(info, config)
-            .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
-        let pool = Pool::builder(manager)
-            .max_size(redis.pool_size)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(redis.call_timeout))
-            .create_timeout(Some(redis.connect_timeout))
-            .recycle_timeout(Some(redis.call_timeout))
-            .build()
-            .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        let client = client_of(url, ProtocolVersion::RESP2)?;
+        let push_client = client_of(url, ProtocolVersion::RESP3)?;
         let keys = Keys::new(&redis.prefix, Partition);
         let last_seen = (presence.last_seen_ttl, presence.last_seen_min);
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             node,
+            client,
+            push_client,
+            reached: watch::Sender::new(None),
             preamble: Preamble::new(keys.clone(), presence.log_length, last_seen),
             keys,
             scripts: Scripts::new(),
@@ -101,24 +100,34 @@ impl RedisStore {
             bad_records: BadRecords::new(count_bad_record),
             connect_timeout: redis.connect_timeout,
             call_timeout: redis.call_timeout,
-        };
-        Ok(Self { client, pool, shared: Arc::new(shared) })
+        });
+        // So that a switched address shows before peers take this node for dead.
+        let connections = Connections { shared: shared.clone(), life: presence.lease / 2 };
+        let pool = Pool::builder(connections)
+            .max_size(redis.pool_size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(redis.call_timeout))
+            .create_timeout(Some(redis.connect_timeout))
+            .recycle_timeout(Some(redis.call_timeout))
+            .build()
+            .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
+        Ok(Self { pool, shared })
     }
 
-    async fn connection(&self) -> StoreResult<deadpool_redis::Connection> {
+    async fn connection(&self) -> StoreResult<Object<Connections>> {
         self.pool.get().await.map_err(|error| match error {
-            deadpool_redis::PoolError::Backend(error) => store_error(error),
-            deadpool_redis::PoolError::Timeout(_) => StoreError::Deadline(self.shared.call_timeout),
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(_) => StoreError::Deadline(self.shared.call_timeout),
             error => StoreError::Unreachable(error.to_string()),
         })
     }
 
     async fn sweep_expired(&self) -> StoreResult<Swept> {
         let mut connection = self.connection().await?;
-        let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut connection)).await?;
+        let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut *connection)).await?;
         let mut expired = redis::cmd("ZRANGEBYSCORE");
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
-        let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut connection)).await?;
+        let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut *connection)).await?;
         // Nobody sweeps what is no node, and nodes that were cut off would wait for it.
         let (nodes, foreign): (Vec<_>, Vec<_>) =
             nodes.into_iter().partition(|member| format::parsed::<NodeId>(member).is_some());
@@ -142,14 +151,14 @@ impl RedisStore {
         }
         let mut nodes = redis::cmd("ZRANGE");
         nodes.arg(&self.shared.keys.nodes).arg(0).arg(-1);
-        let mut nodes: Vec<Vec<u8>> = self.shared.within(nodes.query_async(&mut connection)).await?;
+        let mut nodes: Vec<Vec<u8>> = self.shared.within(nodes.query_async(&mut *connection)).await?;
         nodes.retain(|member| format::parsed::<NodeId>(member).is_none());
         self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &nodes).await?;
         let mut cursor = 0u64;
         loop {
             let mut scan = redis::cmd("SSCAN");
             scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(AUDIT_PAGE);
-            let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut connection)).await?;
+            let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
             let (page, foreign): (Vec<_>, Vec<_>) =
                 page.into_iter().partition(|member| format::known_user(member).is_some());
             self.shared.remove_foreign(&mut *connection, "SREM", &self.shared.keys.users, &foreign).await?;
@@ -183,7 +192,7 @@ impl RedisStore {
             pipeline.add_command(extend(self.shared.keys.socket_user(*socket), &ttl_ms));
         }
         let mut connection = self.connection().await?;
-        let extended: Vec<bool> = self.shared.within(pipeline.query_async(&mut connection)).await?;
+        let extended: Vec<bool> = self.shared.within(pipeline.query_async(&mut *connection)).await?;
         let whole = extended.chunks(KEYS_OF_A_SOCKET).map(|keys| keys.iter().all(|extended| *extended));
         Ok(sockets.iter().zip(whole).filter(|(_, whole)| !whole).map(|((socket, _), _)| *socket).collect())
     }
@@ -192,14 +201,14 @@ impl RedisStore {
 impl PresenceStore for RedisStore {
     fn open_writer(&self) -> BoxFuture<'_, StoreResult<Box<dyn StoreWriter>>> {
         async {
-            let writer = writer::RedisWriter::open(&self.client, self.shared.clone()).await?;
+            let writer = writer::RedisWriter::open(self.shared.clone()).await?;
             Ok(Box::new(writer) as Box<dyn StoreWriter>)
         }
         .boxed()
     }
 
     fn subscribe(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Transition>>> {
-        bus::subscribe(&self.client, &self.shared).boxed()
+        bus::subscribe(&self.shared).boxed()
     }
 
     fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>> {
@@ -321,11 +330,14 @@ fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
     command
 }
 
-/// The connection settings of `url`. The library leaves Nagle's algorithm on, which would hold back a pipeline's last part
-/// until the server has acknowledged the one before.
-fn connection_info(url: &str) -> StoreResult<ConnectionInfo> {
-    let info = url.into_connection_info().map_err(|error| StoreError::Misconfigured(error.to_string()))?;
-    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+/// A client for `url` that speaks `protocol`. The library leaves Nagle's algorithm on, which would hold back a pipeline's last
+/// part until the server has acknowledged the one before; and it names itself to the server, for which a user may lack the right.
+fn client_of(url: &str, protocol: ProtocolVersion) -> StoreResult<Client> {
+    let misconfigured = |error: RedisError| StoreError::Misconfigured(error.to_string());
+    let info: ConnectionInfo = url.into_connection_info().map_err(misconfigured)?;
+    let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
+    let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Client::open(info).map_err(misconfigured)
 }
 
 fn store_error(error: RedisError) -> StoreError {

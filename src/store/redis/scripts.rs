@@ -18,6 +18,7 @@ pub struct Scripts {
     pub ghosts: Script,
     pub mend: Script,
     pub forget: Script,
+    pub rights: Script,
 }
 
 /// One script: its text and the hash that it is called by.
@@ -35,6 +36,13 @@ impl Script {
     pub fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(self.code);
+        command
+    }
+
+    /// `EVALSHA` of a script that stands without the prelude; the caller appends the arguments.
+    pub fn call_without_keys(&self) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(0);
         command
     }
 }
@@ -58,6 +66,7 @@ impl Scripts {
             ghosts: script!("ghosts.lua"),
             mend: script!("mend.lua"),
             forget: script!("forget.lua"),
+            rights: Script::new(include_str!("lua/rights.lua")),
         }
     }
 

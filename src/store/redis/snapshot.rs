@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use deadpool_redis::Connection;
+use deadpool::managed::Object;
 use redis::{Cmd, FromRedisValue, Pipeline};
 use tracing::info;
 
@@ -23,10 +23,9 @@ const ENTRIES_MAX: usize = 5000;
 /// again and again.
 const LOG_CALLS: u32 = 10;
 
-/// A connection of the pool for several calls; one that saw an error is thrown away, with what is still under way on it.
+/// Makes the calls of one long read. It gives its connection back after each, which may be the only one of the pool.
 struct Reader<'a> {
     store: &'a RedisStore,
-    connection: Option<Connection>,
 }
 
 /// What a log says.
@@ -41,7 +40,7 @@ enum Log {
 
 impl RedisStore {
     pub(super) async fn read_snapshot(&self) -> StoreResult<Roster> {
-        let mut reader = Reader { store: self, connection: None };
+        let reader = Reader { store: self };
         let start = reader.head().await?;
         let mut roster = reader.users().await?;
         let end = reader.head().await?;
@@ -60,7 +59,7 @@ impl RedisStore {
     }
 
     pub(super) async fn read_log_after(&self, position: Position) -> StoreResult<Option<Vec<Transition>>> {
-        let mut reader = Reader { store: self, connection: None };
+        let reader = Reader { store: self };
         let head = reader.head().await?;
         if head.epoch != position.epoch || head.revision < position.revision {
             return Ok(None);
@@ -79,7 +78,7 @@ impl RedisStore {
 
 impl Reader<'_> {
     /// Reads where the store is, in one step.
-    async fn head(&mut self) -> StoreResult<Position> {
+    async fn head(&self) -> StoreResult<Position> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("HMGET").arg(&self.shared().keys.epoch).arg(&["run_id", "epoch"]);
         pipeline.get(&self.shared().keys.revision).cmd("INFO").arg("server");
@@ -88,7 +87,7 @@ impl Reader<'_> {
         format::head(&epoch, revision.as_deref(), &server)
     }
 
-    async fn users(&mut self) -> StoreResult<Roster> {
+    async fn users(&self) -> StoreResult<Roster> {
         let (mut scan_size, mut get_size) = (PageSize::up_to(USERS_MAX), PageSize::up_to(USERS_MAX));
         let mut users = Vec::new();
         let mut cursor = 0u64;
@@ -118,7 +117,7 @@ impl Reader<'_> {
     }
 
     /// The presences of the first of these users.
-    async fn presences(&mut self, users: &[UserId], size: &mut PageSize) -> StoreResult<Vec<Presence>> {
+    async fn presences(&self, users: &[UserId], size: &mut PageSize) -> StoreResult<Vec<Presence>> {
         let keys = self.shared().keys.clone();
         let get = |count: usize| keys.get_presences(&users[..count.min(users.len())]);
         let stored: Vec<Option<Vec<u8>>> = self.page(size, get).await?;
@@ -132,7 +131,7 @@ impl Reader<'_> {
 
     /// The transitions after `from` up to `to`. With a time to give up at, late pages make it
     /// [`Log::Slow`] instead of an error.
-    async fn log(&mut self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
+    async fn log(&self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
         let key = self.shared().keys.log.clone();
         let mut size = PageSize::up_to(ENTRIES_MAX);
         let mut transitions: Vec<Transition> = Vec::new();
@@ -171,7 +170,7 @@ impl Reader<'_> {
     }
 
     /// One page. If it does not come in time, smaller ones are tried: Redis may be well, and the line slow.
-    async fn page<T: FromRedisValue>(&mut self, size: &mut PageSize, command: impl Fn(usize) -> Cmd) -> StoreResult<T> {
+    async fn page<T: FromRedisValue>(&self, size: &mut PageSize, command: impl Fn(usize) -> Cmd) -> StoreResult<T> {
         loop {
             let mut pipeline = redis::pipe();
             pipeline.add_command(command(size.count()));
@@ -182,15 +181,12 @@ impl Reader<'_> {
         }
     }
 
-    async fn call<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> StoreResult<T> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.store.connection().await?,
-        };
+    async fn call<T: FromRedisValue>(&self, pipeline: &Pipeline) -> StoreResult<T> {
+        let mut connection = self.store.connection().await?;
         let reply = self.shared().within(pipeline.query_async(&mut *connection)).await;
-        match &reply {
-            Ok(_) => self.connection = Some(connection),
-            Err(_) => drop(Connection::take(connection)),
+        if reply.is_err() {
+            // Closed at once, with what is still under way on it.
+            drop(Object::take(connection));
         }
         reply
     }

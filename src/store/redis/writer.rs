@@ -5,31 +5,23 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd};
+use redis::{AsyncConnectionConfig, Cmd};
 
-use super::{Shared, StoreError, StoreResult, format, store_error};
+use super::connection::Connection;
+use super::{Shared, StoreResult, format};
 use crate::domain::{SocketId, UserId};
 use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
 pub struct RedisWriter {
-    connection: MultiplexedConnection,
+    connection: Connection,
     shared: Arc<Shared>,
 }
 
 impl RedisWriter {
     /// Connects and loads the scripts. The caller's first call is a beat.
-    pub async fn open(client: &Client, shared: Arc<Shared>) -> StoreResult<Self> {
-        // The response timeout is ours (`Shared::within`), one for each call.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(shared.connect_timeout))
-            .set_response_timeout(None);
-        let connect = client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = tokio::time::timeout(shared.connect_timeout, connect)
-            .await
-            .map_err(|_| StoreError::Deadline(shared.connect_timeout))?
-            .map_err(store_error)?;
+    pub async fn open(shared: Arc<Shared>) -> StoreResult<Self> {
+        let mut connection = Connection::open(&shared, &shared.client, AsyncConnectionConfig::new()).await?;
         let _: Vec<String> = shared.within(shared.scripts.load_all().query_async(&mut connection)).await?;
         Ok(Self { connection, shared })
     }

@@ -5,6 +5,7 @@
 
 mod data_loss;
 mod deaf;
+mod failover;
 mod grace;
 mod listener;
 mod node_loss;

@@ -10,6 +10,7 @@
 //! proxy.strand();                     // the same for the connections of now only
 //! proxy.set_rate(100_000);           // a slow line to each client
 //! proxy.thaw();                       // what waited passes now: late, as after a real stall
+//! proxy.switch(other.port());         // new connections lead to another server, those of now stay where they are
 //! ```
 //!
 //! Every fault holds for data that is sent after the call has returned, so a test needs no pause after it.
@@ -17,7 +18,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use super::ports::{Port, stop_listening};
 pub struct ChaosProxy {
     port: Port,
     faults: watch::Sender<Faults>,
+    upstream_port: Arc<AtomicU16>,
     swallowed: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
     // Both `None` only while dropping.
@@ -50,9 +52,10 @@ impl ChaosProxy {
         let (orders, orders_taken) = mpsc::unbounded_channel();
         let swallowed = Arc::new(AtomicU64::new(0));
         let accepted = Arc::new(AtomicU64::new(0));
+        let upstream_port = Arc::new(AtomicU16::new(upstream_port));
         let network = Network {
             port: port.number(),
-            upstream_port,
+            upstream_port: upstream_port.clone(),
             faults: faults_seen,
             swallowed: swallowed.clone(),
             accepted: accepted.clone(),
@@ -65,7 +68,8 @@ impl ChaosProxy {
                 runtime.block_on(serve(network, orders_taken));
             })
             .expect("a thread can be started");
-        let proxy = ChaosProxy { port, faults, swallowed, accepted, orders: Some(orders), thread: Some(thread) };
+        let proxy =
+            ChaosProxy { port, faults, upstream_port, swallowed, accepted, orders: Some(orders), thread: Some(thread) };
         proxy.order(Order::Listen).await;
         proxy
     }
@@ -121,6 +125,12 @@ impl ChaosProxy {
     pub fn thaw(&self) {
         self.faults.send_modify(|faults| faults.stranded = 0);
         self.flow(Flow::Open, Flow::Open);
+    }
+
+    /// Lets new connections lead to `127.0.0.1:upstream_port`, as an address does that is given to another server. The
+    /// connections of now stay open, and stay where they are.
+    pub fn switch(&self, upstream_port: u16) {
+        self.upstream_port.store(upstream_port, Ordering::Relaxed);
     }
 
     /// Lets every byte read from now on arrive this much later, in each direction; the order stays.
@@ -204,7 +214,7 @@ enum Direction {
 #[derive(Clone)]
 struct Network {
     port: u16,
-    upstream_port: u16,
+    upstream_port: Arc<AtomicU16>,
     faults: watch::Receiver<Faults>,
     swallowed: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
@@ -276,7 +286,8 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 
 /// One client and its server, until both have closed, one broke, or the network is cut.
 async fn connection(mut client: TcpStream, mut network: Network) {
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", network.upstream_port)).await else { return };
+    let upstream_port = network.upstream_port.load(Ordering::Relaxed);
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream_port)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let is_cut = {
         let forwarding_network = network.clone();
@@ -339,8 +350,9 @@ async fn take(
         line_free_at = line_free_at.max(Instant::now()) + on_the_line;
         let due = line_free_at + delay;
         let bytes = buffer[..count].to_vec();
-        // Redis clients write a command in one piece, so its name is not torn between two chunks.
-        if direction == Direction::ToServer && bytes.windows(9).any(|part| part == b"SUBSCRIBE") {
+        // Redis clients write a command in one piece, so its name is not torn between two chunks. With the line before it,
+        // it is no word in a script.
+        if direction == Direction::ToServer && bytes.windows(13).any(|part| part == b"$9\r\nSUBSCRIBE") {
             subscribed.store(true, Ordering::Relaxed);
         }
         if queue.send(Chunk { bytes, due }).await.is_err() {
@@ -420,6 +432,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_switched_proxy_leads_new_connections_elsewhere_and_leaves_the_old_ones() {
+        let (proxy, mut client) = echo_through_proxy().await;
+        client.write_all(b"one").await.unwrap();
+        expect(&mut client, "one").await;
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        proxy.switch(other.local_addr().unwrap().port());
+        let _fresh = connect(&proxy).await.unwrap();
+        let accepted = tokio::time::timeout(DEADLINE, other.accept()).await;
+        accepted.expect("in time").expect("the new connection leads there");
+        client.write_all(b"two").await.unwrap();
+        expect(&mut client, "two").await;
+    }
+
+    #[tokio::test]
     async fn a_cut_network_resets_connections_and_refuses_new_ones_until_it_is_restored() {
         let (proxy, mut client) = echo_through_proxy().await;
         client.write_all(b"one").await.unwrap();
@@ -470,7 +496,7 @@ mod tests {
         let redis = RedisServer::start().await;
         let proxy = ChaosProxy::start(redis.port()).await;
         let mut subscriber = connect(&proxy).await.unwrap();
-        subscriber.write_all(b"SUBSCRIBE news\r\n").await.unwrap();
+        subscriber.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n").await.unwrap();
         expect(&mut subscriber, "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n").await;
 
         proxy.deafen_subscriptions();

@@ -38,6 +38,7 @@ mod ports;
 mod process;
 pub mod raw_ws;
 mod redis_server;
+mod sentinel;
 mod ws_client;
 
 pub use chaos_proxy::ChaosProxy;
@@ -48,6 +49,7 @@ pub use nginx::Nginx;
 pub use node::{Node, NodeProcess};
 pub use raw_ws::RawWs;
 pub use redis_server::RedisServer;
+pub use sentinel::Sentinels;
 pub use ws_client::WsClient;
 
 /// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.

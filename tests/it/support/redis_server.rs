@@ -20,9 +20,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
 use tokio::time::Instant;
 
-use super::DEADLINE;
 use super::ports::Port;
 use super::process::OwnedProcess;
+use super::{DEADLINE, eventually};
 
 /// A `redis-server` on a port and in a directory of its own, without persistence; killed and cleaned up on Drop.
 pub struct RedisServer {
@@ -63,7 +63,7 @@ impl RedisServer {
 
     /// The id of the server's present life; a restart changes it.
     pub async fn run_id(&self) -> String {
-        let info: String = self.query(&["INFO", "server"]).await;
+        let info = self.info("server").await;
         info.lines().find_map(|line| line.strip_prefix("run_id:")).expect("INFO has a run_id").trim().to_owned()
     }
 
@@ -105,6 +105,23 @@ impl RedisServer {
     pub async fn restart_with_data(&mut self) {
         self.save_rdb().await;
         self.restart_from_rdb().await;
+    }
+
+    /// Makes this a replica of `primary`, as an operator or a Sentinel does; returns once it has the primary's data.
+    pub async fn replicate(&self, primary: &RedisServer) {
+        self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
+        let linked = async || self.info("replication").await.contains("master_link_status:up");
+        eventually(linked, "the replica has the primary's data").await;
+    }
+
+    /// Ends the replication, and makes this a primary with the data that it has.
+    pub async fn promote(&self) {
+        self.command(&["REPLICAOF", "NO", "ONE"]).await;
+    }
+
+    /// A section of `INFO`.
+    pub async fn info(&self, section: &str) -> String {
+        self.query(&["INFO", section]).await
     }
 
     /// Stops the process (SIGSTOP): connections stay open, and nothing is answered. Returns once it has stopped.
@@ -176,6 +193,8 @@ impl RedisServer {
             OwnedProcess::command(binary)
                 .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1"])
                 .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dbfilename", RDB])
+                // So that a new primary sends its data at once: by default it waits five seconds for more replicas to come.
+                .args(["--repl-diskless-sync-delay", "0"])
                 .arg("--dir")
                 .arg(&self.directory)
                 .stdout(log)

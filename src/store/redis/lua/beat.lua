@@ -15,6 +15,11 @@ local node, generation = ARGV[10], tonumber(ARGV[11])
 local lease_ms, seen = tonumber(ARGV[12]), tonumber(ARGV[13])
 local asserted_epoch, heard_ms, waits_since_ms = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
 
+-- Before the first write: a replica may be writable, and what is written to it is lost.
+local info = redis.call('INFO', 'server', 'replication')
+if not string.find(info, 'role:master', 1, true) then return native.error_reply('READONLY this server is no primary') end
+local run_id = string.match(info, 'run_id:(%x+)')
+
 -- A hold waits for every node, but no longer than this: a node that never asserts must not keep the departed online for ever.
 local WAIT_AT_MOST_MS = 60000
 
@@ -72,7 +77,6 @@ seen = below_half(seen)
 
 -- A restart, a failover or old data restored changes run_id; FLUSHALL removes the stored one; a revision below one that was
 -- seen is data of the past. Each means: what is stored is not the present.
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if not is_sound or life[1] ~= run_id or revision < seen then
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   local last_logged = last and tonumber(string.match(last[1], '^%d+'))

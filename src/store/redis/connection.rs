@@ -1,0 +1,185 @@
+//! Opens, checks and gives up every connection of this node.
+//!
+//! An address may be given to another server (DNS, a virtual address, a proxy) while connections to the old one stay open. So
+//! the connection that was opened last says which server the address leads to, and connections to any other are given up.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use futures_util::FutureExt;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use tokio::sync::watch;
+
+use super::{Shared, StoreError, StoreResult, store_error};
+
+/// One life of a Redis process.
+pub type RunId = String;
+
+/// A connection to a primary that grants what this node needs.
+pub struct Connection {
+    inner: MultiplexedConnection,
+    server: RunId,
+    reached: watch::Receiver<Option<RunId>>,
+    /// Whether every call was answered, and none with an error.
+    is_sound: bool,
+}
+
+impl Connection {
+    /// Connects, and checks that the server is a primary and grants what a node needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] names the right that is missing; then all other connections are given up as well, so
+    /// that the whole node is degraded and nothing half works.
+    pub async fn open(shared: &Shared, client: &Client, config: AsyncConnectionConfig) -> StoreResult<Self> {
+        // The response timeout is ours (`Shared::within`), one for each call.
+        let config = config.set_connection_timeout(Some(shared.connect_timeout)).set_response_timeout(None);
+        let connect = client.get_multiplexed_async_connection_with_config(&config);
+        let mut inner = tokio::time::timeout(shared.connect_timeout, connect)
+            .await
+            .map_err(|_| StoreError::Deadline(shared.connect_timeout))?
+            .map_err(store_error)?;
+        match check(shared, &mut inner).await {
+            Ok(server) => {
+                shared.lead_to(Some(&server));
+                Ok(Self { inner, server, reached: shared.reached.subscribe(), is_sound: true })
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Misconfigured(_)) {
+                    shared.lead_to(None);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Subscribes to a channel; the client must speak RESP3.
+    pub async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
+        self.inner.subscribe(channel).await
+    }
+
+    /// Waits until the connection is to be given up, because the address leads to another server.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn dismissed(&mut self) {
+        // An error is a store that was dropped.
+        let _ = self.reached.wait_for(|reached| reached.as_ref() != Some(&self.server)).await;
+    }
+
+    /// Makes one call, unless the connection is to be given up.
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        has_failed: impl Fn(&T) -> bool,
+    ) -> RedisResult<T> {
+        if self.reached.borrow().as_ref() != Some(&self.server) {
+            self.is_sound = false;
+            return Err(RedisError::from((
+                ErrorKind::Io,
+                "the address leads to another server, or to one that refuses",
+            )));
+        }
+        // A call that is dropped before its end counts as failed.
+        let was_sound = std::mem::replace(&mut self.is_sound, false);
+        let reply = call(&mut self.inner).await?;
+        self.is_sound = was_sound && !has_failed(&reply);
+        Ok(reply)
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.call(async move |inner| inner.req_packed_command(command).await, has_error).boxed()
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        let has_failed = |replies: &Vec<Value>| replies.iter().any(has_error);
+        self.call(async move |inner| inner.req_packed_commands(pipeline, offset, count).await, has_failed).boxed()
+    }
+
+    fn get_db(&self) -> i64 {
+        self.inner.get_db()
+    }
+}
+
+/// Whether a reply, or a part of it, is an error.
+fn has_error(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(_) => true,
+        Value::Array(parts) => parts.iter().any(has_error),
+        _ => false,
+    }
+}
+
+/// The server, if it is a primary and grants what a node needs.
+async fn check(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreResult<RunId> {
+    let server = identify(shared, connection).await?;
+    let script = &shared.scripts.rights;
+    let mut call = script.call_without_keys();
+    call.arg(&shared.keys.events).arg(shared.keys.samples());
+    let missing: Vec<String> = shared.load_and_call(connection, script, call).await?;
+    if missing.is_empty() {
+        return Ok(server);
+    }
+    Err(StoreError::Misconfigured(format!("the Redis user lacks {} (see docs/redis.md)", missing.join(" "))))
+}
+
+/// Which server this is, if it is a primary.
+async fn identify(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreResult<RunId> {
+    let mut command = redis::cmd("INFO");
+    command.arg("server").arg("replication");
+    let info: String = shared.within(command.query_async(connection)).await?;
+    let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match (field("role:"), field("run_id:")) {
+        (Some("master"), Some(run_id)) => Ok(run_id.to_owned()),
+        (Some(role), Some(_)) => Err(StoreError::Unreachable(format!("the server is no primary: its role is {role}"))),
+        _ => Err(StoreError::Malformed("INFO without a role or a run_id".to_owned())),
+    }
+}
+
+impl Shared {
+    /// Notes the server that the address leads to; none if it refuses this node.
+    fn lead_to(&self, server: Option<&RunId>) {
+        self.reached.send_if_modified(|reached| {
+            let is_other = reached.as_ref() != server;
+            if is_other {
+                *reached = server.cloned();
+            }
+            is_other
+        });
+    }
+}
+
+/// Makes the connections of the pool.
+pub struct Connections {
+    pub shared: Arc<Shared>,
+    /// How long each is used. The next one shows where the address leads: it may have been given to another server while the
+    /// old one goes on as a primary, and works.
+    pub life: Duration,
+}
+
+impl Manager for Connections {
+    type Type = Connection;
+    type Error = StoreError;
+
+    fn create(&self) -> impl Future<Output = StoreResult<Connection>> + Send {
+        Connection::open(&self.shared, &self.shared.client, AsyncConnectionConfig::new())
+    }
+
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<StoreError> {
+        if !connection.is_sound || metrics.age() > self.life {
+            return Err(RecycleError::message("it failed, or is old"));
+        }
+        // Asked each time: a primary that became a replica does not end its connections.
+        let server = identify(&self.shared, connection).await?;
+        if server != connection.server { Err(RecycleError::message("it leads elsewhere")) } else { Ok(()) }
+    }
+}
