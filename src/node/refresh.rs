@@ -35,7 +35,7 @@ impl Refresher {
     /// A refresher for the sockets of `table`.
     pub fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
         let all_every = (presence.user_ttl / 4).min(presence.audit);
-        Self { store, table, every: GATHER.min(all_every / 2), all_every }
+        Self { store, table, every: GATHER.min(all_every / 4), all_every }
     }
 
     /// Runs until `stop`.
@@ -50,7 +50,8 @@ impl Refresher {
                 () = stop.cancelled() => return,
             }
             let mut numbers = self.table.take_heard();
-            if last_all.elapsed() >= self.all_every {
+            // At the last tick within the interval: an audit gives an owner no longer than that to find what is missing.
+            if last_all.elapsed() + self.every >= self.all_every {
                 last_all = Instant::now();
                 numbers = self.table.socket_numbers();
             }

@@ -142,7 +142,8 @@ impl Settings {
 /// The words that the names of keys begin with after the prefix. A prefix has none of them after a `:`: what a service with the
 /// prefix before it names after its users would be keys of this one, and user `users:set` of `app` the set of all users of
 /// `app:presence`.
-pub(crate) const KEY_WORDS: [&str; 13] = [
+pub(crate) const KEY_WORDS: [&str; 14] = [
+    "audit",
     "epoch",
     "events",
     "last-seen",

@@ -4,7 +4,7 @@
 //! that nothing above can tell them apart. It lives and ends with its process, so a lease never runs out, an epoch never
 //! changes, and there is nothing to sweep.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ impl PresenceStore for MemoryStore {
     }
 
     /// A user is present here exactly while a socket is; `State` has no other way.
-    fn audit(&self, _suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>> {
+    fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
         async { Ok(Audited::default()) }.boxed()
     }
 }

@@ -18,7 +18,6 @@
 pub mod memory;
 pub mod redis;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -68,12 +67,13 @@ pub trait PresenceStore: Send + Sync {
     /// [`StoreError`] if the store cannot be reached.
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
 
-    /// Goes once over all users who count as online, slowly: mends those of `suspects` who still look like ghosts, and tells
-    /// who looks like one now. A backstop: every ghost found is a bug, or somebody's hand in the data.
+    /// Goes once over all users who count as online, slowly, unless a node has just done so: mends those who looked like ghosts
+    /// to an earlier audit, of whatever node, and still do; and notes who looks like one now. A backstop: every ghost found is
+    /// a bug, or somebody's hand in the data.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
-    fn audit(&self, suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>>;
+    fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>>;
 }
 
 /// The ordered connection of one node's writer. Calls are made one at a time.
@@ -220,8 +220,6 @@ pub enum Refusal {
 pub struct Audited {
     /// Ghosts that were mended.
     pub mended: Vec<UserId>,
-    /// Users who look like ghosts: for the next audit, if they still do then.
-    pub suspects: HashSet<UserId>,
 }
 
 /// What one step of a sweep did.

@@ -1,6 +1,5 @@
 //! The backstop: users who count as online without a living socket.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use crate::store::PresenceStore;
 /// Looks for ghosts: users in the set of those online whose keys are gone, and sockets of nodes that do not exist. None of
 /// them should ever be there; each is mended when it is found in two audits in a row, counted and logged.
 ///
-/// Two, because the owner of a socket whose keys were deleted asserts it again within one (`node::Refresher`).
+/// Two, because the owner of a socket whose keys were deleted asserts it again within one (`node::Refresher`). Every node runs
+/// an auditor, and the store lets one of them audit for all.
 pub struct Auditor {
     store: Arc<dyn PresenceStore>,
     metrics: Arc<Metrics>,
@@ -30,33 +30,29 @@ impl Auditor {
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut suspects = HashSet::new();
         let mut reminder = Reminder::default();
         loop {
-            // Longer than the refresh of every node's own sockets, which has the same interval.
-            let pause = self.every.mul_f64(rand::rng().random_range(1.05..1.35));
+            // Longer than the store's own pause between two audits, so that a node that is alone finds it over.
+            let pause = self.every.mul_f64(rand::rng().random_range(1.1..1.35));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
-            suspects = match self.store.audit(suspects).await {
+            match self.store.audit().await {
                 Ok(audited) => {
                     reminder.reset();
                     for user in audited.mended {
                         warn!(user.id = %user, "User {user} was online without a living socket: mended");
                         self.metrics.ghost_mended();
                     }
-                    audited.suspects
                 }
                 Err(error) => {
                     debug!(error = %error, "Could not audit: {error}");
                     if let Some(seconds) = reminder.failed() {
                         warn!(error = %error, "For {seconds} s this node could not audit: {error}");
                     }
-                    // What was suspected before the store was away says nothing now.
-                    HashSet::new()
                 }
-            };
+            }
         }
     }
 }

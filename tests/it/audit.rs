@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
 use crate::support::*;
 
 async fn audited_cluster(count: usize, audit_ms: u64) -> Cluster {
@@ -80,4 +83,63 @@ async fn what_no_node_wrote_stops_nobody_and_is_removed() {
     eventually_eq(async || redis.smembers("online:users:set").await, ["ada"], "the set holds users only").await;
     let has_stray = async || redis.query::<Option<f64>>(&["ZSCORE", "online:nodes", "stray"]).await.is_some();
     eventually_eq(has_stray, false, "the nodes are nodes only").await;
+}
+
+#[tokio::test]
+async fn an_audit_of_many_users_keeps_no_connection_from_the_sweeper() {
+    let cluster = Cluster::start_with(1, |settings| {
+        settings.redis.pool_size = 1;
+        settings.presence.audit = Duration::from_millis(300);
+    })
+    .await;
+    let redis = &cluster.redis;
+    // So many that one audit takes longer than this test waits.
+    let fill = "for n = 1, 200000 do redis.call('SADD', KEYS[1], 'ghost-' .. n) end";
+    redis.command(&["EVAL", fill, "1", "online:users:set"]).await;
+    let scans = async || {
+        let statistics = redis.info("commandstats").await;
+        let scans = statistics.lines().find_map(|line| line.strip_prefix("cmdstat_sscan:calls="));
+        scans.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = scans().await;
+    eventually(async || scans().await >= before + 5, "an audit is under way").await;
+    redis.command(&["ZADD", "online:nodes", "1", "000000000000"]).await;
+    let dead = async || redis.query::<Option<f64>>(&["ZSCORE", "online:nodes", "000000000000"]).await;
+    eventually_eq(dead, None, "the dead node is swept meanwhile").await;
+    // The audit was not over: it would have mended some.
+    assert_eq!(redis.query::<u64>(&["SCARD", "online:users:set"]).await, 200_000);
+}
+
+#[tokio::test]
+async fn one_node_audits_at_a_time_and_the_others_do_not_repeat_it() {
+    const AUDIT_MS: u64 = 700;
+    let cluster = audited_cluster(3, AUDIT_MS).await;
+    let commands = redis::Client::open(cluster.redis.url()).unwrap().get_async_monitor().await.unwrap();
+    let mut commands = commands.into_on_message::<String>();
+    // Few users are one page, so each scan is an audit. The time is that of Redis, in front of each line.
+    let mut begun: Vec<f64> = Vec::new();
+    while begun.len() < 5 {
+        let line = timeout(3 * DEADLINE, commands.next()).await.expect("an audit in time").expect("a command");
+        if line.to_lowercase().contains("\"sscan\"") {
+            begun.push(line.split(' ').next().unwrap().parse().unwrap());
+        }
+    }
+    for pair in begun.windows(2) {
+        assert!(pair[1] - pair[0] >= AUDIT_MS as f64 / 1000.0, "two audits within {AUDIT_MS} ms: {begun:?}");
+    }
+}
+
+#[tokio::test]
+async fn whom_a_node_suspected_another_mends() {
+    let mut cluster = Cluster::processes_with(1, &[("ROLLCALL__PRESENCE__AUDIT_MS", "2000")]).await;
+    cluster.redis.command(&["SADD", "online:users:set", "ghost"]).await;
+    let suspects =
+        async |redis: &RedisServer| redis.query::<Vec<String>>(&["ZRANGE", "online:audit:suspects", "0", "-1"]).await;
+    eventually_eq(async || suspects(&cluster.redis).await, ["ghost"], "the first node suspects the ghost").await;
+    cluster[0].kill9();
+    let second = cluster.add().await;
+    let mended = async || cluster[second].counter("rollcall_ghosts_mended_total").await;
+    eventually_eq(mended, 1, "the second node mends it").await;
+    assert_eq!(cluster.redis.smembers("online:users:set").await, NOBODY);
+    assert_eq!(suspects(&cluster.redis).await, NOBODY);
 }

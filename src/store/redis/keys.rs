@@ -26,6 +26,10 @@ pub struct Keys {
     pub sweep_after: String,
     /// SET of the users who are online.
     pub users: String,
+    /// STRING, the node that audits or has just audited; nobody else does while it lives.
+    pub audit: String,
+    /// ZSET user id to when an audit first found that they look like a ghost, in ms.
+    pub audit_suspects: String,
     /// Pub/sub channel of transitions.
     pub events: String,
     /// The beginnings of the keys that a script completes with an id, in the order of `lua/prelude.lua`.
@@ -53,6 +57,8 @@ impl Keys {
             asserted: name("nodes:asserted"),
             sweep_after: name("sweep:after"),
             users: name("users:set"),
+            audit: name("audit"),
+            audit_suspects: name("audit:suspects"),
             events: name("events"),
             families: ["user:socket:", "socket:user:", "presence:", "node:sockets:", "node:generation:", "last-seen:"]
                 .map(name),
@@ -95,7 +101,8 @@ impl Keys {
 
     /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`, each followed by a key that it is to cover.
     pub fn samples(&self) -> Vec<String> {
-        let fixed = self.fixed().into_iter().flat_map(|key| [format!("~{key}"), key.to_owned()]);
+        let fixed = self.fixed().into_iter().chain([&*self.audit, &self.audit_suspects]);
+        let fixed = fixed.flat_map(|key| [format!("~{key}"), key.to_owned()]);
         let families = self.families.iter().flat_map(|family| [format!("~{family}*"), format!("{family}id")]);
         fixed.chain(families).collect()
     }
@@ -127,7 +134,7 @@ mod tests {
     #[test]
     fn every_key_begins_with_a_word_that_no_prefix_has() {
         let keys = Keys::new("app", Partition);
-        for key in keys.fixed().iter().chain(&keys.families()) {
+        for key in keys.fixed().iter().chain(&keys.families()).chain(&[&*keys.audit, &keys.audit_suspects]) {
             let word = key.split(':').nth(1).expect("a name after the prefix");
             assert!(KEY_WORDS.contains(&word), "{key}: add {word} to KEY_WORDS");
         }

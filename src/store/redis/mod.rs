@@ -5,9 +5,11 @@
 //! - `connection.rs`: how a connection is opened, checked and given up.
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: its subscription. Both end when their connection does; whoever
 //!   opened them opens new ones, with a delay, for no connection of the client library heals a half-open link (docs/adr/0005).
-//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `bad_records.rs`: what a hand has put among our data.
-//! - This file: the occasional calls (refresh, sweep, audit), over a small pool.
+//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts. `bad_records.rs`: what a hand has
+//!   put among our data.
+//! - This file: the occasional calls (refresh, sweep), over a small pool, which those two use as well.
 
+mod audit;
 mod bad_records;
 mod bus;
 mod connection;
@@ -18,7 +20,6 @@ mod scripts;
 mod snapshot;
 mod writer;
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +67,6 @@ struct Shared {
     connect_timeout: Duration,
     call_timeout: Duration,
 }
-
-/// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
-const AUDIT_PAGE: usize = 100;
-const AUDIT_PAUSE: Duration = Duration::from_millis(20);
 
 impl RedisStore {
     /// Prepares a store at `url`; nothing is connected yet. `count_bad_record` is called for each record found in Redis that
@@ -139,46 +136,6 @@ impl RedisStore {
         Ok(swept)
     }
 
-    async fn audit_users(&self, suspects: HashSet<UserId>) -> StoreResult<Audited> {
-        let mut connection = self.connection().await?;
-        let mut audited = Audited::default();
-        for user in suspects {
-            let mut mend = self.shared.preamble.call(&self.shared.scripts.mend);
-            mend.arg(user.as_str());
-            if self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await? {
-                audited.mended.push(user);
-            }
-        }
-        let mut nodes = redis::cmd("ZRANGE");
-        nodes.arg(&self.shared.keys.nodes).arg(0).arg(-1);
-        let mut nodes: Vec<Vec<u8>> = self.shared.within(nodes.query_async(&mut *connection)).await?;
-        nodes.retain(|member| format::parsed::<NodeId>(member).is_none());
-        self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &nodes).await?;
-        let mut cursor = 0u64;
-        loop {
-            let mut scan = redis::cmd("SSCAN");
-            scan.arg(&self.shared.keys.users).arg(cursor).arg("COUNT").arg(AUDIT_PAGE);
-            let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
-            let (page, foreign): (Vec<_>, Vec<_>) =
-                page.into_iter().partition(|member| format::known_user(member).is_some());
-            self.shared.remove_foreign(&mut *connection, "SREM", &self.shared.keys.users, &foreign).await?;
-            let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
-            self.shared.forget_unreadable(&mut *connection, &users).await?;
-            let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
-            ghosts.arg(page);
-            let found: Vec<String> =
-                self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;
-            for user in found {
-                audited.suspects.insert(format::user_id(&user)?);
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(audited);
-            }
-            tokio::time::sleep(AUDIT_PAUSE).await;
-        }
-    }
-
     async fn refresh_keys(&self, sockets: &[(SocketId, UserId)]) -> StoreResult<Vec<SocketId>> {
         const KEYS_OF_A_SOCKET: usize = 3;
         if sockets.is_empty() {
@@ -227,8 +184,8 @@ impl PresenceStore for RedisStore {
         self.sweep_expired().boxed()
     }
 
-    fn audit(&self, suspects: HashSet<UserId>) -> BoxFuture<'_, StoreResult<Audited>> {
-        self.audit_users(suspects).boxed()
+    fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
+        self.audit_users().boxed()
     }
 }
 

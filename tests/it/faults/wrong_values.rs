@@ -239,6 +239,24 @@ async fn keys_with_an_id_of_another_type_are_cleared_and_written_anew() {
 }
 
 #[tokio::test]
+async fn what_a_hand_has_written_for_the_auditors_stops_no_audit() {
+    let cluster = audited(1).await;
+    let redis = &cluster.redis;
+    let suspects = "online:audit:suspects";
+    let foreign = r"redis.call('DEL', KEYS[1]) return redis.call('ZADD', KEYS[1], '1', '\255\254', '1e18', 'ghost')";
+    for spoilt in ["online:audit", suspects, "members"] {
+        match spoilt {
+            "members" => drop(eval(redis, foreign, suspects).await),
+            key => retype(redis, key).await,
+        }
+        redis.command(&["SADD", "online:users:set", "ghost"]).await;
+        let users = async || redis.smembers("online:users:set").await;
+        eventually_eq_within(2 * DEADLINE, users, NOBODY, &format!("the ghost is mended in spite of {spoilt}")).await;
+        eventually_eq(async || redis.query::<u64>(&["EXISTS", suspects]).await, 0, "nobody is suspected").await;
+    }
+}
+
+#[tokio::test]
 async fn a_registry_with_foreign_fields_is_cleaned_over_the_same_connection() {
     let cluster = Cluster::start(1).await;
     let _ada = cluster[0].join("ada").await;

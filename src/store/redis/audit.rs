@@ -1,0 +1,170 @@
+//! The search for ghosts: one node at a time goes over all users who count as online, for the whole fleet.
+//!
+//! Each step takes a connection of the pool and gives it back, which may be the only one.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+
+use super::{RedisStore, extend, format};
+use crate::domain::{NodeId, UserId};
+use crate::store::{Audited, StoreResult};
+
+/// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
+const PAGE: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The least time between two audits, in intervals: longer than the refresh of every node's own sockets, which has the same
+/// interval, so that who is found in one and not asserted again by the next is a ghost.
+const REST: f64 = 1.05;
+
+/// For how many audits a suspect is remembered if there are none.
+const SUSPECTED_AUDITS: u64 = 4;
+
+impl RedisStore {
+    /// One audit of the fleet: the node that claims it does it, for all. What it finds is kept in Redis, for the next audit
+    /// may be another node's.
+    pub(super) async fn audit_users(&self) -> StoreResult<Audited> {
+        let mut audited = Audited::default();
+        if !self.claim_audit().await? {
+            return Ok(audited);
+        }
+        self.clear_foreign_suspects().await?;
+        while let Some(user) = self.next_suspect().await? {
+            if self.mend(&user).await? {
+                audited.mended.push(user);
+            }
+            if !self.keep_audit().await? {
+                return Ok(audited);
+            }
+        }
+        self.audit_nodes().await?;
+        let mut cursor = 0u64;
+        loop {
+            cursor = self.audit_page(cursor).await?;
+            if cursor == 0 || !self.keep_audit().await? {
+                return Ok(audited);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// How long an audit keeps others away after its last step: until every node has asserted what its own refresh missed.
+    fn audit_life_ms(&self) -> u64 {
+        self.shared.presence.audit.mul_f64(REST).as_millis() as u64
+    }
+
+    /// Whether the next audit is this node's.
+    async fn claim_audit(&self) -> StoreResult<bool> {
+        let mut connection = self.connection().await?;
+        let (key, life_ms) = (&self.shared.keys.audit, self.audit_life_ms());
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(key).arg(self.shared.node.as_str()).arg("NX").arg("PX").arg(life_ms);
+        // What a hand has put there, whatever it is, keeps nobody away for longer than a claim does.
+        pipeline.cmd("PEXPIRE").arg(key).arg(life_ms).arg("LT").ignore();
+        let (claimed,): (Option<String>,) = self.shared.within(pipeline.query_async(&mut *connection)).await?;
+        Ok(claimed.is_some())
+    }
+
+    /// Whether the audit is still this node's, which may have been paused; then the claim lives on.
+    async fn keep_audit(&self) -> StoreResult<bool> {
+        let mut connection = self.connection().await?;
+        let mut pipeline = redis::pipe();
+        pipeline.get(&self.shared.keys.audit);
+        // Of another's claim this only lengthens the life.
+        pipeline.add_command(extend(&self.shared.keys.audit, &self.audit_life_ms().to_string())).ignore();
+        let (holder,): (Option<Vec<u8>>,) = self.shared.within(pipeline.query_async(&mut *connection)).await?;
+        Ok(holder.as_deref() == Some(self.shared.node.as_str().as_bytes()))
+    }
+
+    /// Deletes a key of another type in the place of the suspects.
+    async fn clear_foreign_suspects(&self) -> StoreResult<()> {
+        let mut connection = self.connection().await?;
+        let key = &self.shared.keys.audit_suspects;
+        let found: String = self.shared.within(redis::cmd("TYPE").arg(key).query_async(&mut *connection)).await?;
+        if found == "zset" || found == "none" {
+            return Ok(());
+        }
+        self.shared.bad_records.found(key, found.as_bytes());
+        self.shared.within(redis::cmd("DEL").arg(key).query_async(&mut *connection)).await
+    }
+
+    /// Takes one of those whom an audit found at least an interval ago: their owner has had the time to assert them again. Who
+    /// was found long ago is forgotten: Redis was away since, or its data is old.
+    async fn next_suspect(&self) -> StoreResult<Option<UserId>> {
+        let mut connection = self.connection().await?;
+        let key = &self.shared.keys.audit_suspects;
+        loop {
+            let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut *connection)).await?;
+            let now_ms = format::timestamp(time).0;
+            let due = now_ms.saturating_sub(self.shared.presence.audit.as_millis() as u64);
+            let old = now_ms.saturating_sub(self.audit_life_ms() * SUSPECTED_AUDITS);
+            let mut range = redis::cmd("ZRANGEBYSCORE");
+            range.arg(key).arg("-inf").arg(due).arg("WITHSCORES").arg("LIMIT").arg(0).arg(1);
+            let found: Vec<(Vec<u8>, f64)> = self.shared.within(range.query_async(&mut *connection)).await?;
+            let Some((member, found_at_ms)) = found.into_iter().next() else { return Ok(None) };
+            self.shared.within(redis::cmd("ZREM").arg(key).arg(&member).query_async::<()>(&mut *connection)).await?;
+            match self.shared.known_user(key, &member) {
+                Some(user) if found_at_ms >= old as f64 => return Ok(Some(user)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Mends a suspect who still looks like a ghost; whether there was anything to mend.
+    async fn mend(&self, user: &UserId) -> StoreResult<bool> {
+        let mut connection = self.connection().await?;
+        let mut mend = self.shared.preamble.call(&self.shared.scripts.mend);
+        mend.arg(user.as_str());
+        self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await
+    }
+
+    /// Removes what is no node from the nodes.
+    async fn audit_nodes(&self) -> StoreResult<()> {
+        let mut connection = self.connection().await?;
+        let key = &self.shared.keys.nodes;
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(key).arg(0).arg(-1);
+        let mut nodes: Vec<Vec<u8>> = self.shared.within(range.query_async(&mut *connection)).await?;
+        nodes.retain(|member| format::parsed::<NodeId>(member).is_none());
+        self.shared.remove_foreign(&mut *connection, "ZREM", key, &nodes).await
+    }
+
+    /// Removes what is not ours among some users and their data, and notes who of them looks like a ghost; the next cursor.
+    async fn audit_page(&self, cursor: u64) -> StoreResult<u64> {
+        let mut connection = self.connection().await?;
+        let key = &self.shared.keys.users;
+        let mut scan = redis::cmd("SSCAN");
+        scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
+        let (page, foreign): (Vec<_>, Vec<_>) =
+            page.into_iter().partition(|member| format::known_user(member).is_some());
+        self.shared.remove_foreign(&mut *connection, "SREM", key, &foreign).await?;
+        let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
+        self.shared.forget_unreadable(&mut *connection, &users).await?;
+        let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
+        ghosts.arg(page);
+        let found: Vec<String> =
+            self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;
+        if !found.is_empty() {
+            self.suspect(&mut *connection, &found).await?;
+        }
+        Ok(next)
+    }
+
+    /// Notes suspects with the time at which they were first found, for some audits at most.
+    async fn suspect(&self, connection: &mut impl ConnectionLike, users: &[String]) -> StoreResult<()> {
+        let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(connection)).await?;
+        let key = &self.shared.keys.audit_suspects;
+        let mut add = redis::cmd("ZADD");
+        // LT keeps the earlier time: the first, unless the clock was set back or a hand has written a time.
+        add.arg(key).arg("LT");
+        for user in users {
+            add.arg(format::timestamp(time).0).arg(user);
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(add).ignore();
+        pipeline.add_command(extend(key, &(self.audit_life_ms() * SUSPECTED_AUDITS).to_string())).ignore();
+        self.shared.within(pipeline.query_async(connection)).await
+    }
+}
