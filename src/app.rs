@@ -29,6 +29,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
 use crate::sweeper::{Auditor, Sweeper};
+use crate::tasks::Tasks;
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
@@ -48,13 +49,30 @@ impl App {
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.validate()?;
         let node = NodeId::from_bits(rand::random());
+        let metrics = Arc::new(Metrics::default());
+        let store = open_store(node, &settings, metrics.clone()).await?;
+        Self::assemble(settings, node, store, metrics)
+    }
+
+    /// The same on any store, for a node that the store knows by `node`.
+    ///
+    /// # Errors
+    /// A contradiction in the settings, or a port in use.
+    pub fn with_store(settings: Settings, node: NodeId, store: Arc<dyn PresenceStore>) -> anyhow::Result<Self> {
+        settings.validate()?;
+        Self::assemble(settings, node, store, Arc::new(Metrics::default()))
+    }
+
+    fn assemble(
+        settings: Settings,
+        node: NodeId,
+        store: Arc<dyn PresenceStore>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
         let (host, port) = (settings.server.host.as_str(), settings.server.port);
         let listener =
             listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
-        let metrics = Arc::new(Metrics::default());
-        let store = open_store(node, &settings, metrics.clone()).await?;
-
         let fanout = Arc::new(Fanout::new(settings.fanout.log_bytes));
         let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, link) =
@@ -99,23 +117,28 @@ impl App {
         }
     }
 
-    /// Serves until a signal, then drains.
+    /// Serves until a signal, then drains. A task that fails drains the node as well: its clients go elsewhere, and whoever
+    /// runs the node starts it again.
     ///
     /// # Errors
-    /// If the server cannot start or fails.
+    /// If the server cannot start or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
         let Self { listener, store, writer, services, .. } = self;
         let settings = services.settings.clone();
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
-        let writer = writer.spawn(settings.drain.reconnect_spread + settings.presence.grace);
-        tokio::spawn(services.replica.clone().run(stop.clone()));
-        let sweeper = Sweeper::new(store.clone(), services.metrics.clone(), &settings.presence);
-        tokio::spawn(sweeper.run(stop.clone()));
-        let auditor = Auditor::new(store.clone(), services.metrics.clone(), settings.presence.audit);
-        tokio::spawn(auditor.run(stop.clone()));
-        tokio::spawn(Refresher::new(store, services.table.clone(), &settings.presence).run(stop.clone()));
+        let metrics = services.metrics.clone();
+        let mut tasks = Tasks::default();
+        let (writer, writing) = writer.into_task(settings.drain.reconnect_spread + settings.presence.grace);
+        tasks.spawn("writer", writing);
+        tasks.spawn("replica", services.replica.clone().run(stop.clone()));
+        let sweeper = Sweeper::new(store.clone(), metrics.clone(), &settings.presence);
+        tasks.spawn("sweeper", sweeper.run(stop.clone()));
+        let auditor = Auditor::new(store.clone(), metrics, settings.presence.audit);
+        tasks.spawn("auditor", auditor.run(stop.clone()));
+        let refresher = Refresher::new(store, services.table.clone(), &settings.presence);
+        tasks.spawn("refresher", refresher.run(stop.clone()));
 
         let every = settings.telemetry.totals;
         tokio::spawn(session::log_totals(services.clone(), every, stop.clone()));
@@ -123,15 +146,19 @@ impl App {
         let server = serve(listener, services.clone())?;
         let handle = server.handle();
         let mut server = actix_rt::spawn(server);
-        tokio::select! {
+        let outcome = tokio::select! {
             ended = &mut server => {
                 ended.context("the server panicked")?.context("the server failed")?;
                 bail!("the server ended by itself");
             }
-            () = signals.drain() => {}
-        }
+            () = signals.drain() => Ok(()),
+            failure = tasks.failure() => {
+                tracing::error!(error = %failure, "This node cannot go on, and drains: {failure}");
+                Err(failure.into())
+            }
+        };
         shutdown::drain(&services, &handle, writer, settings.drain.timeout).await;
-        Ok(())
+        outcome
     }
 }
 

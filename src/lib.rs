@@ -8,7 +8,7 @@
 //! - [`hub`]: one event to many sockets. [`wire`]: bytes to messages and back.
 //! - [`session`]: one socket's life. [`http`]: one file a resource.
 //! - [`app`]: builds the parts. [`shutdown`]: ends them in order. [`settings`], [`telemetry`], [`metrics`], [`clock`],
-//!   [`backoff`].
+//!   [`backoff`], [`tasks`].
 //!
 //! Which module may use which is in `docs/architecture.md`, and `tests/it/architecture.rs` fails on anything else.
 
@@ -26,5 +26,6 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod sweeper;
+pub mod tasks;
 pub mod telemetry;
 pub mod wire;

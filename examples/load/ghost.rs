@@ -33,7 +33,9 @@ impl Ghost {
         let metrics = Arc::new(Metrics::default());
         let table = Table::new(node, settings.presence.grace, metrics.clone());
         let (writer, _link) = Writer::new(store, table.clone(), metrics, &settings.presence, &settings.redis);
-        Ok(Self { table, present: Vec::new(), _writer: writer.spawn(Duration::from_secs(1)) })
+        let (writer, task) = writer.into_task(Duration::from_secs(1));
+        tokio::spawn(task);
+        Ok(Self { table, present: Vec::new(), _writer: writer })
     }
 
     /// Users `{prefix}{i:06}` for `i` below `count` join; returns when Redis has said so.

@@ -122,17 +122,17 @@ impl Writer {
         (writer, receiver)
     }
 
-    /// Starts the task. `drain_lease` is how long the lease lasts after a drain.
-    pub fn spawn(mut self, drain_lease: Duration) -> DrainHandle {
+    /// The task, and the handle that ends it. `drain_lease` is how long the lease lasts after a drain.
+    pub fn into_task(mut self, drain_lease: Duration) -> (DrainHandle, impl Future<Output = ()> + Send) {
         let stop = CancellationToken::new();
         let (done, on_done) = oneshot::channel();
         let handle = DrainHandle { stop: stop.clone(), lease: drain_lease, done: on_done };
-        tokio::spawn(async move {
+        let task = async move {
             self.run(&stop, drain_lease).await;
             // Nobody may be waiting.
             let _ = done.send(());
-        });
-        handle
+        };
+        (handle, task)
     }
 
     async fn run(&mut self, stop: &CancellationToken, drain_lease: Duration) {

@@ -46,6 +46,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     // Delays between tries.
     ("backoff", &[]),
+    // What runs on the main thread.
+    ("tasks", &[]),
     // The truth.
     ("store", &["domain", "clock", "settings"]),
     // This node's share of it.

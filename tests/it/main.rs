@@ -19,6 +19,7 @@ mod limits;
 mod load_balancer;
 mod metrics;
 mod origins;
+mod panics;
 mod plain;
 mod prefixes;
 mod protocol;

@@ -22,8 +22,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use rollcall::app::App;
+use rollcall::domain::NodeId;
 use rollcall::settings::Settings;
 use rollcall::shutdown::{Signals, Trigger};
+use rollcall::store::PresenceStore;
 
 use super::process::OwnedProcess;
 use super::{DEADLINE, Endpoint};
@@ -48,12 +50,25 @@ impl Node {
 
     /// Starts a node, or says why it refused.
     pub async fn try_spawn(settings: Settings) -> Result<Node, String> {
+        Node::launch(settings, None).await
+    }
+
+    /// Starts a node on a store of the test's own, which may do what no real one does.
+    ///
+    /// # Panics
+    /// When it refuses to start.
+    pub async fn spawn_on(settings: Settings, store: Arc<dyn PresenceStore>) -> Node {
+        let started = Node::launch(settings, Some(store)).await;
+        started.unwrap_or_else(|error| panic!("the node does not start: {error}"))
+    }
+
+    async fn launch(settings: Settings, store: Option<Arc<dyn PresenceStore>>) -> Result<Node, String> {
         let (started, has_started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("node".to_owned())
             .spawn(move || {
-                let outcome = actix_rt::System::new().block_on(run(settings, started));
+                let outcome = actix_rt::System::new().block_on(run(settings, store, started));
                 let _ = end.send(outcome);
             })
             .expect("a thread can be started");
@@ -70,6 +85,15 @@ impl Node {
         self.drain();
         let ended = timeout(3 * DEADLINE, &mut self.ended).await.expect("the node ends in time");
         ended.expect("the node's thread does not panic").expect("the node ends without an error");
+    }
+
+    /// Waits until the node has ended by itself, and returns its error.
+    ///
+    /// # Panics
+    /// When it does not end within three times [`DEADLINE`], or ends without an error.
+    pub async fn failure(mut self) -> String {
+        let ended = timeout(3 * DEADLINE, &mut self.ended).await.expect("the node ends in time");
+        ended.expect("the node's thread does not panic").expect_err("the node ends with an error")
     }
 
     /// Starts the drain and returns at once, for a test that watches it; [`Node::stop`] then waits for its end.
@@ -99,8 +123,16 @@ impl Deref for Node {
 type Started = Result<(Endpoint, Trigger), String>;
 
 /// Builds and runs the app on the current thread.
-async fn run(settings: Settings, started: oneshot::Sender<Started>) -> Result<(), String> {
-    let app = match App::build(settings).await {
+async fn run(
+    settings: Settings,
+    store: Option<Arc<dyn PresenceStore>>,
+    started: oneshot::Sender<Started>,
+) -> Result<(), String> {
+    let built = match store {
+        Some(store) => App::with_store(settings, NodeId::from_bits(rand::random()), store),
+        None => App::build(settings).await,
+    };
+    let app = match built {
         Ok(app) => app,
         Err(error) => {
             let _ = started.send(Err(format!("{error:#}")));

@@ -1,0 +1,152 @@
+//! A task of the main thread that panics: the node ends, and tells its clients to go elsewhere first.
+//!
+//! The store is what all these tasks call, so a store that panics in one of its methods lets one of them panic.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rollcall::domain::{Position, Roster, SocketId, Transition, UserId};
+use rollcall::store::memory::MemoryStore;
+use rollcall::store::{
+    Audited, Beat, BeatReply, Claim, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
+};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+
+use crate::support::*;
+
+/// The embedded store, which panics in the method that a test names.
+#[derive(Clone, Default)]
+struct Panicking {
+    inner: Arc<MemoryStore>,
+    method: Arc<Mutex<Option<&'static str>>>,
+    cut: Arc<Notify>,
+}
+
+impl Panicking {
+    fn panic_in(&self, method: &'static str) {
+        *self.method.lock().unwrap_or_else(PoisonError::into_inner) = Some(method);
+        self.cut.notify_waiters();
+    }
+
+    fn called(&self, method: &str) {
+        let chosen = *self.method.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_ne!(chosen, Some(method), "as the test wants it");
+    }
+}
+
+impl PresenceStore for Panicking {
+    fn open_writer(&self) -> BoxFuture<'_, StoreResult<Box<dyn StoreWriter>>> {
+        async {
+            let inner = self.inner.open_writer().await?;
+            Ok(Box::new(PanickingWriter { inner, store: self.clone() }) as Box<dyn StoreWriter>)
+        }
+        .boxed()
+    }
+
+    fn subscribe(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Transition>>> {
+        async {
+            self.called("subscribe");
+            let mut transitions = self.inner.subscribe().await?;
+            let (sender, receiver) = mpsc::channel(64);
+            let cut = self.cut.clone();
+            // It ends when the test names a method, so that the replica subscribes again.
+            tokio::spawn(async move {
+                let is_cut = cut.notified();
+                tokio::pin!(is_cut);
+                loop {
+                    tokio::select! {
+                        () = &mut is_cut => return,
+                        Some(transition) = transitions.recv() => {
+                            let _ = sender.try_send(transition);
+                        }
+                    }
+                }
+            });
+            Ok(receiver)
+        }
+        .boxed()
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>> {
+        self.called("snapshot");
+        self.inner.snapshot()
+    }
+
+    fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>> {
+        self.inner.log_after(position)
+    }
+
+    fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>> {
+        self.called("refresh");
+        self.inner.refresh(sockets)
+    }
+
+    fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>> {
+        self.called("sweep");
+        self.inner.sweep()
+    }
+
+    fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
+        self.called("audit");
+        self.inner.audit()
+    }
+}
+
+struct PanickingWriter {
+    inner: Box<dyn StoreWriter>,
+    store: Panicking,
+}
+
+impl StoreWriter for PanickingWriter {
+    fn beat(&mut self, beat: Beat) -> BoxFuture<'_, StoreResult<BeatReply>> {
+        self.store.called("beat");
+        self.inner.beat(beat)
+    }
+
+    fn drive<'a>(&'a mut self, claim: Claim, orders: &'a [Order]) -> BoxFuture<'a, StoreResult<Vec<Outcome>>> {
+        self.inner.drive(claim, orders)
+    }
+
+    fn sweep_self(&mut self) -> BoxFuture<'_, StoreResult<bool>> {
+        self.inner.sweep_self()
+    }
+
+    fn drain(&mut self, lease: Duration) -> BoxFuture<'_, StoreResult<()>> {
+        self.inner.drain(lease)
+    }
+
+    fn held_sockets(&mut self) -> BoxFuture<'_, StoreResult<Vec<(SocketId, UserId)>>> {
+        self.inner.held_sockets()
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_panics_ends_the_node_and_sends_its_clients_elsewhere() {
+    let tasks = [
+        ("beat", "writer"),
+        ("subscribe", "replica"),
+        ("snapshot", "replica"),
+        ("sweep", "sweeper"),
+        ("audit", "auditor"),
+        ("refresh", "refresher"),
+    ];
+    for (method, task) in tasks {
+        let store = Panicking::default();
+        let mut settings = test_settings();
+        settings.presence.audit = Duration::from_millis(200);
+        let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+        node.wait_ready().await;
+        let mut ada = node.join("ada").await;
+        store.panic_in(method);
+        ada.send_json(json!({"type": "user_activity"})).await;
+        let (code, reason) = ada.expect_close().await;
+        assert_eq!(code, 1001, "{task}: {reason}");
+        assert!(reason.contains("reconnectAfterMs"), "{task}: {reason}");
+        let error = node.failure().await;
+        assert!(error.starts_with(&format!("the {task} panicked: ")), "{error}");
+        assert!(error.contains("as the test wants it"), "{error}");
+    }
+}
