@@ -141,7 +141,7 @@ impl App {
         tasks.spawn("refresher", refresher.run(stop.clone()));
 
         let every = settings.telemetry.totals;
-        tokio::spawn(session::log_totals(services.clone(), every, stop.clone()));
+        tasks.spawn("totals", session::log_totals(services.clone(), every, stop.clone()));
 
         let server = serve(listener, services.clone())?;
         let handle = server.handle();

@@ -35,6 +35,9 @@ pub struct Tally {
     pub bytes: AtomicU64,
     mark: Mutex<Option<Instant>>,
     marked: AtomicBool,
+    /// With how many events [`Tally::until_told`] is woken.
+    awaited: AtomicU64,
+    told: Notify,
     latencies: Mutex<Vec<Duration>>,
 }
 
@@ -64,6 +67,29 @@ impl Tally {
             let late = started.elapsed() > patience;
             ensure!(count < expected && !late, "{what}: {count} of exactly {expected} after {:?}", started.elapsed());
             tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
+
+    /// Waits until exactly `expected` events have come, and goes on at once.
+    pub async fn until_told(&self, expected: u64, patience: Duration) -> Result<()> {
+        self.awaited.store(expected, Ordering::SeqCst);
+        loop {
+            let count = self.events.load(Ordering::SeqCst);
+            ensure!(count <= expected, "deliveries: {count}, more than {expected}");
+            if count == expected {
+                return Ok(());
+            }
+            let told = tokio::time::timeout(patience, self.told.notified()).await;
+            told.with_context(|| format!("deliveries: {count} of exactly {expected} after {patience:?}"))?;
+        }
+    }
+
+    /// So many events more have come.
+    fn add_events(&self, n_events: u64) {
+        let before = self.events.fetch_add(n_events, Ordering::SeqCst);
+        let awaited = self.awaited.load(Ordering::SeqCst);
+        if before < awaited && awaited <= before + n_events {
+            self.told.notify_one();
         }
     }
 
@@ -320,7 +346,7 @@ fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> u
                 tally.latencies.lock().expect("not poisoned").extend((0..n_events).map(|_| late));
             }
         }
-        tally.events.fetch_add(n_events, Ordering::AcqRel);
+        tally.add_events(n_events);
     }
     at
 }
@@ -388,6 +414,25 @@ mod tests {
             sources.insert(server.accept().expect("somebody comes").1.ip());
         }
         assert_eq!(sources.len(), N_SOURCES);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_events_is_woken_by_the_last_and_fails_on_one_too_many() {
+        let tally = Arc::new(Tally::default());
+        let telling = {
+            let tally = tally.clone();
+            async move {
+                for n_events in [3, 2, 5] {
+                    tokio::task::yield_now().await;
+                    tally.add_events(n_events);
+                }
+            }
+        };
+        let patience = Duration::from_secs(10);
+        let (told, ()) = tokio::join!(tally.until_told(10, patience), telling);
+        told.expect("exactly ten have come");
+        tally.add_events(2);
+        tally.until_told(11, patience).await.expect_err("one too many has come");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Plan {
     pub first: usize,
     /// How many.
     pub count: usize,
+    /// Users that the sockets fall to in turn.
+    pub n_users: usize,
     /// Connections in the making at a time.
     pub at_once: usize,
     /// Whether they join with the handshake. The floor knows no joining.
@@ -45,7 +47,7 @@ impl Plan {
     /// `count` users on `addr` who join, 128 connections in the making at a time.
     pub fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
         let way = Way { addr, handshake: true, receive_bytes: None };
-        Self { way, prefix: prefix.to_owned(), first: 0, count, at_once: 128, join: true }
+        Self { way, prefix: prefix.to_owned(), first: 0, count, n_users: count, at_once: 128, join: true }
     }
 
     /// The same without HTTP, for the floor.
@@ -71,7 +73,7 @@ impl Plan {
             if next < end && opening.len() < self.at_once {
                 let (plan, tally, i) = (self.clone(), tally.clone(), next);
                 opening.spawn(async move {
-                    let user = plan.join.then(|| format!("{}{i:06}", plan.prefix));
+                    let user = plan.join.then(|| plan.user(i));
                     Socket::open(&plan.way, i, user.as_deref(), &tally).await
                 });
                 next += 1;
@@ -85,6 +87,11 @@ impl Plan {
             tally.until("joiners with their list", &tally.lists, self.count as u64, patience).await?;
         }
         Ok(Crowd { sockets, tally })
+    }
+
+    /// Who joins with socket `i`.
+    fn user(&self, i: usize) -> String {
+        format!("{}{:06}", self.prefix, self.first + (i - self.first) % self.n_users)
     }
 }
 
@@ -227,6 +234,16 @@ fn report(tally: &Tally) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_fall_to_their_users_in_turn() {
+        let mut plan = Plan::bare(SocketAddr::from(([127, 0, 0, 1], 0)), 4);
+        (plan.prefix, plan.first) = ("u".to_owned(), 10);
+        let users = |plan: &Plan| (10..14).map(|i| plan.user(i)).collect::<Vec<_>>();
+        assert_eq!(users(&plan), ["u000010", "u000011", "u000012", "u000013"]);
+        plan.n_users = 2;
+        assert_eq!(users(&plan), ["u000010", "u000011", "u000010", "u000011"]);
+    }
 
     #[test]
     fn every_user_is_on_one_node_and_no_node_has_more_than_its_share() {

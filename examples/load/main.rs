@@ -2,15 +2,16 @@
 //!
 //!     scripts/bench --help
 //!
-//! It starts its own Redis, its own nodes and its own floor, all on loopback, and ends them by pid. Every workload counts
-//! what was delivered and fails if that is not exactly what was due. CPU time and memory are read from `/proc`, Redis's CPU
-//! time from `INFO cpu`. Progress goes to stderr, the table to stdout.
+//! It starts its own Redis, its own nodes and what they are compared with, all on loopback, and ends them by pid. Every
+//! workload counts what was delivered and fails if that is not exactly what was due. CPU time and memory are read from
+//! `/proc`, Redis's CPU time from `INFO cpu`. Progress goes to stderr, the table to stdout.
 
 mod client;
 mod crowd;
 mod floor;
 mod ghost;
 mod http;
+mod ordinary;
 mod plain_http;
 mod process;
 mod progress;
@@ -72,6 +73,9 @@ enum Command {
     /// Is the floor (started by the workloads)
     #[command(hide = true)]
     Floor { threads: usize },
+    /// Is the ordinary way to the same service (started by a workload)
+    #[command(hide = true)]
+    Ordinary,
     /// Is the plain-text HTTP server (started by a workload)
     #[command(hide = true)]
     PlainHttp,
@@ -88,6 +92,7 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Floor { threads }) => return floor::run(threads),
+        Some(Command::Ordinary) => return ordinary::run(),
         Some(Command::PlainHttp) => return plain_http::run(),
         Some(Command::Roster) => return workloads::roster(),
         _ => {}
@@ -123,7 +128,9 @@ async fn command(cli: Cli) -> Result<()> {
             workloads::beyond_one_process(programs()?, &progress, sockets, nodes).await?
         }
         Command::Run { workloads } => run(programs()?, &progress, &workloads).await?,
-        Command::Floor { .. } | Command::PlainHttp | Command::Roster => unreachable!("these need no runtime"),
+        Command::Floor { .. } | Command::Ordinary | Command::PlainHttp | Command::Roster => {
+            unreachable!("these need no runtime")
+        }
     };
     drop(progress);
     print!("{}", table::text(&rows));

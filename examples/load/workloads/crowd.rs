@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::fanout::{self, Source};
+use super::fanout::{ALONE_MS, Actor, Stage};
 use super::{HARDLY, Lab, MAIN_PREFIX, pause};
 use crate::crowd::{Agents, Crowd, PER_PROCESS, Plan};
 use crate::floor::{self, Floor};
@@ -49,9 +49,8 @@ pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let n = crowd.len() as u64;
     crowd.tally.until("acknowledged heartbeats", &crowd.tally.acks, n, Duration::from_secs(10)).await?;
 
-    let source = Source::socket(node).await?;
     let step = lab.progress.step("telling events", N_EVENTS);
-    let told = fanout::one_at_a_time(&node.process, &crowd, source, N_EVENTS, &step).await?;
+    let told = Stage::of(node, &crowd).await?.tell(N_EVENTS, ALONE_MS, &step).await?;
     drop(step);
     crowd.tally.check_quiet()?;
     drop(crowd);
@@ -66,8 +65,7 @@ pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let (floor_heartbeats, _) =
         self::heartbeats(&floor.process, &crowd, lab.progress.step("saying heartbeats to the floor", N_BEATS)).await?;
     let step = lab.progress.step("telling events on the floor", N_EVENTS);
-    let least =
-        fanout::one_at_a_time(&floor.process, &crowd, Source::Floor(&mut floor.control), N_EVENTS, &step).await?;
+    let least = Stage::floor(&mut floor, &crowd).tell(N_EVENTS, ALONE_MS, &step).await?;
 
     let each = |cpu: Duration| us(cpu) / N_BEATS as f64;
     let heartbeat = |what: &str, cpu, beside| Row {
@@ -94,7 +92,12 @@ pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
         },
         heartbeat("the node", heartbeats, Some((each(floor_heartbeats), "floor"))),
         heartbeat("Redis", redis, None),
-        told.row(&format!("one event at a time to {N_SOCKETS} listeners, CPU a delivery"), &least),
+        told.cpu_row(
+            &format!("one event at a time to {N_SOCKETS} listeners"),
+            &least,
+            "floor",
+            Target::RatioAtMost(1.15),
+        ),
     ])
 }
 
@@ -147,7 +150,7 @@ pub async fn beyond_one_process(
     drop(step);
     let rss_each = (rss(&nodes)? - rss_empty) as f64 / 1024.0 / n_sockets as f64;
 
-    let actor = fanout::Actor::open(&nodes[0]).await?;
+    let actor = Actor::open(nodes[0].addr).await?;
     let step = progress.step("telling events", N_EVENTS);
     let cpu_from = cpu(&nodes)?;
     for i in 0..N_EVENTS {

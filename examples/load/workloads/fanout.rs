@@ -1,10 +1,11 @@
-//! One event at a time, to many listeners.
+//! Events told to many listeners: one at a time, and back to back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::crowd::n_events;
 use super::{Lab, pause};
@@ -16,19 +17,34 @@ use crate::progress::Step;
 use crate::table::{Measure, Row, Target, quantile, us};
 
 /// Listeners.
-const N_LISTENERS: usize = 1000;
+pub const N_LISTENERS: usize = 1000;
 
-/// Events in a round; service and floor take turns, so that both see the same machine.
-const N_EVENTS: usize = 40;
+/// Events in a round; whoever is compared takes turns, so that all see the same machine.
+pub const N_EVENTS: usize = 40;
 
 /// Rounds.
-const N_ROUNDS: usize = 4;
+pub const N_ROUNDS: usize = 4;
 
-/// Between two events, in ms: no event meets the rest that the one before earned the node. It is the time "alone" means.
-const APART_MS: u64 = 60;
+/// Events in a round of those back to back, which take less time.
+const N_BACK_TO_BACK: usize = 200;
+
+/// Between two events that are alone, in ms: no event meets the rest that the one before earned the node. It is the time
+/// "alone" means.
+pub const ALONE_MS: u64 = 60;
+
+/// Between two events that are back to back, in ms: the next act begins when the one before was heard by all and answered.
+const AT_ONCE_MS: u64 = 0;
+
+/// Events, from who makes them to who hears them.
+pub struct Stage<'a> {
+    /// Whose CPU time it is.
+    process: &'a Process,
+    crowd: &'a Crowd,
+    source: Source<'a>,
+}
 
 /// Who makes the events.
-pub enum Source<'a> {
+enum Source<'a> {
     /// A user who joins and leaves, on a socket of the node under test.
     Socket(Actor),
     /// The floor's control connection.
@@ -41,24 +57,65 @@ pub struct Actor {
     tally: Arc<Tally>,
 }
 
-/// What one event at a time came to.
+/// What some events came to.
+#[derive(Default)]
 pub struct Told {
     cpu: Duration,
     n_deliveries: usize,
+    /// From the start of an act to a listener, in order.
     latencies: Vec<Duration>,
 }
 
-impl Source<'_> {
-    /// A user on `node`.
-    pub async fn socket(node: &Node) -> Result<Self> {
-        Ok(Self::Socket(Actor::open(node).await?))
+impl<'a> Stage<'a> {
+    /// A new user on `node`, and its listeners.
+    pub async fn of(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
+        let source = Source::Socket(Actor::open(node.addr).await?);
+        Ok(Self { process: &node.process, crowd, source })
+    }
+
+    /// The floor and its listeners.
+    pub fn floor(floor: &'a mut Floor, crowd: &'a Crowd) -> Self {
+        Self { process: &floor.process, crowd, source: Source::Floor(&mut floor.control) }
+    }
+
+    /// Makes `count` events, each `apart_ms` after the one before has reached everybody, and takes the CPU time of the process.
+    /// Each is a piece of `step`.
+    pub async fn tell(mut self, count: usize, apart_ms: u64, step: &Step) -> Result<Told> {
+        let crowd = self.crowd;
+        crowd.tally.take_latencies();
+        let heard_before = n_events(crowd);
+        let mut latencies = Vec::with_capacity(count * crowd.len());
+        pause(200).await;
+        let cpu_from = self.process.cpu()?;
+        for i in 0..count {
+            crowd.tally.mark();
+            match &mut self.source {
+                Source::Socket(actor) => actor.act(i).await?,
+                Source::Floor(control) => control.send().await?,
+            }
+            let expected = heard_before + ((i + 1) * crowd.len()) as u64;
+            crowd.tally.until_told(expected, Duration::from_secs(20)).await?;
+            if let Source::Socket(actor) = &self.source {
+                actor.until_answered(i).await?;
+            }
+            latencies.append(&mut crowd.tally.take_latencies());
+            step.advance(1);
+            if apart_ms > 0 {
+                pause(apart_ms).await;
+            }
+        }
+        let cpu = self.process.cpu()? - cpu_from;
+        let each = (n_events(crowd) - heard_before) / crowd.len() as u64;
+        anyhow::ensure!(each == count as u64, "{each} events came to each of the sockets, not {count}");
+        latencies.sort_unstable();
+        Ok(Told { cpu, n_deliveries: count * crowd.len(), latencies })
     }
 }
 
 impl Actor {
-    pub async fn open(node: &Node) -> Result<Self> {
+    pub async fn open(addr: SocketAddr) -> Result<Self> {
         let tally = Arc::new(Tally::default());
-        let way = Way { addr: node.addr, handshake: true, receive_bytes: None };
+        let way = Way { addr, handshake: true, receive_bytes: None };
         Ok(Self { socket: Socket::open(&way, 0, None, &tally).await?, tally })
     }
 
@@ -79,95 +136,109 @@ impl Actor {
 }
 
 impl Told {
-    /// With another round of the same.
-    fn and(mut self, other: Self) -> Self {
+    /// Another round of the same.
+    pub fn add(&mut self, other: Self) {
         self.cpu += other.cpu;
         self.n_deliveries += other.n_deliveries;
         self.latencies.extend(other.latencies);
         self.latencies.sort_unstable();
-        self
     }
 
+    /// CPU time of a delivery, in microseconds.
     fn cpu_each(&self) -> f64 {
         us(self.cpu) / self.n_deliveries as f64
     }
 
-    /// The row for this, beside the floor's.
-    pub fn row(&self, workload: &str, floor: &Self) -> Row {
-        let at = |told: &Self, part| us(quantile(&told.latencies, part)) / 1000.0;
+    /// In how many milliseconds `part` of the deliveries were made.
+    fn within_ms(&self, part: f64) -> f64 {
+        us(quantile(&self.latencies, part)) / 1000.0
+    }
+
+    /// What was counted, and the times beside those of the `other`.
+    fn note(&self, other: &Self, name: &str) -> String {
+        format!(
+            "{} of {} delivered; after {:.2} ms half, {:.2} ms 99 % ({name} {:.2}, {:.2})",
+            self.latencies.len(),
+            self.n_deliveries,
+            self.within_ms(0.5),
+            self.within_ms(0.99),
+            other.within_ms(0.5),
+            other.within_ms(0.99),
+        )
+    }
+
+    /// The row for the CPU time of a delivery, beside that of the `other`.
+    pub fn cpu_row(&self, workload: &str, other: &Self, name: &'static str, target: Target) -> Row {
+        Row {
+            workload: format!("{workload}, CPU a delivery"),
+            measured: Measure(self.cpu_each(), "us"),
+            beside: Some((other.cpu_each(), name)),
+            target,
+            note: self.note(other, name),
+        }
+    }
+
+    /// The row for the time in which `part` of the deliveries were made, beside that of the `other`.
+    pub fn time_row(&self, workload: &str, part: f64, other: &Self, name: &'static str, target: Target) -> Row {
         Row {
             workload: workload.to_owned(),
-            measured: Measure(self.cpu_each(), "us"),
-            beside: Some((floor.cpu_each(), "floor")),
-            target: Target::RatioAtMost(1.15),
-            note: format!(
-                "{} of {} delivered; after {:.2} ms half, {:.2} ms 99 % (floor {:.2}, {:.2})",
-                self.latencies.len(),
-                self.n_deliveries,
-                at(self, 0.5),
-                at(self, 0.99),
-                at(floor, 0.5),
-                at(floor, 0.99),
-            ),
+            measured: Measure(self.within_ms(part), "ms"),
+            beside: Some((other.within_ms(part), name)),
+            target,
+            note: format!("{} of {} delivered", self.latencies.len(), self.n_deliveries),
         }
     }
 }
 
-/// Makes `count` events one at a time, each when the one before has reached everybody, and takes the CPU time of `process`.
-/// Each is a piece of `step`.
-pub async fn one_at_a_time(
-    process: &Process,
-    crowd: &Crowd,
-    mut source: Source<'_>,
-    count: usize,
-    step: &Step,
-) -> Result<Told> {
-    crowd.tally.take_latencies();
-    let heard_before = n_events(crowd);
-    let mut latencies = Vec::with_capacity(count * crowd.len());
-    pause(200).await;
-    let cpu_from = process.cpu()?;
-    for i in 0..count {
-        crowd.tally.mark();
-        match &mut source {
-            Source::Socket(actor) => actor.act(i).await?,
-            Source::Floor(control) => control.send().await?,
-        }
-        let expected = heard_before + ((i + 1) * crowd.len()) as u64;
-        crowd.tally.until("deliveries", &crowd.tally.events, expected, Duration::from_secs(20)).await?;
-        if let Source::Socket(actor) = &source {
-            actor.until_answered(i).await?;
-        }
-        latencies.append(&mut crowd.tally.take_latencies());
-        step.advance(1);
-        pause(APART_MS).await;
-    }
-    let cpu = process.cpu()? - cpu_from;
-    let each = (n_events(crowd) - heard_before) / crowd.len() as u64;
-    anyhow::ensure!(each == count as u64, "{each} events came to each of the sockets, not {count}");
-    latencies.sort_unstable();
-    Ok(Told { cpu, n_deliveries: count * crowd.len(), latencies })
+/// The service and the floor, with listeners on both.
+struct Beside {
+    floor: Floor,
+    bare: Crowd,
+    crowd: Crowd,
 }
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
-    let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
-    let bare = Plan::bare(floor.addr, N_LISTENERS).open(lab.progress).await?;
-    floor.control.until_serving(N_LISTENERS).await?;
-    let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open(lab.progress).await?;
-    crowd.until_all_know_all(N_LISTENERS, lab.progress).await?;
-    pause(500).await;
-    let mut sums: Option<(Told, Told)> = None;
+impl Beside {
+    async fn open(lab: &Lab<'_>) -> Result<Self> {
+        let mut floor = Floor::start(&lab.programs, lab.n_threads, &floor::frame()).await?;
+        let bare = Plan::bare(floor.addr, N_LISTENERS).open(lab.progress).await?;
+        floor.control.until_serving(N_LISTENERS).await?;
+        let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open(lab.progress).await?;
+        crowd.until_all_know_all(N_LISTENERS, lab.progress).await?;
+        pause(500).await;
+        Ok(Self { floor, bare, crowd })
+    }
+}
+
+/// One event at a time, each alone.
+pub async fn one_at_a_time(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    let Beside { mut floor, bare, crowd } = Beside::open(lab).await?;
+    let (mut told, mut least) = (Told::default(), Told::default());
     let step = lab.progress.step("telling events, service and floor by turns", 2 * N_ROUNDS * N_EVENTS);
     for _ in 0..N_ROUNDS {
-        let source = Source::socket(&lab.main).await?;
-        let told = one_at_a_time(&lab.main.process, &crowd, source, N_EVENTS, &step).await?;
-        let least = one_at_a_time(&floor.process, &bare, Source::Floor(&mut floor.control), N_EVENTS, &step).await?;
-        sums = Some(match sums {
-            None => (told, least),
-            Some((all_told, all_least)) => (all_told.and(told), all_least.and(least)),
-        });
+        told.add(Stage::of(&lab.main, &crowd).await?.tell(N_EVENTS, ALONE_MS, &step).await?);
+        least.add(Stage::floor(&mut floor, &bare).tell(N_EVENTS, ALONE_MS, &step).await?);
     }
     crowd.tally.check_quiet()?;
-    let (told, least) = sums.context("there were rounds")?;
-    Ok(vec![told.row(&format!("one event at a time to {N_LISTENERS} listeners, CPU a delivery"), &least)])
+    let workload = format!("one event at a time to {N_LISTENERS} listeners");
+    Ok(vec![told.cpu_row(&workload, &least, "floor", Target::RatioAtMost(1.15))])
+}
+
+/// A user joins and leaves without a pause. Rounds of events that are alone, by turns with those, tell what a delivery costs then.
+pub async fn back_to_back(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    let Beside { mut floor, bare, crowd } = Beside::open(lab).await?;
+    let (mut told, mut least, mut alone) = (Told::default(), Told::default(), Told::default());
+    let n_events = N_ROUNDS * (2 * N_BACK_TO_BACK + N_EVENTS);
+    let step = lab.progress.step("telling events, service and floor by turns", n_events);
+    for _ in 0..N_ROUNDS {
+        told.add(Stage::of(&lab.main, &crowd).await?.tell(N_BACK_TO_BACK, AT_ONCE_MS, &step).await?);
+        least.add(Stage::floor(&mut floor, &bare).tell(N_BACK_TO_BACK, AT_ONCE_MS, &step).await?);
+        alone.add(Stage::of(&lab.main, &crowd).await?.tell(N_EVENTS, ALONE_MS, &step).await?);
+    }
+    crowd.tally.check_quiet()?;
+    let workload = format!("events back to back to {N_LISTENERS} listeners");
+    Ok(vec![
+        told.time_row(&format!("{workload}, half"), 0.5, &least, "floor", Target::RatioAtMost(1.5)),
+        told.time_row(&format!("{workload}, 99 %"), 0.99, &least, "floor", Target::None),
+        told.cpu_row(&workload, &alone, "alone", Target::RatioAtMost(1.0)),
+    ])
 }

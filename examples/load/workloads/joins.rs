@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 
 use super::{Lab, pause};
 use crate::client::{Socket, Tally, Way};
-use crate::crowd::Plan;
+use crate::crowd::{Crowd, Plan};
+use crate::process::Node;
+use crate::progress::Progress;
 use crate::table::{Measure, Row, Target, us};
 
 /// Users of the storm.
@@ -29,24 +31,47 @@ const CHURN: Duration = Duration::from_secs(5);
 
 /// Everybody connects and joins as fast as they can, and hears of everybody.
 pub async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
-    let mut plan = Plan::of(lab.main.addr, "storm", N_STORM);
-    plan.at_once = 1000;
-    let (started, cpu_from) = (Instant::now(), lab.main.process.cpu()?);
-    let crowd = plan.open(lab.progress).await?;
-    let n_deliveries = crowd.until_all_know_all(N_STORM, lab.progress).await?;
-    let took = started.elapsed();
-    let cpu = lab.main.process.cpu()? - cpu_from;
-    Ok(vec![Row {
-        workload: format!("storm: {N_STORM} connect and join, all told of all, CPU a delivery"),
-        measured: Measure(us(cpu) / n_deliveries as f64, "us"),
-        beside: None,
-        target: Target::AtMost(0.25),
-        note: format!(
-            "{n_deliveries} events delivered, all {N_STORM} know all {N_STORM}, {:.2} s, {:.2} s CPU",
-            took.as_secs_f64(),
-            cpu.as_secs_f64()
-        ),
-    }])
+    let (_crowd, storm) = Storm::on(&lab.main, N_STORM, lab.progress).await?;
+    Ok(vec![storm.row(None, Target::AtMost(0.25))])
+}
+
+/// What it came to that many joined at once.
+pub struct Storm {
+    n_users: usize,
+    n_deliveries: u64,
+    took: Duration,
+    cpu: Duration,
+}
+
+impl Storm {
+    /// `n_users` connect to `node` and join as fast as they can, and hear of each other.
+    pub async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
+        let mut plan = Plan::of(node.addr, "storm", n_users);
+        plan.at_once = 1000;
+        let (started, cpu_from) = (Instant::now(), node.process.cpu()?);
+        let crowd = plan.open(progress).await?;
+        let n_deliveries = crowd.until_all_know_all(n_users, progress).await?;
+        let (took, cpu) = (started.elapsed(), node.process.cpu()? - cpu_from);
+        Ok((crowd, Self { n_users, n_deliveries, took, cpu }))
+    }
+
+    fn cpu_each(&self) -> f64 {
+        us(self.cpu) / self.n_deliveries as f64
+    }
+
+    /// The row for this, beside another.
+    pub fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
+        let n = self.n_users;
+        let took = |storm: &Self| format!("{:.2} s, {:.2} s CPU", storm.took.as_secs_f64(), storm.cpu.as_secs_f64());
+        let other = beside.map_or(String::new(), |(other, name)| format!(" ({name} {})", took(other)));
+        Row {
+            workload: format!("storm: {n} connect and join, all told of all, CPU a delivery"),
+            measured: Measure(self.cpu_each(), "us"),
+            beside: beside.map(|(other, name)| (other.cpu_each(), name)),
+            target,
+            note: format!("{} events delivered, all {n} know all {n}, {}{other}", self.n_deliveries, took(self)),
+        }
+    }
 }
 
 /// Bursts of `join_user` on open sockets, then bursts of `leave`.

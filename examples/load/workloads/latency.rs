@@ -17,7 +17,7 @@ const N_EVENTS: usize = 800;
 pub async fn cross(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let [near, far] = &lab.pair;
     let listener = Plan::of(far.addr, "listener", 1).open(lab.progress).await?;
-    let actor = Actor::open(near).await?;
+    let actor = Actor::open(near.addr).await?;
     let mut publisher = Connection::open(lab.redis.addr).await?;
     let mut subscriber = Connection::open(lab.redis.addr).await?;
     let channel = format!("{PAIR_PREFIX}-round-trip");

@@ -6,6 +6,7 @@ mod http;
 mod joins;
 mod latency;
 mod memory;
+mod ordinary;
 mod pings;
 mod slow;
 
@@ -46,6 +47,9 @@ const HTTP_PREFIX: &str = "bench-http";
 /// The prefix in Redis of [`Lab::main`].
 const MAIN_PREFIX: &str = "bench-main";
 
+/// The prefix in Redis of the node that [`ordinary`] starts.
+const ORDINARY_PREFIX: &str = "bench-ordinary";
+
 /// The prefix in Redis of [`Lab::pair`].
 const PAIR_PREFIX: &str = "bench-pair";
 
@@ -69,6 +73,8 @@ pub enum Workload {
     Pings,
     /// One event at a time to 1 000 listeners, beside the floor
     Fanout,
+    /// A join and a leave back to back to 1 000 listeners, beside the floor
+    Back,
     /// 4 000 users join as fast as they can, and all are told of all
     Storm,
     /// Joins and leaves on open sockets, with next to nobody listening
@@ -85,6 +91,8 @@ pub enum Workload {
     Cross,
     /// A million users in a roster
     Roster,
+    /// Memory, storm and fan-out beside a server that uses actix-ws in the ordinary way
+    Ordinary,
 }
 
 impl<'a> Lab<'a> {
@@ -109,7 +117,8 @@ impl<'a> Lab<'a> {
         let rows = match workload {
             Workload::Crowd => crowd::run(self).await,
             Workload::Pings => pings::run(self).await,
-            Workload::Fanout => fanout::run(self).await,
+            Workload::Fanout => fanout::one_at_a_time(self).await,
+            Workload::Back => fanout::back_to_back(self).await,
             Workload::Storm => joins::storm(self).await,
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
@@ -118,6 +127,7 @@ impl<'a> Lab<'a> {
             Workload::Page => http::first_page(self).await,
             Workload::Cross => latency::cross(self).await,
             Workload::Roster => memory::measure(&self.programs),
+            Workload::Ordinary => ordinary::run(self).await,
         }?;
         // Whatever a workload left behind must not be counted with the next.
         self.main.until_online(0).await?;
