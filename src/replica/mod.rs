@@ -177,7 +177,7 @@ impl Replica {
 
     fn degrade(&self, as_of: Timestamp) {
         // Read while the view is locked: whoever is inserted after this finds the view degraded.
-        self.update(|view, tell| view.degrade(as_of, self.table.wanted_users(), clock::now(), tell));
+        self.update_many(|view, tell| view.degrade(as_of, self.table.wanted_users(), clock::now(), tell));
     }
 
     /// The store was at `position` at this beat and at `before` at the one before.
@@ -197,7 +197,7 @@ impl Replica {
             self.degrade(clock::now());
             self.deaf.notify_one();
         } else {
-            self.update(|view, tell| view.settle_provisional(|user| self.table.wants(user), clock::now(), tell));
+            self.update_many(|view, tell| view.settle_provisional(|user| self.table.wants(user), clock::now(), tell));
         }
     }
 
@@ -311,7 +311,7 @@ impl Replica {
         let source = match missed {
             Some(missed) => {
                 missed.iter().for_each(|transition| self.table.observe(transition));
-                self.catch_up_view(|view, tell| view.catch_up(&missed, is_wanted, clock::now(), tell));
+                self.update_many(|view, tell| view.catch_up(&missed, is_wanted, clock::now(), tell));
                 CatchUpSource::Log
             }
             None => {
@@ -319,7 +319,7 @@ impl Replica {
                 let (position, n_users) = (roster.position(), roster.len());
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
                 self.table.observe_snapshot(&roster);
-                self.catch_up_view(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
+                self.update_many(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
                 CatchUpSource::Snapshot
             }
         };
@@ -345,7 +345,7 @@ impl Replica {
         if !self.view().is_holding() {
             return true;
         }
-        let has_ended = self.update(|view, tell| {
+        let has_ended = self.update_many(|view, tell| {
             let known = view.position();
             let is_reflected = known.epoch == position.epoch && known.revision >= position.revision;
             if !is_reflected || view.degraded().is_some() {
@@ -360,14 +360,15 @@ impl Replica {
         has_ended
     }
 
-    /// Changes the view to what it has missed.
-    fn catch_up_view(&self, change: impl FnOnce(&mut View, Tell<'_>)) {
+    /// As [`Replica::update`], for what may change many users at once.
+    fn update_many<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         self.update(|view, tell| {
             // Within the lock, so that nothing else is announced meanwhile.
             self.announce.begin_catch_up();
-            change(view, tell);
+            let result = change(view, tell);
             self.announce.end_catch_up();
-        });
+            result
+        })
     }
 
     /// Changes the view, and tells every change while it is locked.

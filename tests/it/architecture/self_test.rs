@@ -46,7 +46,7 @@ fn the_checker_sees_each_rule_broken() {
             "src/node/table.rs:1: `crate::store::redis` is not for this place",
         ),
         ("node/table.rs", "use redis::Cmd;", "src/node/table.rs:1: `redis` is not for this place"),
-        ("node/table.rs", "use deadpool_redis;", "src/node/table.rs:1: `deadpool_redis` is not for this place"),
+        ("node/table.rs", "use deadpool;", "src/node/table.rs:1: `deadpool` is not for this place"),
         ("http/mod.rs", "fn f() { ::serde_json::json!(1); }", "src/http/mod.rs:1: `serde_json` is not for this place"),
         (
             "store/memory.rs",

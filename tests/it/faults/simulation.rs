@@ -52,7 +52,9 @@ async fn after_random_faults_everybody_agrees_on_who_is_online_and_nobody_heard_
 struct Simulation {
     random: StdRng,
     nodes: Vec<SimulatedNode>,
+    /// The primary, and the replica that a failover promotes.
     redis: RedisServer,
+    replica: RedisServer,
     redis_state: RedisState,
     sockets: Vec<Socket>,
     /// Whether keys live shorter than outages may last.
@@ -114,6 +116,8 @@ impl Simulation {
     async fn begin(seed: u64) -> Simulation {
         let redis = RedisServer::start().await;
         redis.begin_epoch().await;
+        let replica = RedisServer::start().await;
+        replica.replicate(&redis).await;
         // Every other seed.
         let short_lived = seed.is_multiple_of(2);
         let mut nodes = Vec::new();
@@ -129,6 +133,7 @@ impl Simulation {
             random: StdRng::seed_from_u64(seed),
             nodes,
             redis,
+            replica,
             redis_state: RedisState::Up,
             sockets: Vec::new(),
             short_lived,
@@ -149,6 +154,7 @@ impl Simulation {
             83..85 => self.stop_node(),
             85..87 => self.break_network().await,
             87 => self.break_all_networks().await,
+            88 if self.redis_state == RedisState::Up && self.random.random_bool(0.5) => self.fail_over().await,
             88..89 if self.redis_state == RedisState::Up => {
                 self.story.tell(format_args!("FLUSHALL"));
                 self.redis.command(&["FLUSHALL"]).await;
@@ -362,6 +368,19 @@ impl Simulation {
         };
         self.story.tell(format_args!("the network of node {index} is {what}"));
         self.nodes[index].broken = Some((until, kind == 0));
+    }
+
+    /// Makes the replica the primary. The old one goes on, as a replica or, to whoever still speaks to it, as a primary;
+    /// connections to it stay open.
+    async fn fail_over(&mut self) {
+        let is_demoted = self.random.random_bool(0.7);
+        self.story.tell(format_args!("failover, the old primary is demoted: {is_demoted}"));
+        self.replica.promote().await;
+        self.nodes.iter().for_each(|node| node.proxy.switch(self.replica.port()));
+        std::mem::swap(&mut self.redis, &mut self.replica);
+        if is_demoted {
+            self.replica.replicate(&self.redis).await;
+        }
     }
 
     /// Cuts every node off from Redis: users who change nodes meanwhile are known to none but their new one.

@@ -28,7 +28,7 @@ local WITH_KEY = {
   { 'hlen' }, { 'hkeys' }, { 'hrandfield' },
   { 'sadd', 'm' }, { 'srem', 'm' }, { 'sismember', 'm' }, { 'sscan', '0' },
   { 'zadd', '1', 'm' }, { 'zrem', 'm' }, { 'zscore', 'm' }, { 'zrange', '0', '-1' }, { 'zrevrange', '0', '-1' },
-  { 'zrangebyscore', '0', '1' },
+  { 'zrangebyscore', '0', '1' }, { 'zremrangebyscore', '0', '1' },
   { 'xadd', '*', 'f', 'v' }, { 'xrange', '-', '+' }, { 'xrevrange', '+', '-' },
 }
 
