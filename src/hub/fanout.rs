@@ -4,8 +4,6 @@ use std::array;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
-
 use super::mailbox::{Entry, Mailbox};
 use crate::replica::{Announce, Announcement};
 use crate::wire::Format;
@@ -18,6 +16,7 @@ pub struct Fanout {
     /// What the present catch-up has told so far; none while there is none.
     burst: Mutex<Option<Burst>>,
     burst_max_bytes: usize,
+    mailbox_bytes: usize,
 }
 
 /// How many sockets of the process speak each format ([`Format::index`]).
@@ -49,12 +48,13 @@ impl Fanout {
             speakers: Arc::default(),
             burst: Mutex::default(),
             burst_max_bytes: log_bytes / BURST_PART,
+            mailbox_bytes: log_bytes,
         }
     }
 
     /// A mailbox for one more worker.
     pub(super) fn register(&self) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(self.mailbox_bytes));
         self.mailboxes.write().unwrap_or_else(PoisonError::into_inner).push(mailbox.clone());
         mailbox
     }
@@ -105,7 +105,7 @@ impl Burst {
             return;
         }
         let entry = speakers.encode(announcement);
-        self.n_bytes += entry.frames.iter().flatten().map(Bytes::len).sum::<usize>();
+        self.n_bytes += entry.n_bytes();
         self.entries.push(entry);
         if self.n_bytes > max_bytes {
             self.is_too_large = true;

@@ -116,7 +116,7 @@ impl Hub {
 
     /// Appends what waits in the mailbox to the log.
     fn take_in(self: &Rc<Self>) {
-        let Mail { skipped_to, entries } = self.mailbox.take();
+        let Mail { skipped_to, entries, .. } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
         if let Some(sequence) = skipped_to {
             state.streams.skip_to(sequence);
@@ -338,7 +338,6 @@ mod tests {
 
     use super::*;
     use crate::domain::{Change, OfflineReason, Timestamp};
-    use crate::hub::mailbox::CAPACITY;
     use crate::replica::{Announce, Announcement};
     use crate::settings::Settings;
 
@@ -389,9 +388,9 @@ mod tests {
     #[test]
     fn whoever_begins_to_listen_or_starts_over_while_the_mailbox_overflows_starts_over_again() {
         actix_rt::System::new().block_on(async {
-            let fanout = Fanout::new(1 << 30);
+            let fanout = Fanout::new(10_000);
             let (_, attachment) = Written::attached(&fanout);
-            let n_events = CAPACITY as u64 + 1;
+            let n_events = 100;
             // The view was read at 0; what happened after it does not fit into the mailbox.
             (1..=n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
             attachment.listen(&user("ada"), 0);

@@ -49,6 +49,8 @@ pub struct Listener {
     /// None while there is nothing to say: an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
+    /// The socket took no more bytes once since it was at the end of the log.
+    lagged: bool,
     hole: Hole,
     broken: bool,
     /// When the socket last started over because it read too slowly.
@@ -91,6 +93,7 @@ impl Listener {
             position: 0,
             backlog: None,
             blocked: false,
+            lagged: false,
             hole: Hole::No,
             broken: false,
             last_resync: None,
@@ -203,9 +206,10 @@ impl Listener {
         is_skipped
     }
 
-    /// The log has forgotten what the socket did not read in time.
+    /// The log has forgotten what the socket has not got. That is the client's doing only if the socket took no more bytes
+    /// meanwhile; else more came at once than the log holds.
     fn fall_off(&mut self) {
-        self.hole = Hole::ReadTooSlowly;
+        self.hole = if self.lagged { Hole::ReadTooSlowly } else { Hole::SkippedAndDue };
         self.forget_skips();
         self.wake();
     }
@@ -230,6 +234,7 @@ impl Listener {
                     self.advance_log(written, log, sent);
                 }
             } else {
+                self.lagged = false;
                 return;
             }
         }
@@ -315,7 +320,10 @@ impl Listener {
                 sent.n_bytes += n_bytes as u64;
                 return Some(n_bytes);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                self.lagged = true;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
             Ok(_) | Err(_) => self.broken = true,
         }
@@ -451,8 +459,35 @@ mod tests {
         assert_eq!(*pipe.taken.borrow(), [1; 10], "the frame that was begun is completed, nothing else is written");
         assert_eq!(listener.attention(interval, waker), Some(Attention::Resync));
 
-        listener.listen(user(), log.end());
-        listener.fall_off();
-        assert_eq!(listener.attention(interval, waker), Some(Attention::TooSlow));
+        let fall_off_again = |listener: &mut Listener, log: &mut BroadcastLog, room: usize| {
+            listener.listen(user(), log.end());
+            pipe.room.set(room);
+            for sequence in 11..=12 {
+                log.append(sequence, &[sequence as u8; 10]);
+                listener.flush(log, &mut Sent::default());
+                log.forget_all();
+            }
+            pipe.room.set(100);
+            listener.unblock();
+            listener.flush(log, &mut Sent::default());
+            listener.attention(interval, waker)
+        };
+        assert_eq!(fall_off_again(&mut listener, &mut log, 0), Some(Attention::TooSlow));
+    }
+
+    #[test]
+    fn more_than_the_log_holds_at_once_is_not_the_clients_doing() {
+        let pipe = Rc::new(Pipe::default());
+        pipe.room.set(100);
+        let mut log = BroadcastLog::default();
+        let mut listener = Listener::new(pipe, Format::Native);
+        for sequence in 1..=3 {
+            listener.listen(user(), log.end());
+            log.append(sequence, &[1; 10]);
+            log.forget_all();
+            listener.flush(&log, &mut Sent::default());
+            let attention = listener.attention(Duration::from_secs(30), Waker::noop());
+            assert_eq!(attention, Some(Attention::Resync));
+        }
     }
 }

@@ -9,10 +9,10 @@ use crate::domain::UserId;
 use crate::wire::Format;
 
 /// Events on their way to one worker. Written by the replica's thread, emptied by the worker's.
-#[derive(Default)]
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     filled: Notify,
+    max_bytes: usize,
 }
 
 /// What a worker takes out at once.
@@ -23,6 +23,7 @@ pub(super) struct Mail {
     pub(super) skipped_to: Option<u64>,
     /// The events after that, in order.
     pub(super) entries: Vec<Entry>,
+    n_bytes: usize,
 }
 
 /// One encoded event.
@@ -36,18 +37,31 @@ pub(super) struct Entry {
 /// An event in each format ([`Format::index`]); none in a format that nobody speaks, or that has no words for it.
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
-/// Events that may wait for a worker. A worker that far behind has been held up for seconds; its listeners start over.
-pub(super) const CAPACITY: usize = 65_536;
+impl Entry {
+    /// Bytes of all frames.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.frames.iter().flatten().map(Bytes::len).sum()
+    }
+}
 
 impl Mailbox {
-    /// Adds events, in order. If they are too many, all that wait are skipped.
+    /// A mailbox in which `max_bytes` of frames may wait. A worker that far behind has been held up for long, and could not
+    /// keep more in its logs; its listeners start over.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { mail: Mutex::default(), filled: Notify::new(), max_bytes }
+    }
+
+    /// Adds events, in order. If they are too much, all that wait are skipped.
     pub(super) fn put(&self, entries: impl IntoIterator<Item = Entry>) {
         let mut mail = self.lock();
         for entry in entries {
-            if mail.entries.len() >= CAPACITY {
-                mail.skipped_to = mail.entries.last().map(|entry| entry.sequence);
-                mail.entries.clear();
+            let n_bytes = entry.n_bytes();
+            if mail.n_bytes + n_bytes > self.max_bytes
+                && let Some(last) = mail.entries.last().map(|last| last.sequence)
+            {
+                *mail = Mail { skipped_to: Some(last), ..Mail::default() };
             }
+            mail.n_bytes += n_bytes;
             mail.entries.push(entry);
         }
         drop(mail);
@@ -56,7 +70,7 @@ impl Mailbox {
 
     /// Skips everything up to `sequence`, what waits included.
     pub(super) fn skip_to(&self, sequence: u64) {
-        *self.lock() = Mail { skipped_to: Some(sequence), entries: Vec::new() };
+        *self.lock() = Mail { skipped_to: Some(sequence), ..Mail::default() };
         self.filled.notify_one();
     }
 
