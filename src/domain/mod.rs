@@ -5,10 +5,12 @@
 
 pub mod id;
 pub mod roster;
+pub mod scope;
 pub mod transition;
 pub mod user;
 
 pub use id::{IdError, NodeId, SocketId, UserId};
 pub use roster::{Roster, RosterPage};
+pub use scope::Scope;
 pub use transition::{Change, OfflineReason, Position, Transition};
 pub use user::{Presence, Profile, ProfileError, Timestamp};

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Registration;
 use super::entry::{Confirmed, Entry, Next, Wanted};
 use crate::domain::{
-    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, SocketId, Timestamp, Transition, UserId,
+    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, Scope, SocketId, Timestamp, Transition, UserId,
 };
 use crate::metrics::Metrics;
 use crate::store::{Intent, Order, Outcome};
@@ -344,7 +344,7 @@ impl Table {
             {
                 socket.entry.send();
                 let id = SocketId { node: self.node, number };
-                orders.push(Order { socket: id, user: socket.user.clone(), intent });
+                orders.push(Order { scope: Scope::Service, socket: id, user: socket.user.clone(), intent });
             }
         }
         orders

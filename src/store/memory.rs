@@ -16,7 +16,9 @@ use super::{
     Audited, Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
-use crate::domain::{Change, OfflineReason, Position, Presence, Roster, SocketId, Timestamp, Transition, UserId};
+use crate::domain::{
+    Change, OfflineReason, Position, Presence, Roster, Scope, SocketId, Timestamp, Transition, UserId,
+};
 
 /// The store of a single node. Cloning shares it.
 #[derive(Clone, Default)]
@@ -77,6 +79,8 @@ impl MemoryStore {
 
 impl State {
     fn decide(&mut self, order: &Order) -> Option<Transition> {
+        // The one scope that there is; another one needs a state of its own.
+        let Scope::Service = order.scope;
         match &order.intent {
             Intent::Join(presence) => self.join(order, presence),
             Intent::Grace => {

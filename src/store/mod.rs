@@ -23,7 +23,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::domain::{NodeId, OfflineReason, Position, Presence, Roster, SocketId, Timestamp, Transition, UserId};
+use crate::domain::{
+    NodeId, OfflineReason, Position, Presence, Roster, Scope, SocketId, Timestamp, Transition, UserId,
+};
 
 /// The store as one node sees it. Object-safe: the parts above are not generic over it (docs/adr/0002).
 pub trait PresenceStore: Send + Sync {
@@ -165,9 +167,11 @@ pub struct Claim {
     pub generation: u64,
 }
 
-/// One socket and what the node wants of it.
+/// One socket's entry in a scope, and what the node wants of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
+    /// Where.
+    pub scope: Scope,
     /// The socket; always one of this node's own.
     pub socket: SocketId,
     /// Whose it is.

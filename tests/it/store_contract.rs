@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rollcall::domain::user::ProfileFields;
 use rollcall::domain::{
-    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, SocketId, Timestamp, Transition, UserId,
+    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, Scope, SocketId, Timestamp, Transition, UserId,
 };
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::redis::RedisStore;
@@ -118,7 +118,7 @@ impl TestNode {
     }
 
     fn order(&self, number: u64, id: &str, intent: Intent) -> Order {
-        Order { socket: self.socket(number), user: user(id), intent }
+        Order { scope: Scope::Service, socket: self.socket(number), user: user(id), intent }
     }
 
     /// Gives one order, which must be carried out; returns the position, and the date of the profile (0 for none).

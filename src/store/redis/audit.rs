@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 
 use super::{RedisStore, extend, format};
-use crate::domain::{NodeId, UserId};
+use crate::domain::{NodeId, Scope, UserId};
 use crate::store::{Audited, StoreResult};
 
 /// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
@@ -114,7 +114,7 @@ impl RedisStore {
     /// Mends a suspect who still looks like a ghost; whether there was anything to mend.
     async fn mend(&self, user: &UserId) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
-        let mut mend = self.shared.preamble.call(&self.shared.scripts.mend);
+        let mut mend = self.shared.preamble.call(&self.shared.scripts.mend, Scope::Service);
         mend.arg(user.as_str());
         self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await
     }
@@ -133,7 +133,7 @@ impl RedisStore {
     /// Removes what is not ours among some users and their data, and notes who of them looks like a ghost; the next cursor.
     async fn audit_page(&self, cursor: u64) -> StoreResult<u64> {
         let mut connection = self.connection().await?;
-        let key = &self.shared.keys.users;
+        let key = &self.shared.keys.scope(Scope::Service).users;
         let mut scan = redis::cmd("SSCAN");
         scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
         let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
@@ -142,7 +142,7 @@ impl RedisStore {
         self.shared.remove_foreign(&mut *connection, "SREM", key, &foreign).await?;
         let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
         self.shared.forget_unreadable(&mut *connection, &users).await?;
-        let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
+        let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts, Scope::Service);
         ghosts.arg(page);
         let found: Vec<String> =
             self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;

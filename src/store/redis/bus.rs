@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::Transition;
+use crate::domain::{Scope, Transition};
 
 /// Transitions read from Redis and not yet taken by the replica. Beyond this they are dropped here rather than piled up: the
 /// replica sees the gap and reads the log.
@@ -29,7 +29,7 @@ pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Trans
     };
     let config = AsyncConnectionConfig::new().set_push_sender(take);
     let mut connection = Connection::open(shared, &shared.push_client, config).await?;
-    shared.within(connection.subscribe(&shared.keys.events)).await?;
+    shared.within(connection.subscribe(&shared.keys.scope(Scope::Service).events)).await?;
     // Keeps the connection, and the receiver with it, as long as it is worth something.
     tokio::spawn(async move {
         tokio::select! {
@@ -46,6 +46,6 @@ fn forward_message(shared: &Shared, push: &PushInfo, sender: &mpsc::Sender<Trans
     match format::transition(message) {
         // Full: the replica will see the gap. Closed: the connection is about to be given up.
         Ok(transition) => drop(sender.try_send(transition)),
-        Err(_) => shared.bad_records.found(&shared.keys.events, message),
+        Err(_) => shared.bad_records.found(&shared.keys.scope(Scope::Service).events, message),
     }
 }

@@ -4,9 +4,9 @@ use std::fmt::{self, Display};
 
 use redis::{Cmd, RedisWrite, ToRedisArgs};
 
-use crate::domain::{NodeId, SocketId, UserId};
+use crate::domain::{NodeId, Scope, SocketId, UserId};
 
-/// The names of one partition of a scope: here, of the whole service.
+/// The names of one partition, and of the scopes in it.
 ///
 /// A script's keys must all share one partition. Standalone Redis has exactly one, whose names are the plain ones; Redis
 /// Cluster would put the partition's hash tag into `prefix`, so it needs new names but no new design.
@@ -14,26 +14,35 @@ use crate::domain::{NodeId, SocketId, UserId};
 pub struct Keys {
     /// HASH `run_id`, `epoch`, `holdUntil`, `holdLimit`.
     pub epoch: String,
-    /// STRING, the last revision.
-    pub revision: String,
-    /// STREAM of transitions.
-    pub log: String,
     /// ZSET node id to lease end in ms; 0 while the node is being swept.
     pub nodes: String,
     /// ZSET node id to the time, in ms, as of which the node has asserted what it holds.
     pub asserted: String,
     /// STRING, ms: no sweep begins before.
     pub sweep_after: String,
-    /// SET of the users who are online.
-    pub users: String,
     /// STRING, the node that audits or has just audited; nobody else does while it lives.
     pub audit: String,
     /// ZSET user id to when an audit first found that they look like a ghost, in ms.
     pub audit_suspects: String,
+    /// The beginnings of the keys that are the same in every scope, and that a script completes with an id, in the order of
+    /// `lua/prelude.lua`.
+    families: [String; 5],
+    service: ScopeKeys,
+}
+
+/// The names of one scope.
+#[derive(Debug, Clone)]
+pub struct ScopeKeys {
+    /// STRING, the last revision.
+    pub revision: String,
+    /// STREAM of transitions.
+    pub log: String,
+    /// SET of the users who are there.
+    pub users: String,
     /// Pub/sub channel of transitions.
     pub events: String,
-    /// The beginnings of the keys that a script completes with an id, in the order of `lua/prelude.lua`.
-    families: [String; 6],
+    /// The beginning of the key of a user's sockets.
+    user_sockets: String,
 }
 
 /// The key of one id: written straight into a command, for heartbeats name three each (docs/performance.md).
@@ -51,33 +60,37 @@ impl Keys {
         let name = |rest: &str| format!("{prefix}:{rest}");
         Self {
             epoch: name("epoch"),
-            revision: name("revision"),
-            log: name("log"),
             nodes: name("nodes"),
             asserted: name("nodes:asserted"),
             sweep_after: name("sweep:after"),
-            users: name("users:set"),
             audit: name("audit"),
             audit_suspects: name("audit:suspects"),
-            events: name("events"),
-            families: ["user:socket:", "socket:user:", "presence:", "node:sockets:", "node:generation:", "last-seen:"]
-                .map(name),
+            families: ["socket:user:", "presence:", "node:sockets:", "node:generation:", "last-seen:"].map(name),
+            service: ScopeKeys {
+                revision: name("revision"),
+                log: name("log"),
+                users: name("users:set"),
+                events: name("events"),
+                user_sockets: name("user:socket:"),
+            },
         }
     }
 
-    /// HASH socket id to JSON: the live sockets of a user.
-    pub fn user_sockets<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
-        Key { family: &self.families[0], id: user }
+    /// The names of a scope.
+    pub fn scope(&self, scope: Scope) -> &ScopeKeys {
+        match scope {
+            Scope::Service => &self.service,
+        }
     }
 
     /// STRING: the user of a socket.
     pub fn socket_user(&self, socket: SocketId) -> Key<'_, SocketId> {
-        Key { family: &self.families[1], id: socket }
+        Key { family: &self.families[0], id: socket }
     }
 
     /// STRING: a user's data as JSON.
     pub fn presence<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
-        Key { family: &self.families[2], id: user }
+        Key { family: &self.families[1], id: user }
     }
 
     /// Reads the presences of these users.
@@ -91,26 +104,35 @@ impl Keys {
 
     /// HASH socket id to user id: the sockets of a node.
     pub fn node_sockets(&self, node: NodeId) -> Key<'_, NodeId> {
-        Key { family: &self.families[3], id: node }
+        Key { family: &self.families[2], id: node }
     }
 
-    /// `KEYS` of every script, in the order of `lua/prelude.lua`.
-    pub fn fixed(&self) -> [&str; 7] {
-        [&self.epoch, &self.revision, &self.log, &self.nodes, &self.sweep_after, &self.users, &self.asserted]
+    /// `KEYS` of every script for a scope, in the order of `lua/prelude.lua`.
+    pub fn fixed(&self, scope: Scope) -> [&str; 7] {
+        let ScopeKeys { revision, log, users, .. } = self.scope(scope);
+        [&self.epoch, revision, log, &self.nodes, &self.sweep_after, users, &self.asserted]
     }
 
     /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`, each followed by a key that it is to cover.
     pub fn samples(&self) -> Vec<String> {
-        let fixed = self.fixed().into_iter().chain([&*self.audit, &self.audit_suspects]);
+        let fixed = self.fixed(Scope::Service).into_iter().chain([&*self.audit, &self.audit_suspects]);
         let fixed = fixed.flat_map(|key| [format!("~{key}"), key.to_owned()]);
-        let families = self.families.iter().flat_map(|family| [format!("~{family}*"), format!("{family}id")]);
-        fixed.chain(families).collect()
+        let families = self.families.iter().chain([&self.service.user_sockets]);
+        fixed.chain(families.flat_map(|family| [format!("~{family}*"), format!("{family}id")])).collect()
     }
 
-    /// The first of `ARGV` of every script, in the order of `lua/prelude.lua`.
-    pub fn families(&self) -> [&str; 7] {
-        let [a, b, c, d, e, f] = &self.families;
-        [a, b, c, d, e, f, &self.events]
+    /// The first of `ARGV` of every script for a scope, in the order of `lua/prelude.lua`.
+    pub fn families(&self, scope: Scope) -> [&str; 7] {
+        let ScopeKeys { user_sockets, events, .. } = self.scope(scope);
+        let [socket_user, presence, node_sockets, node_generation, last_seen] = &self.families;
+        [user_sockets, socket_user, presence, node_sockets, node_generation, last_seen, events]
+    }
+}
+
+impl ScopeKeys {
+    /// HASH socket id to JSON: the live sockets of a user.
+    pub fn user_sockets<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+        Key { family: &self.user_sockets, id: user }
     }
 }
 
@@ -134,7 +156,10 @@ mod tests {
     #[test]
     fn every_key_begins_with_a_word_that_no_prefix_has() {
         let keys = Keys::new("app", Partition);
-        for key in keys.fixed().iter().chain(&keys.families()).chain(&[&*keys.audit, &keys.audit_suspects]) {
+        let service = Scope::Service;
+        for key in
+            keys.fixed(service).iter().chain(&keys.families(service)).chain(&[&*keys.audit, &keys.audit_suspects])
+        {
             let word = key.split(':').nth(1).expect("a name after the prefix");
             assert!(KEY_WORDS.contains(&word), "{key}: add {word} to KEY_WORDS");
         }

@@ -41,7 +41,7 @@ use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
 use super::{Audited, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
-use crate::domain::{NodeId, Position, Presence, Roster, SocketId, Transition, UserId};
+use crate::domain::{NodeId, Position, Presence, Roster, Scope, SocketId, Transition, UserId};
 use crate::settings::{PresenceSettings, RedisSettings};
 
 /// The store of many nodes.
@@ -144,7 +144,7 @@ impl RedisStore {
         let ttl_ms = self.shared.presence.user_ttl.as_millis().to_string();
         let mut pipeline = Pipeline::with_capacity(sockets.len() * KEYS_OF_A_SOCKET);
         for (socket, user) in sockets {
-            pipeline.add_command(extend(self.shared.keys.user_sockets(user), &ttl_ms));
+            pipeline.add_command(extend(self.shared.keys.scope(Scope::Service).user_sockets(user), &ttl_ms));
             pipeline.add_command(extend(self.shared.keys.presence(user), &ttl_ms));
             pipeline.add_command(extend(self.shared.keys.socket_user(*socket), &ttl_ms));
         }
@@ -254,7 +254,7 @@ impl Shared {
         let presences: Vec<Option<Vec<u8>>> = self.within(get.query_async(connection)).await?;
         for (user, stored) in users.iter().zip(presences) {
             if stored.as_deref().is_none_or(|stored| self.known_presence(user, stored).is_none()) {
-                let mut forget = self.preamble.call(&self.scripts.forget);
+                let mut forget = self.preamble.call(&self.scripts.forget, Scope::Service);
                 forget.arg(user.as_str()).arg(stored.unwrap_or_default());
                 self.load_and_call::<bool>(connection, &self.scripts.forget, forget).await?;
             }
@@ -264,7 +264,7 @@ impl Shared {
 
     /// One batch of an expired node; none if the node is not to be swept.
     async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
-        let mut sweep = self.preamble.call(&self.scripts.sweep);
+        let mut sweep = self.preamble.call(&self.scripts.sweep, Scope::Service);
         sweep.arg(node.as_str()).arg(self.presence.sweep_batch).arg(self.presence.lease.as_millis() as u64);
         let (state, n_sockets, n_users, overdue_ms): (String, u64, u64, i64) =
             self.load_and_call(connection, &self.scripts.sweep, sweep).await?;

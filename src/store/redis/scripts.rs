@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline};
 
 use super::keys::Keys;
+use crate::domain::Scope;
 
 /// Every script of this version.
 pub struct Scripts {
@@ -95,11 +96,11 @@ impl Preamble {
         Self { keys, log_length, last_seen: format!("{} {}", ttl.as_millis(), least.as_millis()) }
     }
 
-    /// `EVALSHA` of `script` with the fixed keys and arguments; the caller appends the script's own.
-    pub fn call(&self, script: &Script) -> Cmd {
+    /// `EVALSHA` of `script` with the fixed keys and arguments of a scope; the caller appends the script's own.
+    pub fn call(&self, script: &Script, scope: Scope) -> Cmd {
+        let (keys, families) = (self.keys.fixed(scope), self.keys.families(scope));
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.hash).arg(self.keys.fixed().len());
-        command.arg(&self.keys.fixed()).arg(&self.keys.families());
+        command.arg(&script.hash).arg(keys.len()).arg(&keys).arg(&families);
         command.arg(self.log_length).arg(&self.last_seen);
         command
     }

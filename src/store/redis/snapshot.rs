@@ -9,7 +9,7 @@ use tracing::info;
 use super::format;
 use super::page::PageSize;
 use super::{RedisStore, Shared};
-use crate::domain::{Position, Presence, Roster, Transition, UserId};
+use crate::domain::{Position, Presence, Roster, Scope, Transition, UserId};
 use crate::store::{StoreError, StoreResult};
 
 /// Users in one page of a snapshot at most: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs
@@ -81,7 +81,7 @@ impl Reader<'_> {
     async fn head(&self) -> StoreResult<Position> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("HMGET").arg(&self.shared().keys.epoch).arg(&["run_id", "epoch"]);
-        pipeline.get(&self.shared().keys.revision).cmd("INFO").arg("server");
+        pipeline.get(&self.shared().keys.scope(Scope::Service).revision).cmd("INFO").arg("server");
         type Reply = ([Option<Vec<u8>>; 2], Option<Vec<u8>>, String);
         let (epoch, revision, server): Reply = self.call(&pipeline).await?;
         format::head(&epoch, revision.as_deref(), &server)
@@ -92,7 +92,7 @@ impl Reader<'_> {
         let mut users = Vec::new();
         let mut cursor = 0u64;
         loop {
-            let key = self.shared().keys.users.clone();
+            let key = self.shared().keys.scope(Scope::Service).users.clone();
             let scan = |count: usize| {
                 let mut scan = redis::cmd("SSCAN");
                 scan.arg(&key).arg(cursor).arg("COUNT").arg(count);
@@ -132,7 +132,7 @@ impl Reader<'_> {
     /// The transitions after `from` up to `to`. With a time to give up at, late pages make it
     /// [`Log::Slow`] instead of an error.
     async fn log(&self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
-        let key = self.shared().keys.log.clone();
+        let key = self.shared().keys.scope(Scope::Service).log.clone();
         let mut size = PageSize::up_to(ENTRIES_MAX);
         let mut transitions: Vec<Transition> = Vec::new();
         let mut last = from.revision;

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Cmd};
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::{SocketId, UserId};
+use crate::domain::{Scope, SocketId, UserId};
 use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
@@ -34,7 +34,7 @@ impl RedisWriter {
             Intent::Leave => &scripts.leave,
             Intent::Remove(_) => &scripts.remove,
         };
-        let mut command = self.shared.preamble.call(script);
+        let mut command = self.shared.preamble.call(script, order.scope);
         command.arg(self.shared.node.as_str()).arg(claim.epoch).arg(claim.generation);
         command.arg(order.socket.to_string()).arg(order.user.as_str());
         match &order.intent {
@@ -52,7 +52,7 @@ impl RedisWriter {
     }
 
     async fn send_beat(&mut self, beat: Beat) -> StoreResult<BeatReply> {
-        let mut command = self.shared.preamble.call(&self.shared.scripts.beat);
+        let mut command = self.shared.preamble.call(&self.shared.scripts.beat, Scope::Service);
         command.arg(self.shared.node.as_str()).arg(beat.generation);
         command.arg(self.shared.presence.lease.as_millis() as u64).arg(beat.seen);
         command.arg(beat.asserted).arg(beat.heard_at.0).arg(beat.waits_since.map_or(0, |since| since.0));
@@ -74,7 +74,7 @@ impl RedisWriter {
     }
 
     async fn send_drain(&mut self, lease: Duration) -> StoreResult<()> {
-        let mut command = self.shared.preamble.call(&self.shared.scripts.drain);
+        let mut command = self.shared.preamble.call(&self.shared.scripts.drain, Scope::Service);
         command.arg(self.shared.node.as_str()).arg(lease.as_millis() as u64);
         let _: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
         Ok(())
