@@ -1,6 +1,9 @@
 //! `wire::reader`: a client's bytes become the same messages however they are cut, and those that RFC 6455 says.
+//! Whoever includes this file has `tools/support/frame.rs` beside it.
 
 use rollcall::wire::reader::{Incoming, Reader, Violation};
+
+use super::frame::append_frame;
 
 /// What is read from a stream: its messages, and why it is read no further if it is not.
 #[derive(Debug, PartialEq)]
@@ -178,7 +181,7 @@ fn play(script: &[u8], limit: usize) -> (Vec<u8>, Vec<Incoming>) {
         // A little of the script is a lot of a message.
         let word: Vec<u8> = script.by_ref().take(usize::from(kind >> 5) + 1).collect();
         let bytes: Vec<u8> = word.iter().copied().cycle().take(if word.is_empty() { 0 } else { length }).collect();
-        let mask = [kind, low, high, word.first().copied().unwrap_or_default()];
+        let mask = Some([kind, low, high, word.first().copied().unwrap_or_default()]);
         match kind & 7 {
             parts @ 0..=3 => {
                 let mut text = String::from_utf8_lossy(&bytes).into_owned();
@@ -189,48 +192,33 @@ fn play(script: &[u8], limit: usize) -> (Vec<u8>, Vec<Incoming>) {
                 for part in 0..=parts {
                     let cut = |part: u8| text.len() * usize::from(part) / usize::from(parts + 1);
                     let opcode = u8::from(part == 0) | if part == parts { 0x80 } else { 0 };
-                    encode(&mut stream, opcode, &text.as_bytes()[cut(part)..cut(part + 1)], mask);
+                    append_frame(&mut stream, opcode, mask, &text.as_bytes()[cut(part)..cut(part + 1)]);
                     if part < parts {
-                        encode(&mut stream, 0x89, &[part], mask);
+                        append_frame(&mut stream, 0x89, mask, &[part]);
                         messages.push(Incoming::Ping(vec![part].into()));
                     }
                 }
                 messages.push(Incoming::Text(text));
             }
             4 => {
-                encode(&mut stream, 0x82, &bytes[..bytes.len().min(limit)], mask);
+                append_frame(&mut stream, 0x82, mask, &bytes[..bytes.len().min(limit)]);
                 messages.push(Incoming::Binary);
             }
             5 => {
                 let payload = bytes[..bytes.len().min(limit).min(125)].to_vec();
-                encode(&mut stream, 0x89, &payload, mask);
+                append_frame(&mut stream, 0x89, mask, &payload);
                 messages.push(Incoming::Ping(payload.into()));
             }
             6 => {
-                encode(&mut stream, 0x8A, &bytes[..bytes.len().min(limit).min(125)], mask);
+                append_frame(&mut stream, 0x8A, mask, &bytes[..bytes.len().min(limit).min(125)]);
                 messages.push(Incoming::Pong);
             }
             _ => {
                 let code = 3000 + (length % 2000) as u16;
-                encode(&mut stream, 0x88, &code.to_be_bytes(), mask);
+                append_frame(&mut stream, 0x88, mask, &code.to_be_bytes());
                 messages.push(Incoming::Close(Some(code)));
             }
         }
     }
     (stream, messages)
-}
-
-fn encode(stream: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4]) {
-    stream.push(first);
-    if payload.len() < 126 {
-        stream.push(0x80 + payload.len() as u8);
-    } else if let Ok(length) = u16::try_from(payload.len()) {
-        stream.push(0x80 + 126);
-        stream.extend(length.to_be_bytes());
-    } else {
-        stream.push(0x80 + 127);
-        stream.extend((payload.len() as u64).to_be_bytes());
-    }
-    stream.extend(mask);
-    stream.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]));
 }

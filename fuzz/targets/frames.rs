@@ -2,5 +2,8 @@
 
 #[path = "../checks/frames.rs"]
 mod checks;
+#[path = "../../tools/support/frame.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod frame;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::check(input));

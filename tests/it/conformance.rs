@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::raw_ws::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, frame, handshake};
+use crate::support::raw_ws::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, frame};
+use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
 /// The largest message of these nodes: such that each of the three forms of a length is of use.
@@ -94,7 +95,7 @@ async fn section_4_2_1_what_is_no_handshake_is_told_to_upgrade() {
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ!!"),
     ] {
-        let answer = answer_to(&node, handshake("/ws?userId=ada").replace(good, bad).as_bytes()).await;
+        let answer = answer_to(&node, upgrade_request("/ws?userId=ada").replace(good, bad).as_bytes()).await;
         assert_eq!(answer.get(8..13), Some(" 426 "), "{bad}: {answer}");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.to_lowercase().contains("\r\nsec-websocket-version: 13\r\n"), "{bad}: {head}");
@@ -102,7 +103,8 @@ async fn section_4_2_1_what_is_no_handshake_is_told_to_upgrade() {
         assert_eq!(body["code"], "not_a_websocket_handshake", "{bad}: {body}");
     }
     // That one is no HTTP/1.1 request either.
-    let answer = answer_to(&node, handshake("/ws?userId=ada").replace("Host: test\r\n", "").as_bytes()).await;
+    let answer =
+        answer_to(&node, upgrade_request("/ws?userId=ada").replace("Host: localhost\r\n", "").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let answer = node.get_raw("/ws?userId=ada").await;
     assert_eq!((answer.status, &answer.headers["upgrade"]), (426, &"websocket".parse().expect("a header")));
@@ -114,7 +116,7 @@ async fn section_4_2_1_what_is_no_handshake_is_told_to_upgrade() {
 async fn section_4_2_2_the_answer_proves_that_the_key_was_read_and_grants_no_extension() {
     let node = node().await;
     // As another client would write it: names and tokens in other letters, and offers that are not taken.
-    let request = handshake("/ws")
+    let request = upgrade_request("/ws")
         .replace("Upgrade: websocket\r\nConnection: Upgrade", "upgrade: WebSocket\r\nconnection: keep-alive, upgrade")
         .replace("dGhlIHNhbXBsZSBub25jZQ==", "x3JJHMbDL1EzLkh9GBhXDw==")
         .replace(

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::support::shared::http::{head_length, upgrade_request};
 use crate::support::*;
 
 /// A status and headers, without those that differ from answer to answer.
@@ -45,8 +46,8 @@ impl Connection {
     /// it.
     async fn head(&mut self) -> Head {
         let end = loop {
-            match self.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                Some(end) => break end + 4,
+            match head_length(&self.unread) {
+                Some(length) => break length,
                 None => self.read().await,
             }
         };
@@ -124,9 +125,8 @@ async fn a_get_sent_together_with_a_head_has_its_body() {
 async fn head_cannot_open_a_websocket() {
     let node = node().await;
     let mut connection = Connection::open(&node).await;
-    let handshake = "HEAD /ws?userId=ada HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    connection.stream.write_all(handshake.as_bytes()).await.expect("the node reads");
+    let request = upgrade_request("/ws?userId=ada").replace("GET ", "HEAD ");
+    connection.stream.write_all(request.as_bytes()).await.expect("the node reads");
     let (status, headers) = connection.head().await;
     assert_eq!((status, &*headers["upgrade"]), (426, "websocket"));
     let mut rest = Vec::new();

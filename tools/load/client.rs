@@ -1,4 +1,5 @@
-//! A WebSocket client of the project's own protocol that costs little: it counts what it hears.
+//! A WebSocket client of the project's own protocol that costs little: it counts what it hears. The tests have other clients,
+//! which check and keep every frame: ten thousand such clients would be most of the load.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+use crate::support::frame::{CLOSE, FIN, PING, PONG, TEXT, append_frame, frame, whole_frame};
+use crate::support::http::{head_length, upgrade_request};
 
 /// What a crowd of sockets has heard together.
 #[derive(Default)]
@@ -164,10 +168,7 @@ impl Socket {
         let mut early = Vec::new();
         if way.handshake {
             let query = user.map_or(String::new(), |user| format!("?userId={user}"));
-            let request = format!(
-                "GET /ws{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            );
+            let request = upgrade_request(&format!("/ws{query}"));
             write_all(&stream, request.as_bytes()).await?;
             early = read_head(&stream).await?;
         }
@@ -184,7 +185,7 @@ impl Socket {
 
     /// Closes with 1000: the user means it.
     pub async fn close(&self) -> Result<()> {
-        write_all(&self.stream, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
+        write_all(&self.stream, &frame(FIN | CLOSE, MASK, &1000_u16.to_be_bytes())).await
     }
 
     /// Waits for the server to have said something in particular.
@@ -215,19 +216,12 @@ fn source(i: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + (i % N_SOURCES) as u8), 0))
 }
 
-/// A client's text frame. The mask is zero, which is a mask.
+/// A mask of zeros, which is a mask.
+const MASK: Option<[u8; 4]> = Some([0; 4]);
+
+/// A client's text frame.
 pub fn text_frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match text.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(text.as_bytes());
-    frame
+    frame(FIN | TEXT, MASK, text.as_bytes())
 }
 
 async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<()> {
@@ -251,10 +245,10 @@ async fn read_head(stream: &TcpStream) -> Result<Vec<u8>> {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
             Ok(_) | Err(_) => {}
         }
-        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-            let status = String::from_utf8_lossy(&head[..end.min(64)]).into_owned();
+        if let Some(length) = head_length(&head) {
+            let status = String::from_utf8_lossy(&head[..length.min(64)]).into_owned();
             ensure!(status.starts_with("HTTP/1.1 101 "), "the handshake was refused: {status}");
-            return Ok(head.split_off(end + 4));
+            return Ok(head.split_off(length));
         }
     }
 }
@@ -318,20 +312,19 @@ impl Frames {
 /// Counts the whole frames at the beginning of `bytes`; returns how long they are.
 fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> usize {
     let (mut at, mut n_events) = (0, 0);
-    while let Some((opcode, payload)) = frame(&bytes[at..]) {
+    while let Some((first, payload)) = whole_frame(&bytes[at..]) {
         let (payload, end) = (&bytes[at + payload.start..at + payload.end], at + payload.end);
         at = end;
-        match opcode {
-            0x1 if is_event(payload) => n_events += 1,
-            0x1 => note(payload, heard, tally),
-            0x9 => {
-                answers.extend_from_slice(&[0x8a, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
-                answers.extend_from_slice(payload);
+        match first & 0xF {
+            TEXT if is_event(payload) => n_events += 1,
+            TEXT => note(payload, heard, tally),
+            PING => {
+                append_frame(answers, FIN | PONG, MASK, payload);
                 heard.pings.fetch_add(1, Ordering::AcqRel);
                 tally.pings.fetch_add(1, Ordering::AcqRel);
             }
             // The end of the stream follows, and is counted.
-            0x8 => {}
+            CLOSE => {}
             _ => {
                 tally.unexpected.fetch_add(1, Ordering::Relaxed);
             }
@@ -349,16 +342,6 @@ fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> u
         tally.add_events(n_events);
     }
     at
-}
-
-/// The opcode of the first frame and where its payload is, if it has come whole.
-fn frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
-    let (begin, length) = match *bytes.get(1)? {
-        126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
-        length => (2, usize::from(length)),
-    };
-    (bytes.len() >= begin + length).then(|| (bytes[0] & 0xf, begin..begin + length))
 }
 
 fn is_event(payload: &[u8]) -> bool {
@@ -445,19 +428,7 @@ mod tests {
             format!(r#"{{"type":"user_offline","userId":"{}"}}"#, "c".repeat(200)),
             r#"{"type":"user_online_status","userId":"b"}"#.to_owned(),
         ] {
-            stream.push(0x81);
-            match payload.len() {
-                length @ 0..126 => stream.push(length as u8),
-                length @ 126..65536 => {
-                    stream.push(126);
-                    stream.extend_from_slice(&(length as u16).to_be_bytes());
-                }
-                length => {
-                    stream.push(127);
-                    stream.extend_from_slice(&(length as u64).to_be_bytes());
-                }
-            }
-            stream.extend_from_slice(payload.as_bytes());
+            append_frame(&mut stream, FIN | TEXT, None, payload.as_bytes());
         }
         stream.extend_from_slice(&[0x89, 0]);
         for piece in [1, 7, 4096, stream.len()] {

@@ -163,7 +163,7 @@ impl Agents {
             let part = share(count, addrs.len(), i);
             let (first, part) = (part.start.to_string(), part.len().to_string());
             let arguments = ["agent", &addr.to_string(), prefix, &first, &part];
-            agents.0.push(programs.own(&format!("agent-{i}"), &arguments)?);
+            agents.0.push(programs.own_listening(&format!("agent-{i}"), &arguments)?);
         }
         let step = progress.step("opening sockets", count);
         let started = Instant::now();

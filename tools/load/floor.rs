@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::process::{Process, Programs};
+use crate::support;
+use crate::support::frame::{FIN, TEXT};
 
 enum Job {
     Serve(std::net::TcpStream),
@@ -177,8 +179,5 @@ pub fn frame() -> Vec<u8> {
         r#"{"type":"user_online","userId":"actor","user":{"id":"actor","status":"online"},"#,
         r#""epoch":1795312345678901,"revision":1795312345678902,"timestamp":"2026-11-22T00:00:00.000Z"}"#
     );
-    let mut frame = vec![0x81, 126];
-    frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-    frame.extend_from_slice(payload.as_bytes());
-    frame
+    support::frame::frame(FIN | TEXT, None, payload.as_bytes())
 }

@@ -16,6 +16,9 @@ mod plain_http;
 mod process;
 mod progress;
 mod resp;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod support;
 mod table;
 mod workloads;
 

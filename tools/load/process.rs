@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,26 +12,33 @@ use tokio::sync::Mutex;
 
 use crate::http;
 use crate::resp::Connection;
+use crate::support::ports::Port;
+use crate::support::process::OwnedProcess;
+use crate::support::redis_server;
 
-/// A child process; killed and reaped when dropped.
+/// A child process; killed and reaped when dropped, and when this process is killed.
 pub struct Process {
     name: String,
-    child: Child,
+    process: OwnedProcess,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// Starts `command`; what it says on stderr goes to `{scratch}/{name}.log`.
+    /// Starts a command of [`OwnedProcess::command`]; what it says on stderr goes to `{scratch}/{name}.log`.
     pub fn start(name: &str, scratch: &Path, command: &mut Command) -> Result<Self> {
+        Self::start_by(OwnedProcess::spawn, name, scratch, command)
+    }
+
+    fn start_by(
+        spawn: fn(&mut Command) -> OwnedProcess,
+        name: &str,
+        scratch: &Path,
+        command: &mut Command,
+    ) -> Result<Self> {
         let log = File::create(scratch.join(format!("{name}.log")))?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {name} ({:?})", command.get_program()))?;
-        let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
-        Ok(Self { name: name.to_owned(), child, stdout })
+        let mut process = spawn(command.stdout(Stdio::piped()).stderr(log));
+        let stdout = BufReader::new(process.child().stdout.take().context("stdout is piped")?);
+        Ok(Self { name: name.to_owned(), process, stdout })
     }
 
     /// The next line that it prints.
@@ -41,17 +48,17 @@ impl Process {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Writes a line to its stdin.
+    /// Writes a line to the stdin of a process of [`Programs::own_listening`].
     pub fn tell(&mut self, line: &str) -> Result<()> {
         use std::io::Write;
-        let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
+        let stdin = self.process.child().stdin.as_mut().context("it does not listen")?;
         writeln!(stdin, "{line}").with_context(|| format!("{} does not listen", self.name))
     }
 
     /// CPU time that it has used, user and system: the nanoseconds of its threads.
     pub fn cpu(&self) -> Result<Duration> {
         let mut total_ns = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
             let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
             total_ns += schedstat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).context("schedstat")?;
         }
@@ -61,15 +68,7 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> Result<u64> {
-        rss_of(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        rss_of(&self.process.id().to_string())
     }
 }
 
@@ -87,29 +86,19 @@ pub struct Redis {
     pub addr: SocketAddr,
     /// Asks for its own account; one connection, for opening one costs the server as much as a join.
     connection: Mutex<Connection>,
-    _process: Process,
+    // Dropped before the port that it uses.
+    _process: OwnedProcess,
+    _port: Port,
 }
 
 impl Redis {
     /// Starts one that keeps nothing on disk.
     pub async fn start(program: &Path, scratch: &Path) -> Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut command = Command::new(program);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
-        command.arg("--dir").arg(scratch);
-        let process = Process::start("redis", scratch, &mut command)?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let started = Instant::now();
-        let connection = loop {
-            match Connection::open(addr).await {
-                Ok(connection) => break connection,
-                Err(error) if started.elapsed() > Duration::from_secs(10) => {
-                    return Err(error.context("redis-server does not answer"));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
-        Ok(Self { addr, connection: Mutex::new(connection), _process: process })
+        let port = Port::reserve();
+        let process = redis_server::launch(program, port.number(), scratch).await.map_err(anyhow::Error::msg)?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        let connection = Mutex::new(Connection::open(addr).await?);
+        Ok(Self { addr, connection, _process: process, _port: port })
     }
 
     /// CPU time of the server, by its own account.
@@ -158,7 +147,7 @@ impl Node {
         workers: usize,
         pings: Pings,
     ) -> Result<Self> {
-        let mut command = Command::new(&programs.server);
+        let mut command = OwnedProcess::command(&programs.server);
         command
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
@@ -219,6 +208,12 @@ pub struct Programs {
 impl Programs {
     /// This program again, as another process.
     pub fn own(&self, name: &str, arguments: &[&str]) -> Result<Process> {
-        Process::start(name, &self.scratch, Command::new(std::env::current_exe()?).args(arguments))
+        Process::start(name, &self.scratch, OwnedProcess::command(std::env::current_exe()?).args(arguments))
+    }
+
+    /// The same for a part that is told things on its stdin, and ends when its stdin does.
+    pub fn own_listening(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Process::start_by(OwnedProcess::spawn_listening, name, &self.scratch, command.args(arguments))
     }
 }

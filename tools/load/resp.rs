@@ -1,4 +1,5 @@
-//! As much of the Redis protocol as a measurement needs, with nothing in between.
+//! As much of the Redis protocol as a measurement needs, with nothing in between. The tests use the `redis` crate: its tasks and
+//! channels would be measured along with Redis.
 
 use std::net::SocketAddr;
 

@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::support::raw_ws::{FIN, TEXT, frame};
+use crate::support::shared::http::upgrade_request;
 
 /// A client that reads, and makes as little of it as possible: a hundred of them read hundreds of megabytes.
 struct Reader {
@@ -16,16 +18,10 @@ struct Reader {
     n_bytes: usize,
 }
 
-/// `{"type":"user_activity"}` as a text frame with a mask of zeros. Source: RFC 6455 §5.2
-const USER_ACTIVITY_FRAME: [u8; 30] = *b"\x81\x98\0\0\0\0{\"type\":\"user_activity\"}";
-
 impl Reader {
     async fn join(node: &Endpoint, user: &str) -> Reader {
         let mut stream = TcpStream::connect(node.addr()).await.expect("the node accepts");
-        let request = format!(
-            "GET /ws?userId={user} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
+        let request = upgrade_request(&format!("/ws?userId={user}"));
         stream.write_all(request.as_bytes()).await.expect("the request is sent");
         let mut reader = Reader { stream, tail: Vec::new(), n_bytes: 0 };
         reader.read_until("online_users_list").await;
@@ -44,8 +40,9 @@ impl Reader {
                 let old = self.tail.len().saturating_sub(64 * 1024);
                 self.tail.drain(..old);
             }
-            // A sign of life, in place of pongs.
-            self.stream.write_all(&USER_ACTIVITY_FRAME).await.expect("the socket stays open");
+            // In place of pongs.
+            let sign_of_life = frame(FIN | TEXT, br#"{"type":"user_activity"}"#);
+            self.stream.write_all(&sign_of_life).await.expect("the socket stays open");
         };
         let read = tokio::time::timeout(6 * DEADLINE, read).await;
         read.unwrap_or_else(|_| panic!("no {needle} in {} bytes", self.n_bytes));

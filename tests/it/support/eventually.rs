@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a test waits for what must happen, unless it says otherwise. It decides only how long a failure takes, so
-/// it is generous: a loaded machine must not look like a bug.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+use super::DEADLINE;
 
 /// Between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! The harness of the integration tests.
+//! The harness of the integration tests. What others need as well is [`shared`], in `tools/support/`.
 //!
 //! # How to write a test
 //!
@@ -34,22 +34,25 @@ mod endpoint;
 mod eventually;
 mod nginx;
 mod node;
-mod ports;
-mod process;
 pub mod raw_ws;
 mod redis_server;
 mod sentinel;
+#[path = "../../../tools/support/mod.rs"]
+pub mod shared;
 mod ws_client;
+
+use shared::{frame, http, ports, process};
 
 pub use chaos_proxy::ChaosProxy;
 pub use cluster::{Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis};
 pub use endpoint::{Endpoint, HttpAnswer};
-pub use eventually::{DEADLINE, eventually, eventually_eq, eventually_eq_within, eventually_within};
+pub use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub use nginx::Nginx;
 pub use node::{Node, NodeProcess};
 pub use raw_ws::RawWs;
 pub use redis_server::RedisServer;
 pub use sentinel::Sentinels;
+pub use shared::DEADLINE;
 pub use ws_client::WsClient;
 
 /// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.

@@ -19,16 +19,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::DEADLINE;
+use super::frame::whole_frame;
+use super::http::{head_length, upgrade_request};
 
-/// The bit that marks the last frame of a message. Source: RFC 6455 §5.2
-pub const FIN: u8 = 0x80;
-/// Opcodes, with which a frame begins.
-pub const CONTINUATION: u8 = 0x0;
-pub const TEXT: u8 = 0x1;
-pub const BINARY: u8 = 0x2;
-pub const CLOSE: u8 = 0x8;
-pub const PING: u8 = 0x9;
-pub const PONG: u8 = 0xA;
+pub use super::frame::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT};
 
 /// One WebSocket over a TCP stream that the test owns.
 pub struct RawWs {
@@ -50,31 +44,7 @@ pub struct Frame {
 
 /// A masked frame: `frame(FIN | TEXT, b"{}")`.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASKED: u8 = 0x80;
-    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-    let mut bytes = vec![first];
-    match payload.len() {
-        length @ 0..126 => bytes.push(MASKED | length as u8),
-        length @ 126..0x1_0000 => {
-            bytes.push(MASKED | 126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(MASKED | 127);
-            bytes.extend((length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-/// What a client sends to upgrade. Source of the key: RFC 6455 §1.3
-pub fn handshake(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    super::frame::frame(first, Some([0x12, 0x34, 0x56, 0x78]), payload)
 }
 
 impl RawWs {
@@ -111,10 +81,10 @@ impl RawWs {
         let stream = socket().expect("a socket").connect(addr).await.expect("somebody listens");
         stream.set_nodelay(true).expect("a TCP stream");
         let mut socket = RawWs { stream, unread: Vec::new(), failure: None };
-        socket.send(&[handshake(path).as_bytes(), early].concat()).await;
+        socket.send(&[upgrade_request(path).as_bytes(), early].concat()).await;
         let head = loop {
-            if let Some(end) = socket.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break socket.unread.drain(..end + 4).collect::<Vec<_>>();
+            if let Some(length) = head_length(&socket.unread) {
+                break socket.unread.drain(..length).collect::<Vec<_>>();
             }
             assert!(socket.read_more().await, "the stream ended before the upgrade");
         };
@@ -214,47 +184,21 @@ impl RawWs {
 }
 
 /// The first frame in `bytes` and its length, if it is whole.
+///
+/// # Panics
+/// When a server may not send it. The load tool checks none of this: what it measures would pay for it.
 fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
-    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let (&[first, second], _) = bytes.split_first_chunk()?;
     assert_eq!(first & 0xF0, FIN, "neither fragments nor reserved bits come from the server: {first:#x}");
     let opcode = first & 0x0F;
     assert!([TEXT, CLOSE, PING, PONG].contains(&opcode), "no such opcode comes from the server: {opcode:#x}");
-    let (length, header) = match second {
-        0..126 => (usize::from(second), 2),
-        126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
-        127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 10),
-        _ => panic!("a server does not mask"),
+    assert!(second < 0x80, "a server does not mask");
+    let (_, place) = whole_frame(bytes)?;
+    let shortest = match place.len() {
+        0..126 => 2,
+        126..0x1_0000 => 4,
+        _ => 10,
     };
-    let shortest = if length < 126 {
-        2
-    } else if length < 0x1_0000 {
-        4
-    } else {
-        10
-    };
-    assert_eq!(header, shortest, "a server says a length of {length} in as few bytes as it can");
-    let payload = bytes.get(header..header + length)?.to_vec();
-    Some((Frame { opcode, payload }, header + length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_masked_and_has_the_shortest_length() {
-        assert_eq!(frame(FIN | TEXT, &[0x12, 0]), [0x81, 0x82, 0x12, 0x34, 0x56, 0x78, 0, 0x34]);
-        assert_eq!(frame(FIN | BINARY, &[0; 126])[..4], [0x82, 0xFE, 0, 126]);
-        assert_eq!(frame(FIN | BINARY, &[0; 0x1_0000])[..10], [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0]);
-    }
-
-    #[test]
-    fn a_frame_is_read_when_it_is_whole() {
-        let bytes = [0x81, 2, b'{', b'}', 0x88];
-        assert_eq!(parse(&bytes[..3]), None);
-        assert_eq!(parse(&bytes), Some((Frame { opcode: TEXT, payload: b"{}".to_vec() }, 4)));
-        let long = [&[0x81, 126, 1, 0][..], &[b'x'; 256]].concat();
-        assert_eq!(parse(&long).map(|(frame, length)| (frame.payload.len(), length)), Some((256, 260)));
-        assert_eq!(parse(&long[..259]), None);
-    }
+    assert_eq!(place.start, shortest, "a server says a length of {} in as few bytes as it can", place.len());
+    Some((Frame { opcode, payload: bytes[place.clone()].to_vec() }, place.end))
 }

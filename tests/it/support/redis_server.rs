@@ -12,16 +12,15 @@
 //! server itself and not a script that starts one, for it is killed by its pid.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue};
-use tokio::time::Instant;
 
 use super::ports::Port;
 use super::process::OwnedProcess;
+use super::shared::redis_server::{self, RDB, command_of};
 use super::{DEADLINE, eventually};
 
 /// A `redis-server` on a port and in a directory of its own, without persistence; killed and cleaned up on Drop.
@@ -139,7 +138,8 @@ impl RedisServer {
     /// # Panics
     /// When Redis does not answer within [`DEADLINE`].
     pub async fn connection(&self) -> MultiplexedConnection {
-        self.try_connection().await.unwrap_or_else(|error| panic!("no connection to the test's Redis: {error}"))
+        let connected = redis_server::connect(self.port(), DEADLINE).await;
+        connected.unwrap_or_else(|error| panic!("no connection to the test's Redis: {error}"))
     }
 
     /// Sends one command and converts its reply: `let n: i64 = redis.query(&["SCARD", "online:users:set"]).await`.
@@ -187,56 +187,12 @@ impl RedisServer {
     /// Starts the process and waits until it, and no other server, answers.
     async fn launch(&mut self) {
         let binary = std::env::var_os("ROLLCALL_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let log = File::create(self.log()).expect("the log file can be created");
-        let errors = log.try_clone().expect("the log file can be shared");
-        let process = OwnedProcess::spawn(
-            OwnedProcess::command(binary)
-                .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1"])
-                .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dbfilename", RDB])
-                // So that a new primary sends its data at once: by default it waits five seconds for more replicas to come.
-                .args(["--repl-diskless-sync-delay", "0"])
-                .arg("--dir")
-                .arg(&self.directory)
-                .stdout(log)
-                .stderr(errors),
-        );
-        let pid = process.id();
-        self.process = Some(process);
-
-        let started = Instant::now();
-        // PING answers an error while the data is loading. The pid is compared because another server on our port would
-        // answer just as well, while ours ends in the background.
-        while self.pid_that_answers().await != Some(pid) {
-            let ended = self.process.as_mut().and_then(OwnedProcess::exited);
-            if ended.is_some() || started.elapsed() >= DEADLINE {
-                let log = fs::read_to_string(self.log()).unwrap_or_default();
-                panic!("redis-server does not answer (ended: {ended:?}):\n{log}");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// The process id of the server that answers on the port, if one does.
-    async fn pid_that_answers(&self) -> Option<u32> {
-        let mut connection = self.try_connection().await.ok()?;
-        command_of(&["PING"]).query_async::<()>(&mut connection).await.ok()?;
-        let info: String = command_of(&["INFO", "server"]).query_async(&mut connection).await.ok()?;
-        info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok())
-    }
-
-    /// A new connection, or why there is none.
-    async fn try_connection(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let deadlines =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(DEADLINE)).set_response_timeout(Some(DEADLINE));
-        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&deadlines).await
+        let launched = redis_server::launch(binary, self.port(), &self.directory).await;
+        self.process = Some(launched.unwrap_or_else(|error| panic!("{error}")));
     }
 
     fn process_mut(&mut self) -> &mut OwnedProcess {
         self.process.as_mut().expect("this Redis was killed and not restarted")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("redis.log")
     }
 }
 
@@ -247,19 +203,9 @@ impl Drop for RedisServer {
     }
 }
 
-/// The name of the RDB file in the server's directory.
-const RDB: &str = "dump.rdb";
-
 fn sorted(mut items: Vec<String>) -> Vec<String> {
     items.sort();
     items
-}
-
-/// The command whose name and arguments are given as separate strings.
-fn command_of(arguments: &[&str]) -> redis::Cmd {
-    let mut command = redis::Cmd::new();
-    command.arg(arguments);
-    command
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::ports::Port;
 use super::process::OwnedProcess;
+use super::shared::redis_server;
 use super::{DEADLINE, RedisServer, eventually};
 
 /// Three `redis-sentinel` processes, of which two have to agree; killed and cleaned up on Drop.
@@ -93,10 +94,6 @@ async fn primary_by(port: u16) -> Option<u16> {
 
 /// One command to one of them; `None` if it does not answer.
 async fn ask<T: redis::FromRedisValue>(port: u16, arguments: &[&str]) -> Option<T> {
-    let deadlines = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(Duration::from_secs(1)));
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&deadlines).await.ok()?;
-    redis::Cmd::new().arg(arguments).query_async(&mut connection).await.ok()
+    let mut connection = redis_server::connect(port, Duration::from_secs(1)).await.ok()?;
+    redis_server::command_of(arguments).query_async(&mut connection).await.ok()
 }

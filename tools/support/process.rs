@@ -1,6 +1,6 @@
-//! Child processes that never outlive their test, however it ends.
+//! Child processes that never outlive who started them, however that ends: a test, or the load tool.
 //!
-//! A test author needs nothing from here: [`super::RedisServer`] and [`super::NodeProcess`] are built on it.
+//! The author of a test or a workload needs nothing from here: servers and nodes are built on it.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use super::DEADLINE;
 
-/// A running child process, killed by its own pid and reaped on Drop, also when the test panics.
+/// A running child process, killed by its own pid and reaped on Drop, also when the owner panics.
 ///
-/// Drop does not run when the test binary itself is killed (a CI timeout). So a *guard* stands beside each child: it
+/// Drop does not run when the owner's process itself is killed (a CI timeout). So a *guard* stands beside each child: it
 /// waits for the end of a pipe whose other end only this process holds, and then kills the child.
 pub struct OwnedProcess {
     name: String,
     child: Child,
-    /// A line on it dismisses the guard; its end without a line is the guard's alarm.
+    /// A line on it dismisses the guard; its end without a line is the guard's alarm. None: the program is its own guard.
     guard: Option<ChildStdin>,
 }
 
@@ -46,6 +46,15 @@ impl OwnedProcess {
         let mut child = command.stdin(Stdio::piped()).spawn().expect("`sh` runs");
         let guard = child.stdin.take();
         OwnedProcess { name, child, guard }
+    }
+
+    /// Starts a program that needs no guard, because it ends when its standard input does. That input is left to the owner,
+    /// in [`OwnedProcess::child`].
+    pub fn spawn_listening(command: &mut Command) -> OwnedProcess {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.stdin(Stdio::piped()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        OwnedProcess { name, child, guard: None }
     }
 
     /// The process id.
@@ -154,6 +163,17 @@ fn a_dropped_process_is_gone() {
     drop(process);
     let found = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status().expect("`kill` runs");
     assert!(!found.success(), "process {pid} is still there");
+}
+
+#[test]
+fn a_program_that_listens_is_told_and_ends_with_its_input() {
+    let mut process = OwnedProcess::spawn_listening(Command::new("cat").stdout(Stdio::piped()));
+    let mut stdin = process.child().stdin.take().expect("its input is left to the owner");
+    stdin.write_all(b"told").expect("it listens");
+    drop(stdin);
+    let stdout = process.child().stdout.take().expect("a pipe was asked for");
+    assert_eq!(std::io::read_to_string(stdout).expect("its words can be read"), "told");
+    assert!(process.child.wait().expect("it ends by itself").success());
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! Ports that nobody else takes while their owner is away.
 //!
-//! A test author needs nothing from here: [`super::RedisServer`] and [`super::ChaosProxy`] reserve their own port.
+//! The author of a test or a workload needs nothing from here: what starts a server reserves its port.
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The ports that servers of this test binary own, running or killed.
+/// The ports that servers of this program own, running or killed.
 static RESERVED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port of 127.0.0.1 that belongs to one test until it is dropped.
+/// A port of 127.0.0.1 that belongs to one server until it is dropped.
 ///
 /// A killed server comes back on its port, so the port must stay free meanwhile. Ports of the kernel's own choice (bind
 /// to 0) would not: they lie in the range of outgoing connections, any of which could take the place. These lie below
-/// it, and a set keeps the tests of this binary apart.
+/// it, and a set keeps the tests of one binary apart.
 pub struct Port(u16);
 
 impl Port {
