@@ -182,7 +182,7 @@ impl NodeProcess {
         let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("ROLLCALL") || ["HOST", "PORT", "REDIS_URL"].contains(&&*text) {
+            if text.starts_with("ROLLCALL__") || ["HOST", "PORT", "REDIS_URL"].contains(&&*text) {
                 command.env_remove(&name);
             }
         }

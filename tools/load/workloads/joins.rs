@@ -32,7 +32,7 @@ const CHURN: Duration = Duration::from_secs(5);
 /// Everybody connects and joins as fast as they can, and hears of everybody.
 pub async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let (_crowd, storm) = Storm::on(&lab.main, N_STORM, lab.progress).await?;
-    Ok(vec![storm.row(None, Target::AtMost(0.25))])
+    Ok(vec![storm.row(None, Target::AtMost(0.2))])
 }
 
 /// What it came to that many joined at once.
