@@ -83,10 +83,19 @@ pub enum Limit {
     Connections,
     /// `server.write_timeout_ms`: a connection was closed.
     WriteTimeout,
+    /// `server.request_timeout_ms`: a connection was closed.
+    RequestTimeout,
 }
 
 impl Limit {
-    const ALL: [Self; 5] = [Self::Requests, Self::SocketsPerUser, Self::Answers, Self::Connections, Self::WriteTimeout];
+    const ALL: [Self; 6] = [
+        Self::Requests,
+        Self::SocketsPerUser,
+        Self::Answers,
+        Self::Connections,
+        Self::WriteTimeout,
+        Self::RequestTimeout,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +104,7 @@ impl Limit {
             Self::Answers => "answers",
             Self::Connections => "connections",
             Self::WriteTimeout => "write_timeout",
+            Self::RequestTimeout => "request_timeout",
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Connections {
     n_open: AtomicUsize,
     n_max: usize,
     write_timeout: Duration,
+    request_timeout: Duration,
     /// The answer to a client for whom there is no place.
     refusal: String,
     metrics: Arc<Metrics>,
@@ -35,6 +36,10 @@ pub struct Connection {
     stream: TcpStream,
     /// When the client must have taken what was written; none while nothing waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When the connection ends if it has got no further answer. actix-http has deadlines for the first head of a request and
+    /// between two requests, but none for a further head, or for a body that nobody reads.
+    idle: Pin<Box<Sleep>>,
+    has_written: bool,
     place: Place,
 }
 
@@ -52,6 +57,7 @@ impl Connections {
             n_open: AtomicUsize::new(0),
             n_max: settings.max_http_connections,
             write_timeout: settings.write_timeout,
+            request_timeout: settings.request_timeout,
             refusal,
             metrics,
         })
@@ -73,7 +79,8 @@ impl Connections {
         }
         // Answers are written whole: nothing is gained by waiting for more.
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, deadline: None, place })
+        let idle = Box::pin(sleep(self.request_timeout));
+        Ok(Connection { stream, deadline: None, idle, has_written: false, place })
     }
 }
 
@@ -81,6 +88,15 @@ impl Connection {
     /// The stream alone, for a session: it has a deadline of its own, and its seat counts it.
     pub fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    /// Ends a connection that has got no answer for too long.
+    fn end_if_idle(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.idle.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        self.place.0.metrics.limited(Limit::RequestTimeout);
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     /// Lets a write wait until the deadline.
@@ -98,7 +114,9 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        this.end_if_idle(context)?;
+        Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 
@@ -108,6 +126,7 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.has_written = true;
         this.or_deadline(context, written)
     }
 
@@ -115,6 +134,12 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let flushed = ready!(Pin::new(&mut this.stream).poll_flush(context));
         this.deadline = None;
+        if std::mem::take(&mut this.has_written) {
+            let next = tokio::time::Instant::now() + this.place.0.request_timeout;
+            this.idle.as_mut().reset(next);
+        }
+        // Each turn of the dispatcher ends with a flush, also while it reads nothing.
+        this.end_if_idle(context)?;
         Poll::Ready(flushed)
     }
 

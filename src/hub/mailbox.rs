@@ -38,9 +38,9 @@ pub(super) struct Entry {
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
 impl Entry {
-    /// Bytes of all frames.
+    /// Bytes that it takes: its frames, and itself, for while nobody speaks there are no frames.
     pub(super) fn n_bytes(&self) -> usize {
-        self.frames.iter().flatten().map(Bytes::len).sum()
+        size_of::<Self>() + self.frames.iter().flatten().map(Bytes::len).sum::<usize>()
     }
 }
 

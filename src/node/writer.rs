@@ -61,6 +61,13 @@ enum CutOff {
     Until(Timestamp),
 }
 
+/// How often in a row a beat may not help against a refusal. Then what is stored makes no sense, and a new connection, with its
+/// growing delay, asks less often.
+const MAX_REFUSALS: u32 = 3;
+
+/// Generations are whole numbers that Lua counts exactly.
+const MAX_GENERATION: u64 = 1 << 52;
+
 /// The longest time, of that in which the store answers, that a node waits for its peers: one that never asserts must not keep
 /// the departed online for ever.
 const WAIT_AT_MOST: Duration = Duration::from_secs(60);
@@ -231,6 +238,7 @@ impl Writer {
     /// Sends orders until none is left, but not so long that the next beat is late. Whether none was left.
     async fn drive_all(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<bool> {
         let started = Instant::now();
+        let mut n_refused = 0;
         while started.elapsed() < self.beat_every / 2 {
             let orders = self.table.take_orders(BATCH);
             if orders.is_empty() {
@@ -255,11 +263,17 @@ impl Writer {
             if refused.is_some() {
                 // What was refused is still to be asserted.
                 self.table.begin_assertion();
+                n_refused += 1;
+            }
+            if n_refused > MAX_REFUSALS {
+                return Err(StoreError::Unreachable("orders are refused although the beats are answered".to_owned()));
             }
             match refused {
                 None => {}
-                // Somebody else's connection claims to be this node's newer one: take over again.
+                // Somebody else's connection claims to be this node's newer one: take over again. Node ids are never used
+                // twice, so a hand has written that. Doubling reaches whatever it has written.
                 Some(Refusal::OldGeneration) => {
+                    self.claim.generation = self.claim.generation.saturating_mul(2).min(MAX_GENERATION);
                     return Err(StoreError::Unreachable("a newer connection of this node has taken over".to_owned()));
                 }
                 Some(Refusal::ForeignEpoch | Refusal::NoLease) => {
@@ -273,7 +287,7 @@ impl Writer {
 
     /// Beats, and does what the reply asks for until the node holds a lease under which its orders are accepted.
     async fn beat(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<BeatReply> {
-        loop {
+        for _ in 0..=MAX_REFUSALS {
             let started = Instant::now();
             let reply = writer.beat(self.next_beat()).await?;
             self.metrics.beat_latency(started.elapsed());
@@ -311,6 +325,7 @@ impl Writer {
                 }
             }
         }
+        Err(StoreError::Unreachable("the lease is refused although this node was swept".to_owned()))
     }
 
     fn next_beat(&self) -> Beat {

@@ -36,7 +36,7 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 39] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 40] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
@@ -44,6 +44,7 @@ impl Settings {
             ("server.max_sockets", server.max_sockets as u64, 1..=1_000_000),
             ("server.max_http_connections", server.max_http_connections as u64, 1..=1_000_000),
             ("server.write_timeout_ms", ms(server.write_timeout), 10..=600_000),
+            ("server.request_timeout_ms", ms(server.request_timeout), 10..=600_000),
             ("redis.connect_timeout_ms", ms(redis.connect_timeout), 10..=60_000),
             ("redis.call_timeout_ms", ms(redis.call_timeout), 10..=60_000),
             ("redis.backoff_max_ms", ms(redis.backoff_max), 10..=60_000),

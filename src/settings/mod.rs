@@ -51,6 +51,9 @@ pub struct ServerSettings {
     /// How long a client may take for a piece of an HTTP answer.
     #[serde(rename = "write_timeout_ms", with = "duration_ms")]
     pub write_timeout: Duration,
+    /// How long an HTTP connection may stay without a further answer.
+    #[serde(rename = "request_timeout_ms", with = "duration_ms")]
+    pub request_timeout: Duration,
     /// Exact origins of web pages that may read presence, or `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
 }

@@ -238,3 +238,30 @@ async fn http_connections_are_bounded_and_sockets_are_not_among_them() {
     eventually_eq(async || status(&node, "/healthz").await, Some(200), "there is room again").await;
     assert_eq!(limited(&node, "connections").await, 1);
 }
+
+#[tokio::test]
+async fn connections_whose_requests_never_end_give_their_places_back() {
+    let node = node_with(|settings| {
+        settings.server.max_http_connections = 4;
+        settings.server.request_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut open = Vec::new();
+    for number in 0..4 {
+        let mut stream = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+        // A body that never comes; and a second head that never ends, after an answer.
+        let request = match number % 2 {
+            0 => "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            _ => "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        };
+        stream.write_all(request.as_bytes()).await.expect("it is read");
+        open.push(stream);
+    }
+    eventually_eq(async || status(&node, "/healthz").await, Some(200), "there is room again").await;
+    for mut stream in open {
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "the connection is closed");
+    }
+    eventually(async || limited(&node, "request_timeout").await >= 4, "all four are counted").await;
+}

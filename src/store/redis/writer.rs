@@ -86,8 +86,8 @@ impl RedisWriter {
         let stored: Vec<(Vec<u8>, Vec<u8>)> = self.shared.within(command.query_async(&mut self.connection)).await?;
         let (mut held, mut foreign) = (Vec::new(), Vec::new());
         for (socket, user) in stored {
-            match (format::parsed(&socket), format::known_user(&user)) {
-                (Some(socket), Some(user)) => held.push((socket, user)),
+            match (format::parsed::<SocketId>(&socket), format::known_user(&user)) {
+                (Some(id), Some(user)) if id.node == self.shared.node => held.push((id, user)),
                 _ => foreign.push(socket),
             }
         }

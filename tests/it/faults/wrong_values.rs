@@ -318,3 +318,39 @@ async fn what_a_forged_event_says_is_put_right() {
     watch.assert_sound();
     drop(ada);
 }
+
+#[tokio::test]
+async fn what_a_hand_writes_about_a_living_node_keeps_it_busy_for_a_moment_only() {
+    let cluster = Cluster::start(2).await;
+    let watch = Listener::join(cluster[1].addr(), "watch").await;
+    let node = cluster[0].node_id().to_owned();
+    let mut later = Vec::new();
+    for (number, (key, value)) in [
+        (format!("online:node:generation:{node}"), "1000000"),
+        (format!("online:node:generation:{node}"), "nan"),
+        (format!("online:node:generation:{node}"), "drained"),
+        ("online:epoch".to_owned(), "0001"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        match key.as_str() {
+            "online:epoch" => drop(cluster.redis.command(&["HSET", &key, "epoch", value]).await),
+            _ => drop(cluster.redis.command(&["SET", &key, value]).await),
+        }
+        let before: u64 = commands(&cluster.redis).await;
+        let user = format!("later-{number}");
+        later.push(cluster[0].join(&user).await);
+        let heard = async || watch.online().contains(&user);
+        eventually_within(3 * DEADLINE, heard, &format!("{user} is heard of after {key} = {value}")).await;
+        let n_commands = commands(&cluster.redis).await - before;
+        assert!(n_commands < 20_000, "{key} = {value}: {n_commands} commands");
+    }
+    watch.assert_sound();
+}
+
+async fn commands(redis: &RedisServer) -> u64 {
+    let info = redis.info("stats").await;
+    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.expect("a number").trim().parse().expect("a number")
+}

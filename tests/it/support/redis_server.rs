@@ -90,7 +90,12 @@ impl RedisServer {
 
     /// Writes the data as it is now to the RDB file.
     pub async fn save_rdb(&self) {
-        self.command(&["SAVE"]).await;
+        // A replica that is just beginning has the server save in the background, and only one save goes at a time.
+        let saved = async || {
+            let mut connection = self.connection().await;
+            command_of(&["SAVE"]).query_async::<()>(&mut connection).await.is_ok()
+        };
+        eventually(saved, "the data is saved").await;
     }
 
     /// Starts the server again with the data of the last [`RedisServer::save_rdb`]; kills it first if it runs.

@@ -68,7 +68,10 @@ end
 
 local revision = whole(redis.call('GET', REVISION))
 local life = redis.call('HMGET', EPOCH, 'run_id', 'epoch', 'holdUntil')
-if not (revision and whole(life[2]) and whole(life[2]) <= revision and whole(life[3])) then is_sound = false end
+local life_epoch = whole(life[2])
+-- Nodes say the epoch as they read it, and scripts compare texts.
+local is_canonical = life_epoch and text(life_epoch) == life[2]
+if not (revision and is_canonical and life_epoch <= revision and whole(life[3])) then is_sound = false end
 
 -- A hand alone brings numbers above half of the range: 2^52 us are in the year 2112. No epoch begins above them, for it would
 -- find no room.
@@ -103,7 +106,7 @@ local stored = redis.call('GET', NODE_GENERATION .. node)
 if stored == 'drained' then state = 'FENCED' end
 if state ~= 'FENCED' then
   redis.call('ZADD', NODES, text(lease_ends_at), node)
-  if (tonumber(stored or '') or 0) < generation then
+  if (whole(stored) or 0) < generation then
     redis.call('SET', NODE_GENERATION .. node, text(generation))
   end
   -- Dated by what the node had heard: a beat that a frozen connection delivers late says nothing of after the frost.
