@@ -6,14 +6,13 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rollcall::domain::user::ProfileFields;
 use rollcall::domain::{Change, OfflineReason, Position, Presence, Profile, Roster, Timestamp, UserId};
 use rollcall::hub::{Fanout, Hub, Outbound};
-use rollcall::metrics::Metrics;
+use rollcall::metrics::{HubMetrics, Registry};
 use rollcall::replica::{Announce, Announcement};
 use rollcall::settings::Settings;
 use rollcall::wire::Format;
@@ -153,7 +152,8 @@ fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
     const N_EVENTS: u64 = 100;
     actix_rt::System::new().block_on(async {
         let fanout = Fanout::new(rollcall::settings::Settings::default().fanout.log_bytes);
-        let hub = Hub::start(&fanout, Arc::new(Metrics::default()), &Settings::default().fanout);
+        let metrics = HubMetrics::new(&mut Registry::default());
+        let hub = Hub::start(&fanout, metrics, &Settings::default().fanout);
         let attachment = hub.attach(Rc::new(Sink), Format::Native);
         attachment.listen(&user(0), 0);
         let mut announcement = Announcement {

@@ -19,7 +19,10 @@ use tokio_util::task::TaskTracker;
 use crate::domain::NodeId;
 use crate::http::{self, Connections};
 use crate::hub::Fanout;
-use crate::metrics::Metrics;
+use crate::metrics::{
+    AdmissionMetrics, AnswerMetrics, AuditorMetrics, ConnectionMetrics, HubMetrics, Registry, ReplicaMetrics,
+    SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, WriterMetrics,
+};
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
 use crate::session::{self, Admission, Answers, RequestLimit, Services};
@@ -37,6 +40,9 @@ pub struct App {
     addr: SocketAddr,
     store: Arc<dyn PresenceStore>,
     writer: Writer,
+    sweeper: Sweeper,
+    auditor: Auditor,
+    connections: Arc<Connections>,
     services: Arc<Services>,
 }
 
@@ -49,9 +55,9 @@ impl App {
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.validate()?;
         let node = NodeId::from_bits(rand::random());
-        let metrics = Arc::new(Metrics::default());
-        let store = open_store(node, &settings, metrics.clone()).await?;
-        Self::assemble(settings, node, store, metrics)
+        let mut registry = Registry::default();
+        let store = open_store(node, &settings, StoreMetrics::new(&mut registry)).await?;
+        Self::assemble(settings, node, store, registry)
     }
 
     /// The same on any store, for a node that the store knows by `node`.
@@ -60,42 +66,53 @@ impl App {
     /// A contradiction in the settings, or a port in use.
     pub fn with_store(settings: Settings, node: NodeId, store: Arc<dyn PresenceStore>) -> anyhow::Result<Self> {
         settings.validate()?;
-        Self::assemble(settings, node, store, Arc::new(Metrics::default()))
+        let mut registry = Registry::default();
+        // Any store will do, but the same metrics are there.
+        let _ = StoreMetrics::new(&mut registry);
+        Self::assemble(settings, node, store, registry)
     }
 
     fn assemble(
         settings: Settings,
         node: NodeId,
         store: Arc<dyn PresenceStore>,
-        metrics: Arc<Metrics>,
+        mut registry: Registry,
     ) -> anyhow::Result<Self> {
         let (host, port) = (settings.server.host.as_str(), settings.server.port);
         let listener =
             listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
         let fanout = Arc::new(Fanout::new(settings.fanout.log_bytes));
-        let table = Table::new(node, settings.presence.grace, metrics.clone());
-        let (writer, link) =
-            Writer::new(store.clone(), table.clone(), metrics.clone(), &settings.presence, &settings.redis);
+        let table = Table::new(node, settings.presence.grace, TableMetrics::new(&mut registry));
+        let metrics = WriterMetrics::new(&mut registry);
+        let (writer, link) = Writer::new(store.clone(), table.clone(), metrics, &settings.presence, &settings.redis);
+        let metrics = ReplicaMetrics::new(&mut registry);
         let backoff_max = settings.redis.backoff_max;
-        let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics.clone(), link, backoff_max);
-        let sessions = TaskTracker::new();
-        let admission = Admission::new(&settings, sessions.clone(), metrics.clone());
-        let (answers, requests) = (Answers::new(settings.limits.answers_bytes), RequestLimit::new(&settings.limits));
+        let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, backoff_max);
+        let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
+        let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
+        let (sessions, draining) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = AdmissionMetrics::new(&mut registry);
+        let admission = Admission::new(&settings, sessions.clone(), draining.clone(), metrics);
+        let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
+        let requests = RequestLimit::new(&settings.limits);
+        let connections = Connections::new(&settings.server, ConnectionMetrics::new(&mut registry));
         let services = Arc::new(Services {
             settings,
             table,
             replica,
             fanout,
-            metrics,
-            draining: CancellationToken::new(),
+            metrics: SessionMetrics::new(&mut registry),
+            hub_metrics: HubMetrics::new(&mut registry),
+            registry,
+            draining,
             closing: CancellationToken::new(),
             sessions,
             admission,
             answers,
             requests,
         });
-        Ok(Self { listener, addr, store, writer, services })
+        Ok(Self { listener, addr, store, writer, sweeper, auditor, connections, services })
     }
 
     /// The address that is listened on.
@@ -123,19 +140,16 @@ impl App {
     /// # Errors
     /// If the server cannot start or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self { listener, store, writer, services, .. } = self;
+        let Self { listener, store, writer, sweeper, auditor, connections, services, .. } = self;
         let settings = services.settings.clone();
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
-        let metrics = services.metrics.clone();
         let mut tasks = Tasks::default();
         let (writer, writing) = writer.into_task(settings.drain.reconnect_spread + settings.presence.grace);
         tasks.spawn("writer", writing);
         tasks.spawn("replica", services.replica.clone().run(stop.clone()));
-        let sweeper = Sweeper::new(store.clone(), metrics.clone(), &settings.presence);
         tasks.spawn("sweeper", sweeper.run(stop.clone()));
-        let auditor = Auditor::new(store.clone(), metrics, settings.presence.audit);
         tasks.spawn("auditor", auditor.run(stop.clone()));
         let refresher = Refresher::new(store, services.table.clone(), &settings.presence);
         tasks.spawn("refresher", refresher.run(stop.clone()));
@@ -143,7 +157,7 @@ impl App {
         let every = settings.telemetry.totals;
         tasks.spawn("totals", session::log_totals(services.clone(), every, stop.clone()));
 
-        let server = serve(listener, services.clone())?;
+        let server = serve(listener, connections, services.clone())?;
         let handle = server.handle();
         let mut server = actix_rt::spawn(server);
         let outcome = tokio::select! {
@@ -184,7 +198,7 @@ fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
 async fn open_store(
     node: NodeId,
     settings: &Settings,
-    metrics: Arc<Metrics>,
+    metrics: StoreMetrics,
 ) -> anyhow::Result<Arc<dyn PresenceStore>> {
     let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new())) };
     let count_bad_record = Arc::new(move || metrics.bad_record());
@@ -202,13 +216,12 @@ async fn open_store(
     }
 }
 
-fn serve(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<Server> {
+fn serve(listener: TcpListener, connections: Arc<Connections>, services: Arc<Services>) -> anyhow::Result<Server> {
     let server_settings = services.settings.server.clone();
     let n_workers = match server_settings.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let connections = Connections::new(&server_settings, services.metrics.clone());
     let builder = Server::build()
         .workers(n_workers)
         // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.

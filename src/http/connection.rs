@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::ApiError;
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::ConnectionMetrics;
 use crate::settings::ServerSettings;
 
 /// The plain HTTP connections of one process, those on the way to become sockets among them.
@@ -28,7 +28,7 @@ pub struct Connections {
     request_timeout: Duration,
     /// The answer to a client for whom there is no place.
     refusal: String,
-    metrics: Arc<Metrics>,
+    metrics: ConnectionMetrics,
 }
 
 /// One of them. What is written to it ends the connection if the client does not take it in time.
@@ -48,7 +48,7 @@ struct Place(Arc<Connections>);
 
 impl Connections {
     /// With the limits `server.max_http_connections` and `server.write_timeout_ms`.
-    pub fn new(settings: &ServerSettings, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(settings: &ServerSettings, metrics: ConnectionMetrics) -> Arc<Self> {
         let body = ApiError::TooManyConnections.body();
         let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
                     content-type: application/json\r\ncontent-length:";
@@ -70,7 +70,7 @@ impl Connections {
     pub fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
         let place = Place(self.clone());
         if self.n_open.fetch_add(1, Ordering::Relaxed) >= self.n_max {
-            self.metrics.limited(Limit::Connections);
+            self.metrics.too_many();
             let socket = SockRef::from(&stream);
             // The buffer of a new connection has room for it. It may be lost all the same: if a request has arrived that nobody
             // reads, the kernel resets the connection.
@@ -95,7 +95,7 @@ impl Connection {
         if self.idle.as_mut().poll(context).is_pending() {
             return Ok(());
         }
-        self.place.0.metrics.limited(Limit::RequestTimeout);
+        self.place.0.metrics.request_timed_out();
         Err(io::ErrorKind::TimedOut.into())
     }
 
@@ -107,7 +107,7 @@ impl Connection {
         let write_timeout = self.place.0.write_timeout;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
         ready!(deadline.as_mut().poll(context));
-        self.place.0.metrics.limited(Limit::WriteTimeout);
+        self.place.0.metrics.write_timed_out();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

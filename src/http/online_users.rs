@@ -6,7 +6,6 @@ use super::pieces::Pieces;
 use super::query::Parameters;
 use super::{ApiError, json};
 use crate::clock;
-use crate::metrics::Limit;
 use crate::session::Services;
 use crate::wire::json::{Object, list_capacity, push_users};
 
@@ -40,9 +39,6 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
         body.degraded(services.replica.degraded_since(&view));
     }
     body.time("timestamp", clock::now());
-    let Some(body) = services.answers.hold(body.finish().into()) else {
-        services.metrics.limited(Limit::Answers);
-        return Err(ApiError::TooManyAnswers);
-    };
+    let body = services.answers.hold(body.finish().into()).ok_or(ApiError::TooManyAnswers)?;
     Ok(HttpResponse::Ok().insert_header(json()).body(Pieces(body)))
 }

@@ -17,7 +17,6 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::{ApiError, Connection};
-use crate::metrics::RefusedBecause;
 use crate::session::{self, Hello, Seat, Services, Worker};
 use crate::wire::Format;
 
@@ -86,13 +85,7 @@ async fn admit(services: &Services, request: &Request) -> Result<(Hello, Seat), 
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
     let hello =
         Hello { format: parameters.format("format")?.unwrap_or(usual_format), user: parameters.user("userId")? };
-    // The seat first: a drain that begins after the question waits for it.
-    let seat = services.admission.admit().await?;
-    if services.draining.is_cancelled() {
-        services.metrics.refused(RefusedBecause::Draining);
-        return Err(ApiError::Draining);
-    }
-    Ok((hello, seat))
+    Ok((hello, services.admission.admit().await?))
 }
 
 fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {

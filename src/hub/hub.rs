@@ -19,7 +19,7 @@ use super::log::BroadcastLog;
 use super::mailbox::{Mail, Mailbox};
 use super::streams::Streams;
 use crate::domain::UserId;
-use crate::metrics::{Metrics, Sent};
+use crate::metrics::{HubMetrics, Sent};
 use crate::settings::FanoutSettings;
 use crate::wire::Format;
 
@@ -28,7 +28,7 @@ pub struct Hub {
     state: RefCell<State>,
     mailbox: Arc<Mailbox>,
     speakers: Arc<Speakers>,
-    metrics: Arc<Metrics>,
+    metrics: HubMetrics,
     max_tick: Duration,
     resync_interval: Duration,
 }
@@ -61,7 +61,7 @@ const WORTH_FORGETTING_BYTES: usize = 64 * 1024;
 
 impl Hub {
     /// Starts the hub of the current worker thread.
-    pub fn start(fanout: &Fanout, metrics: Arc<Metrics>, settings: &FanoutSettings) -> Rc<Self> {
+    pub fn start(fanout: &Fanout, metrics: HubMetrics, settings: &FanoutSettings) -> Rc<Self> {
         let hub = Rc::new(Self {
             state: RefCell::new(State {
                 streams: Streams::new(settings.log_bytes),
@@ -338,6 +338,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Change, OfflineReason, Timestamp};
+    use crate::metrics::Registry;
     use crate::replica::{Announce, Announcement};
     use crate::settings::Settings;
 
@@ -355,7 +356,7 @@ mod tests {
     impl Written {
         /// A socket of its own in a hub of its own.
         fn attached(fanout: &Fanout) -> (Rc<Self>, Attachment) {
-            let hub = Hub::start(fanout, Arc::default(), &Settings::default().fanout);
+            let hub = Hub::start(fanout, HubMetrics::new(&mut Registry::default()), &Settings::default().fanout);
             let socket = Rc::new(Self::default());
             (socket.clone(), hub.attach(socket, Format::Native))
         }

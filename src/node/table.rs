@@ -13,7 +13,7 @@ use super::entry::{Confirmed, Entry, Next, Wanted};
 use crate::domain::{
     Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, Scope, SocketId, Timestamp, Transition, UserId,
 };
-use crate::metrics::Metrics;
+use crate::metrics::TableMetrics;
 use crate::store::{Intent, Order, Outcome};
 
 /// The node's own sockets: what is wanted of each, and what the store holds.
@@ -23,7 +23,7 @@ use crate::store::{Intent, Order, Outcome};
 pub struct Table {
     node: NodeId,
     grace: Duration,
-    metrics: Arc<Metrics>,
+    metrics: TableMetrics,
     inner: Mutex<Inner>,
     /// Counts the calls of [`Table::take_heard`]; written under the lock.
     round: AtomicU64,
@@ -75,7 +75,7 @@ const QUEUE_SLACK: usize = 1024;
 
 impl Table {
     /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
-    pub fn new(node: NodeId, grace: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(node: NodeId, grace: Duration, metrics: TableMetrics) -> Arc<Self> {
         Arc::new(Self {
             node,
             grace,

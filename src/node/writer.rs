@@ -12,7 +12,7 @@ use super::{Link, Table};
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::Timestamp;
-use crate::metrics::Metrics;
+use crate::metrics::WriterMetrics;
 use crate::settings::{PresenceSettings, RedisSettings};
 use crate::store::{
     Beat, BeatReply, Claim, LeaseState, Outcome, PresenceStore, Refusal, StoreError, StoreResult, StoreWriter,
@@ -29,7 +29,7 @@ pub struct Writer {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     link: watch::Sender<Link>,
-    metrics: Arc<Metrics>,
+    metrics: WriterMetrics,
     beat_every: Duration,
     backoff: Backoff,
     reminder: Reminder,
@@ -103,7 +103,7 @@ impl Writer {
     pub fn new(
         store: Arc<dyn PresenceStore>,
         table: Arc<Table>,
-        metrics: Arc<Metrics>,
+        metrics: WriterMetrics,
         presence: &PresenceSettings,
         redis: &RedisSettings,
     ) -> (Self, watch::Receiver<Link>) {

@@ -19,7 +19,7 @@ use self::view::{Applied, Tell};
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
-use crate::metrics::{CatchUpSource, Metrics};
+use crate::metrics::{CatchUpSource, ReplicaMetrics};
 use crate::node::{Link, Table};
 use crate::store::{PresenceStore, StoreResult};
 
@@ -42,7 +42,7 @@ pub struct Replica {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     announce: Arc<dyn Announce>,
-    metrics: Arc<Metrics>,
+    metrics: ReplicaMetrics,
     view: RwLock<View>,
     ready: AtomicBool,
     started_at: Timestamp,
@@ -70,7 +70,7 @@ impl Replica {
         store: Arc<dyn PresenceStore>,
         table: Arc<Table>,
         announce: Arc<dyn Announce>,
-        metrics: Arc<Metrics>,
+        metrics: ReplicaMetrics,
         link: watch::Receiver<Link>,
         backoff_max: Duration,
     ) -> Arc<Self> {

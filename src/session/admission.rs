@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::metrics::{Metrics, RefusedBecause};
+use crate::metrics::{AdmissionMetrics, RefusedBecause};
 use crate::settings::Settings;
 
 /// The gate of one node. After a peer died, its clients come all at once: they are let in at the rate that the node and the
@@ -23,7 +24,9 @@ pub struct Admission {
     n_waiting: AtomicUsize,
     /// The seats that are taken: sessions, and upgrades on the way to become one.
     sessions: TaskTracker,
-    metrics: Arc<Metrics>,
+    /// Cancelled when the node begins to drain.
+    draining: CancellationToken,
+    metrics: AdmissionMetrics,
 }
 
 /// Room for one socket; given back when dropped. A drain waits for it.
@@ -40,7 +43,13 @@ const BURST_PART: u32 = 10;
 
 impl Admission {
     /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`.
-    pub fn new(settings: &Settings, sessions: TaskTracker, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// `sessions` counts the seats that are taken, and `draining` says that nobody is let in any more.
+    pub fn new(
+        settings: &Settings,
+        sessions: TaskTracker,
+        draining: CancellationToken,
+        metrics: AdmissionMetrics,
+    ) -> Arc<Self> {
         let per_second = NonZeroU32::new(settings.limits.joins_per_second).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(per_second.get() / BURST_PART).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -51,6 +60,7 @@ impl Admission {
             n_sockets: AtomicUsize::new(0),
             n_waiting: AtomicUsize::new(0),
             sessions,
+            draining,
             metrics,
         })
     }
@@ -59,7 +69,7 @@ impl Admission {
     /// go on at `limits.joins_per_second`.
     ///
     /// # Errors
-    /// That the node is full, or too many wait already.
+    /// That the node is full, that too many wait already, or that the node drains.
     pub async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
         let admitted = self.try_admit().await;
         if let Err(because) = admitted {
@@ -69,6 +79,12 @@ impl Admission {
     }
 
     async fn try_admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
+        // The seat first: a drain that begins after the question waits for it.
+        let seat = self.seat().await?;
+        if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { Ok(seat) }
+    }
+
+    async fn seat(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
         let seat = Seat { admission: self.clone(), _session: self.sessions.token() };
         if self.n_sockets.fetch_add(1, Ordering::Relaxed) >= self.max_sockets {
             return Err(RefusedBecause::Full);

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::metrics::AnswerMetrics;
+
 /// The large answers of one process, over HTTP and to sockets, that have been made and not yet been written. A client that
 /// asks for a list and does not read it holds one, so all of them have one bound.
 pub struct Answers {
     n_bytes: AtomicUsize,
     max_bytes: usize,
+    metrics: AnswerMetrics,
 }
 
 /// An answer that counts until nobody holds a part of it.
@@ -23,8 +26,8 @@ const SMALL_BYTES: usize = 16 * 1024;
 
 impl Answers {
     /// With the limit `limits.answers_bytes`.
-    pub fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { n_bytes: AtomicUsize::new(0), max_bytes })
+    pub fn new(max_bytes: usize, metrics: AnswerMetrics) -> Arc<Self> {
+        Arc::new(Self { n_bytes: AtomicUsize::new(0), max_bytes, metrics })
     }
 
     /// Counts an answer until the last part of it has been dropped. `None` if too many wait already.
@@ -36,7 +39,11 @@ impl Answers {
         let fits = n_before + answer.len() <= self.max_bytes;
         // Dropping it gives the bytes back.
         let held = Held { answer, answers: self.clone() };
-        fits.then(|| Bytes::from_owner(held))
+        if !fits {
+            self.metrics.too_many();
+            return None;
+        }
+        Some(Bytes::from_owner(held))
     }
 }
 
@@ -55,10 +62,11 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Registry;
 
     #[test]
     fn an_answer_counts_until_its_last_part_is_gone() {
-        let answers = Answers::new(3 * SMALL_BYTES);
+        let answers = Answers::new(3 * SMALL_BYTES, AnswerMetrics::new(&mut Registry::default()));
         let large = || Bytes::from(vec![0; 2 * SMALL_BYTES]);
         let mut first = answers.hold(large()).unwrap();
         assert!(answers.hold(large()).is_none());

@@ -34,7 +34,7 @@ use self::requests::Join;
 pub use self::totals::log_totals;
 use crate::domain::{OfflineReason, UserId};
 use crate::hub::{Attachment, Attention, Fanout, Hub};
-use crate::metrics::Metrics;
+use crate::metrics::{HubMetrics, Registry, SessionMetrics};
 use crate::node::{Registration, Table};
 use crate::replica::Replica;
 use crate::settings::{Settings, WebsocketSettings};
@@ -52,8 +52,12 @@ pub struct Services {
     pub replica: Arc<Replica>,
     /// The way to every worker's hub.
     pub fanout: Arc<Fanout>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    /// What the sessions count.
+    pub metrics: SessionMetrics,
+    /// What the hubs count.
+    pub hub_metrics: HubMetrics,
+    /// All that is counted, for whoever scrapes it.
+    pub registry: Registry,
     /// Cancelled when the node begins to drain: it takes nobody new.
     pub draining: CancellationToken,
     /// Cancelled once the store knows of the drain: every session says goodbye.
@@ -80,7 +84,7 @@ pub struct Worker {
 impl Worker {
     /// Starts the hub of the current worker thread.
     pub fn start(services: Arc<Services>) -> Rc<Self> {
-        let hub = Hub::start(&services.fanout, services.metrics.clone(), &services.settings.fanout);
+        let hub = Hub::start(&services.fanout, services.hub_metrics.clone(), &services.settings.fanout);
         let (closing, drained) = (services.closing.clone(), hub.clone());
         actix_rt::spawn(async move {
             closing.cancelled().await;

@@ -9,7 +9,6 @@ use super::limits::Verdict;
 use super::{Services, Session};
 use crate::clock;
 use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
-use crate::metrics::Limit;
 use crate::node::Registration;
 use crate::replica::View;
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
@@ -44,7 +43,7 @@ impl Session {
     fn answer(&mut self, message: ClientMessage) -> Result<Option<Join>, End> {
         let reference = message.reference.as_deref();
         if let Verdict::Refused(delay) = self.services.requests.check(&self.used, &message.request)? {
-            self.services.metrics.limited(Limit::Requests);
+            self.services.metrics.too_many_requests();
             self.refuse_for_now("too many requests; wait", delay, reference);
             return Ok(None);
         }
@@ -89,7 +88,7 @@ impl Session {
         let known = replica.view().roster().get(&user).cloned();
         let max_sockets = self.services.settings.limits.sockets_per_user;
         let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, profile, known) else {
-            self.services.metrics.limited(Limit::SocketsPerUser);
+            self.services.metrics.too_many_sockets();
             let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
             self.refuse(ErrorCode::TooManySockets, &message, reference.as_deref());
             return;
@@ -154,10 +153,7 @@ impl Session {
         let Some(list) = list else { return };
         match self.services.answers.hold(list) {
             Some(list) => self.attachment.send_at(sequence, [list]),
-            None => {
-                self.services.metrics.limited(Limit::Answers);
-                self.refuse_for_now("too many clients have not read their answers; wait", ANSWERS_RETRY, reference);
-            }
+            None => self.refuse_for_now("too many clients have not read their answers; wait", ANSWERS_RETRY, reference),
         }
     }
 
@@ -168,10 +164,7 @@ impl Session {
             let page = view.roster().page(None, limits.page_default, None).within(max_bytes);
             self.format.encode(&Message::List { page: &page, total: view.roster().len(), standing }, None)
         };
-        self.services.answers.hold(list(limits.page_bytes)?).or_else(|| {
-            self.services.metrics.limited(Limit::Answers);
-            list(SHORT_PAGE_BYTES)
-        })
+        self.services.answers.hold(list(limits.page_bytes)?).or_else(|| list(SHORT_PAGE_BYTES))
     }
 
     fn tell_status(&self, user: &UserId, reference: Option<&str>) {

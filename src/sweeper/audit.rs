@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::backoff::Reminder;
-use crate::metrics::Metrics;
+use crate::metrics::AuditorMetrics;
 use crate::store::PresenceStore;
 
 /// Looks for ghosts: users in the set of those online whose keys are gone, and sockets of nodes that do not exist. None of
@@ -18,13 +18,13 @@ use crate::store::PresenceStore;
 /// an auditor, and the store lets one of them audit for all.
 pub struct Auditor {
     store: Arc<dyn PresenceStore>,
-    metrics: Arc<Metrics>,
+    metrics: AuditorMetrics,
     every: Duration,
 }
 
 impl Auditor {
     /// An auditor that looks `every` so often (`presence.audit_ms`).
-    pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, every: Duration) -> Self {
+    pub fn new(store: Arc<dyn PresenceStore>, metrics: AuditorMetrics, every: Duration) -> Self {
         Self { store, metrics, every }
     }
 

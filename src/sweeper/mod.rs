@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::backoff::Reminder;
 use crate::domain::NodeId;
-use crate::metrics::Metrics;
+use crate::metrics::SweeperMetrics;
 use crate::settings::PresenceSettings;
 use crate::store::{PresenceStore, Swept, SweptBatch};
 
@@ -22,7 +22,7 @@ pub use audit::Auditor;
 /// second finds less to do. A sweeper that dies half way leaves the node fenced, and any peer goes on.
 pub struct Sweeper {
     store: Arc<dyn PresenceStore>,
-    metrics: Arc<Metrics>,
+    metrics: SweeperMetrics,
     every: Duration,
     lease: Duration,
     /// When nodes died whose first batch was swept here: at their last beat.
@@ -32,7 +32,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A sweeper for nodes with leases of these settings.
-    pub fn new(store: Arc<dyn PresenceStore>, metrics: Arc<Metrics>, presence: &PresenceSettings) -> Self {
+    pub fn new(store: Arc<dyn PresenceStore>, metrics: SweeperMetrics, presence: &PresenceSettings) -> Self {
         Self {
             store,
             metrics,

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::domain::user::ProfileFields;
+use crate::metrics::Registry;
 
 fn table() -> Arc<Table> {
-    Table::new(NodeId::from_bits(1), Duration::from_secs(3600), Arc::new(Metrics::default()))
+    Table::new(NodeId::from_bits(1), Duration::from_secs(3600), TableMetrics::new(&mut Registry::default()))
 }
 
 fn user() -> UserId {
@@ -132,7 +133,7 @@ fn a_reconcile_asserts_what_is_missing_and_removes_what_is_foreign() {
 
 #[test]
 fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
-    let table = Table::new(NodeId::from_bits(1), Duration::ZERO, Arc::new(Metrics::default()));
+    let table = Table::new(NodeId::from_bits(1), Duration::ZERO, TableMetrics::new(&mut Registry::default()));
     let (_stays, _) = table.insert(&user(), None, None);
     for number in 0..100_000 {
         let (registration, _) = table.insert(&UserId::parse(&format!("u{}", number % 100)).unwrap(), None, None);

@@ -1,0 +1,38 @@
+//! What the HTTP connections count.
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::Registry;
+
+/// The metrics of the plain HTTP connections.
+pub struct ConnectionMetrics {
+    too_many: Counter,
+    write_timeouts: Counter,
+    request_timeouts: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            too_many: registry.limited("connections"),
+            write_timeouts: registry.limited("write_timeout"),
+            request_timeouts: registry.limited("request_timeout"),
+        }
+    }
+
+    /// A connection was closed because there are too many (`server.max_http_connections`).
+    pub fn too_many(&self) {
+        self.too_many.inc();
+    }
+
+    /// A connection was closed because its client did not read (`server.write_timeout_ms`).
+    pub fn write_timed_out(&self) {
+        self.write_timeouts.inc();
+    }
+
+    /// A connection was closed because it got no further answer (`server.request_timeout_ms`).
+    pub fn request_timed_out(&self) {
+        self.request_timeouts.inc();
+    }
+}

@@ -1,0 +1,62 @@
+//! What the hubs count.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::Registry;
+
+/// The metrics of the hubs: a clone for each worker, which all count together.
+#[derive(Clone)]
+pub struct HubMetrics {
+    sockets: Gauge,
+    resyncs: Counter,
+    writes: Counter,
+    frames: Counter,
+    bytes: Counter,
+}
+
+/// What a worker sent since it last said so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    /// System calls.
+    pub n_writes: u64,
+    /// WebSocket frames begun.
+    pub n_frames: u64,
+    /// Bytes, headers included.
+    pub n_bytes: u64,
+}
+
+impl HubMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            sockets: registry.gauge("sockets", "Sockets open on this node"),
+            resyncs: registry.counter("resyncs", "Sockets that fell off the broadcast log and started over"),
+            writes: registry.counter("writes", "Writes to sockets"),
+            frames: registry.counter("frames", "Frames written to sockets"),
+            bytes: registry.counter_of_bytes("sent", "Bytes written to sockets"),
+        }
+    }
+
+    /// A socket was accepted.
+    pub fn socket_opened(&self) {
+        self.sockets.inc();
+    }
+
+    /// A socket is gone.
+    pub fn socket_closed(&self) {
+        self.sockets.dec();
+    }
+
+    /// A socket fell off the broadcast log and was told to start over.
+    pub fn resync(&self) {
+        self.resyncs.inc();
+    }
+
+    /// A worker wrote to its sockets.
+    pub fn sent(&self, sent: Sent) {
+        self.writes.inc_by(sent.n_writes);
+        self.frames.inc_by(sent.n_frames);
+        self.bytes.inc_by(sent.n_bytes);
+    }
+}

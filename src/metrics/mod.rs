@@ -1,0 +1,154 @@
+//! What is counted: one struct for each part that counts, registered where it is made. Each method names one event; who
+//! measures does not know how it is kept.
+//!
+//! One registry a node, so that several nodes in one process (the tests) do not add up. The table of names and units is in
+//! `docs/operations.md`; `tests/it/metrics.rs` compares the two.
+
+mod http;
+mod hub;
+mod node;
+mod replica;
+mod session;
+mod store;
+mod sweeper;
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry as Families, Unit};
+
+pub use self::http::ConnectionMetrics;
+pub use self::hub::{HubMetrics, Sent};
+pub use self::node::{TableMetrics, WriterMetrics};
+pub use self::replica::{CatchUpSource, ReplicaMetrics};
+pub use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
+pub use self::store::StoreMetrics;
+pub use self::sweeper::{AuditorMetrics, SweeperMetrics};
+
+/// All metrics of one node.
+pub struct Registry {
+    families: Families,
+    users: Gauge,
+    limited: Counters,
+    offline_delay: Histogram,
+}
+
+/// A counter for each value of one label.
+struct Counters {
+    label: &'static str,
+    family: Family<Label, Counter>,
+}
+
+/// One label and its value.
+type Label = [(&'static str, &'static str); 1];
+
+impl Default for Registry {
+    /// A registry of what belongs to no part, or to several. Each part adds its own.
+    fn default() -> Self {
+        let mut families = Families::with_prefix("rollcall");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        families.register("build", "The version that runs", build);
+        let (users, limited) = (Gauge::default(), Counters::new("limit"));
+        families.register("users", "Users online, as this node tells it", users.clone());
+        families.register(
+            "limited",
+            "What was refused because a client asked for too much, by limit",
+            limited.family.clone(),
+        );
+        // From 1 ms to about 65 s: who waits out a lease comes late.
+        let offline_delay = Histogram::new(exponential_buckets(0.001, 2.0, 17));
+        families.register_with_unit(
+            "offline_delay",
+            "Time from a socket's death to its removal from the store",
+            Unit::Seconds,
+            offline_delay.clone(),
+        );
+        Self { families, users, limited, offline_delay }
+    }
+}
+
+impl Registry {
+    /// All metrics in the text format of OpenMetrics. `n_users` is the number of users online now.
+    pub fn encode(&self, n_users: usize) -> String {
+        self.users.set(n_users as i64);
+        let mut encoded = String::new();
+        text::encode(&mut encoded, &self.families).expect("writing to memory cannot fail");
+        encoded
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.add(name, help, Counter::default())
+    }
+
+    fn counter_of_bytes(&mut self, name: &str, help: &str) -> Counter {
+        self.add_with_unit(name, help, Unit::Bytes, Counter::default())
+    }
+
+    fn counter_of_seconds(&mut self, name: &str, help: &str) -> Counter<f64, AtomicU64> {
+        self.add_with_unit(name, help, Unit::Seconds, Counter::default())
+    }
+
+    /// Counters for these values of a label. All are there from the start: an alert on an increase misses the first one
+    /// otherwise.
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = &'static str>,
+    ) -> Counters {
+        let counters = Counters::new(label);
+        values.into_iter().for_each(|value| drop(counters.of(value)));
+        self.families.register(name, help, counters.family.clone());
+        counters
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.add(name, help, Gauge::default())
+    }
+
+    /// Times from 1 ms to about 16 s.
+    fn latency(&mut self, name: &str, help: &str) -> Histogram {
+        self.add_with_unit(name, help, Unit::Seconds, Histogram::new(exponential_buckets(0.001, 2.0, 15)))
+    }
+
+    /// The counter of one limit on what clients may ask for. Several parts have limits, and share the name.
+    fn limited(&self, limit: &'static str) -> Counter {
+        self.limited.of(limit)
+    }
+
+    /// How late the deaths of sockets are told. The table knows of its own sockets, and the sweeper of those of dead nodes.
+    fn offline_delay(&self) -> Histogram {
+        self.offline_delay.clone()
+    }
+
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.families.register(name, help, metric.clone());
+        metric
+    }
+
+    fn add_with_unit<M: Metric + Clone>(&mut self, name: &str, help: &str, unit: Unit, metric: M) -> M {
+        self.families.register_with_unit(name, help, unit, metric.clone());
+        metric
+    }
+}
+
+impl Counters {
+    fn new(label: &'static str) -> Self {
+        Self { label, family: Family::default() }
+    }
+
+    /// The counter of one value.
+    fn of(&self, value: &'static str) -> Counter {
+        self.family.get_or_create_owned(&[(self.label, value)])
+    }
+
+    fn count(&self, value: &'static str) {
+        self.family.get_or_create(&[(self.label, value)]).inc();
+    }
+}

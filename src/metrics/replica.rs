@@ -1,0 +1,88 @@
+//! What the replica counts.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::{Counters, Registry};
+use crate::domain::{Change, OfflineReason};
+
+/// The metrics of the replica.
+pub struct ReplicaMetrics {
+    transitions: Counters,
+    offline: Counters,
+    catch_ups: Counters,
+    lag: Histogram,
+    degraded_seconds: Counter<f64, AtomicU64>,
+}
+
+/// Where a catch-up read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUpSource {
+    /// The store's log.
+    Log,
+    /// A snapshot.
+    Snapshot,
+}
+
+impl CatchUpSource {
+    const ALL: [Self; 2] = [Self::Log, Self::Snapshot];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl ReplicaMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let (kinds, reasons) = (["online", "changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
+        let sources = CatchUpSource::ALL.map(CatchUpSource::as_str);
+        Self {
+            transitions: registry.counters("transitions", "Changes told by this node, by kind", "kind", kinds),
+            offline: registry.counters(
+                "offline",
+                "Users told to be offline by this node, by reason",
+                "reason",
+                reasons,
+            ),
+            catch_ups: registry.counters("catch_ups", "Gaps filled, by what was read", "from", sources),
+            lag: registry.latency("replica_lag", "Time from a transition's decision to its application here"),
+            degraded_seconds: registry
+                .counter_of_seconds("degraded", "Time in which the view may have been out of date"),
+        }
+    }
+
+    /// A change was told.
+    pub fn told(&self, change: &Change) {
+        let kind = match change {
+            Change::Online(_) => "online",
+            Change::Changed(_) => "changed",
+            Change::Offline(reason) => {
+                self.offline.count(reason.as_str());
+                "offline"
+            }
+        };
+        self.transitions.count(kind);
+    }
+
+    /// A transition was applied so long after its decision.
+    pub fn applied(&self, lag: Duration) {
+        self.lag.observe(lag.as_secs_f64());
+    }
+
+    /// The replica filled a gap.
+    pub fn caught_up(&self, source: CatchUpSource) {
+        self.catch_ups.count(source.as_str());
+    }
+
+    /// The view was degraded so long.
+    pub fn degraded_for(&self, duration: Duration) {
+        self.degraded_seconds.inc_by(duration.as_secs_f64());
+    }
+}

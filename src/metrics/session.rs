@@ -1,0 +1,113 @@
+//! What the sessions, their admission and their answers count.
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::{Counters, Registry};
+use crate::domain::OfflineReason;
+
+/// The metrics of the sessions.
+pub struct SessionMetrics {
+    joins: Counter,
+    leaves: Counters,
+    slow_consumers: Counter,
+    too_many_requests: Counter,
+    too_many_sockets: Counter,
+}
+
+/// The metrics of the admission.
+pub struct AdmissionMetrics {
+    refused: Counters,
+}
+
+/// The metrics of the large answers that wait for their clients.
+pub struct AnswerMetrics {
+    too_many: Counter,
+}
+
+/// Why a socket was refused at the upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBecause {
+    /// `server.max_sockets`.
+    Full,
+    /// `limits.joins_per_second` and `limits.join_queue`.
+    Busy,
+    /// The node drains.
+    Draining,
+}
+
+impl RefusedBecause {
+    const ALL: [Self; 3] = [Self::Full, Self::Busy, Self::Draining];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl SessionMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let reasons = [OfflineReason::Left, OfflineReason::ConnectionLost, OfflineReason::TimedOut];
+        let reasons = reasons.map(OfflineReason::as_str);
+        Self {
+            joins: registry.counter("joins", "Sockets that joined on this node"),
+            leaves: registry.counters("leaves", "Sockets that ended on this node, by reason", "reason", reasons),
+            slow_consumers: registry.counter("slow_consumers", "Sockets closed because they did not read"),
+            too_many_requests: registry.limited("requests"),
+            too_many_sockets: registry.limited("sockets_per_user"),
+        }
+    }
+
+    /// A socket joined.
+    pub fn joined(&self) {
+        self.joins.inc();
+    }
+
+    /// A joined socket ended.
+    pub fn left(&self, reason: OfflineReason) {
+        self.leaves.count(reason.as_str());
+    }
+
+    /// A socket was closed because it did not read.
+    pub fn slow_consumer(&self) {
+        self.slow_consumers.inc();
+    }
+
+    /// A request was refused (`limits.requests_per_second` and `limits.request_burst`).
+    pub fn too_many_requests(&self) {
+        self.too_many_requests.inc();
+    }
+
+    /// A join was refused (`limits.sockets_per_user`).
+    pub fn too_many_sockets(&self) {
+        self.too_many_sockets.inc();
+    }
+}
+
+impl AdmissionMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let reasons = RefusedBecause::ALL.map(RefusedBecause::as_str);
+        Self { refused: registry.counters("refused", "Sockets refused at the upgrade, by reason", "reason", reasons) }
+    }
+
+    /// A socket was refused.
+    pub fn refused(&self, because: RefusedBecause) {
+        self.refused.count(because.as_str());
+    }
+}
+
+impl AnswerMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self { too_many: registry.limited("answers") }
+    }
+
+    /// A list was refused, or the first one of a socket shortened (`limits.answers_bytes`).
+    pub fn too_many(&self) {
+        self.too_many.inc();
+    }
+}

@@ -1,0 +1,54 @@
+//! What the sweeper and the auditor count.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::Registry;
+
+/// The metrics of the sweeper.
+pub struct SweeperMetrics {
+    sockets: Counter,
+    users: Counter,
+    offline_delay: Histogram,
+}
+
+/// The metrics of the auditor.
+pub struct AuditorMetrics {
+    ghosts_mended: Counter,
+}
+
+impl SweeperMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            sockets: registry.counter("swept_sockets", "Sockets of dead nodes removed by this node"),
+            users: registry.counter("swept_users", "Users of dead nodes taken offline by this node"),
+            offline_delay: registry.offline_delay(),
+        }
+    }
+
+    /// A step of a sweep.
+    pub fn swept(&self, n_sockets: u64, n_users: u64) {
+        self.sockets.inc_by(n_sockets);
+        self.users.inc_by(n_users);
+    }
+
+    /// A user of a dead node was taken offline so long after its death.
+    pub fn went_offline(&self, delay: Duration) {
+        self.offline_delay.observe(delay.as_secs_f64());
+    }
+}
+
+impl AuditorMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self { ghosts_mended: registry.counter("ghosts_mended", "Users found without a living socket, and mended") }
+    }
+
+    /// The audit mended a ghost.
+    pub fn ghost_mended(&self) {
+        self.ghosts_mended.inc();
+    }
+}
