@@ -14,20 +14,19 @@ use actix_web::dev::AppConfig;
 use anyhow::{Context, bail};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::domain::NodeId;
-use crate::http::{self, Connections};
-use crate::hub::Fanout;
+use crate::http::{self, Connections, Entrance, Reads};
+use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AdmissionMetrics, AnswerMetrics, AuditorMetrics, ConnectionMetrics, HubMetrics, Registry, ReplicaMetrics,
     SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
-use crate::session::{self, Admission, Answers, RequestLimit, Services};
-use crate::settings::Settings;
-use crate::shutdown::{self, Signals};
+use crate::session::{self, Admission, Answers, RequestLimit, Services, Worker};
+use crate::settings::{FanoutSettings, ServerSettings, Settings};
+use crate::shutdown::{Drain, Signals};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
@@ -36,14 +35,27 @@ use crate::tasks::Tasks;
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
+    settings: Settings,
     listener: TcpListener,
     addr: SocketAddr,
     store: Arc<dyn PresenceStore>,
+    table: Arc<Table>,
+    replica: Arc<Replica>,
     writer: Writer,
     sweeper: Sweeper,
     auditor: Auditor,
+    edge: Edge,
+    drain: Drain,
+}
+
+/// What clients meet.
+struct Edge {
     connections: Arc<Connections>,
-    services: Arc<Services>,
+    reads: Arc<Reads>,
+    entrance: Arc<Entrance>,
+    sessions: Arc<Services>,
+    fanout: Arc<Fanout>,
+    hub_metrics: HubMetrics,
 }
 
 impl App {
@@ -91,28 +103,9 @@ impl App {
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, backoff_max);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
         let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
-        let (sessions, draining) = (TaskTracker::new(), CancellationToken::new());
-        let metrics = AdmissionMetrics::new(&mut registry);
-        let admission = Admission::new(&settings, sessions.clone(), draining.clone(), metrics);
-        let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
-        let requests = RequestLimit::new(&settings.limits);
-        let connections = Connections::new(&settings.server, ConnectionMetrics::new(&mut registry));
-        let services = Arc::new(Services {
-            settings,
-            table,
-            replica,
-            fanout,
-            metrics: SessionMetrics::new(&mut registry),
-            hub_metrics: HubMetrics::new(&mut registry),
-            registry,
-            draining,
-            closing: CancellationToken::new(),
-            sessions,
-            admission,
-            answers,
-            requests,
-        });
-        Ok(Self { listener, addr, store, writer, sweeper, auditor, connections, services })
+        let drain = Drain::default();
+        let edge = Edge::new(&settings, &table, &replica, fanout, &drain, registry);
+        Ok(Self { settings, listener, addr, store, table, replica, writer, sweeper, auditor, edge, drain })
     }
 
     /// The address that is listened on.
@@ -122,12 +115,12 @@ impl App {
 
     /// The node's id, fresh at every start.
     pub fn node_id(&self) -> NodeId {
-        self.services.table.node()
+        self.table.node()
     }
 
     /// Which store is in use, for people; without the password.
     pub fn store_name(&self) -> String {
-        let redis = &self.services.settings.redis;
+        let redis = &self.settings.redis;
         match &redis.url {
             Some(url) => format!("{url} (prefix {})", redis.prefix),
             None => "embedded (one node; set REDIS_URL for many)".to_owned(),
@@ -140,24 +133,23 @@ impl App {
     /// # Errors
     /// If the server cannot start or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self { listener, store, writer, sweeper, auditor, connections, services, .. } = self;
-        let settings = services.settings.clone();
+        let Self { settings, listener, store, table, replica, writer, sweeper, auditor, edge, drain, .. } = self;
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
         let mut tasks = Tasks::default();
         let (writer, writing) = writer.into_task(settings.drain.reconnect_spread + settings.presence.grace);
         tasks.spawn("writer", writing);
-        tasks.spawn("replica", services.replica.clone().run(stop.clone()));
+        tasks.spawn("replica", replica.clone().run(stop.clone()));
         tasks.spawn("sweeper", sweeper.run(stop.clone()));
         tasks.spawn("auditor", auditor.run(stop.clone()));
-        let refresher = Refresher::new(store, services.table.clone(), &settings.presence);
+        let refresher = Refresher::new(store, table.clone(), &settings.presence);
         tasks.spawn("refresher", refresher.run(stop.clone()));
 
         let every = settings.telemetry.totals;
-        tasks.spawn("totals", session::log_totals(services.clone(), every, stop.clone()));
+        tasks.spawn("totals", session::log_totals(table, replica, every, stop.clone()));
 
-        let server = serve(listener, connections, services.clone())?;
+        let server = edge.serve(listener, settings.server.clone(), settings.fanout)?;
         let handle = server.handle();
         let mut server = actix_rt::spawn(server);
         let outcome = tokio::select! {
@@ -171,7 +163,7 @@ impl App {
                 Err(failure.into())
             }
         };
-        shutdown::drain(&services, &handle, writer, settings.drain.timeout).await;
+        drain.run(&handle, writer, settings.drain.timeout).await;
         outcome
     }
 }
@@ -216,37 +208,82 @@ async fn open_store(
     }
 }
 
-fn serve(listener: TcpListener, connections: Arc<Connections>, services: Arc<Services>) -> anyhow::Result<Server> {
-    let server_settings = services.settings.server.clone();
-    let n_workers = match server_settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
-    let builder = Server::build()
-        .workers(n_workers)
-        // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.
-        .max_concurrent_connections(usize::MAX)
-        .disable_signals()
-        // Sessions are drained before (`shutdown.rs`).
-        .shutdown_timeout(1);
-    let server = builder.listen("rollcall", listener, move || {
-        let (services, server_settings) = (services.clone(), server_settings.clone());
-        let app_services = services.clone();
-        let app = HttpApp::new()
-            .configure(move |config| http::configure(config, app_services))
-            .wrap(http::cors(&server_settings));
-        let connections = connections.clone();
-        let open = move |stream: TcpStream| {
-            let peer = stream.peer_addr().ok();
-            let opened = connections.open(stream).map(|connection| (connection, Protocol::Http1, peer));
-            ready(opened.map_err(DispatchError::Io))
+impl Edge {
+    fn new(
+        settings: &Settings,
+        table: &Arc<Table>,
+        replica: &Arc<Replica>,
+        fanout: Arc<Fanout>,
+        drain: &Drain,
+        mut registry: Registry,
+    ) -> Self {
+        let connections = Connections::new(&settings.server, ConnectionMetrics::new(&mut registry));
+        let metrics = AdmissionMetrics::new(&mut registry);
+        let admission = Admission::new(settings, drain.sessions.clone(), drain.draining.clone(), metrics);
+        let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
+        let hub_metrics = HubMetrics::new(&mut registry);
+        let sessions = Services {
+            limits: settings.limits.clone(),
+            websocket: settings.websocket.clone(),
+            reconnect_spread: settings.drain.reconnect_spread,
+            table: table.clone(),
+            replica: replica.clone(),
+            answers: answers.clone(),
+            requests: RequestLimit::new(&settings.limits),
+            metrics: SessionMetrics::new(&mut registry),
+            closing: drain.closing.clone(),
         };
-        let http = HttpService::build()
-            // A client that closes its side is gone; waiting for more leaks CLOSE_WAIT sockets.
-            .h1_allow_half_closed(false)
-            .upgrade(http::upgrade_service(services))
-            .finish(map_config(app, |()| AppConfig::default()));
-        fn_service(open).and_then(http)
-    });
-    Ok(server.context("cannot serve on the port")?.run())
+        let reads = Reads {
+            replica: replica.clone(),
+            answers,
+            limits: settings.limits.clone(),
+            draining: drain.draining.clone(),
+            registry,
+        };
+        let entrance = Entrance { server: settings.server.clone(), admission };
+        let (reads, entrance, sessions) = (Arc::new(reads), Arc::new(entrance), Arc::new(sessions));
+        Self { connections, reads, entrance, sessions, fanout, hub_metrics }
+    }
+
+    fn serve(
+        self,
+        listener: TcpListener,
+        server_settings: ServerSettings,
+        fanout_settings: FanoutSettings,
+    ) -> anyhow::Result<Server> {
+        let n_workers = match server_settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let builder = Server::build()
+            .workers(n_workers)
+            // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.
+            .max_concurrent_connections(usize::MAX)
+            .disable_signals()
+            // Sessions are drained before (`shutdown.rs`).
+            .shutdown_timeout(1);
+        let Self { connections, reads, entrance, sessions, fanout, hub_metrics } = self;
+        let server = builder.listen("rollcall", listener, move || {
+            let reads = reads.clone();
+            let app = HttpApp::new()
+                .configure(move |config| http::configure(config, reads))
+                .wrap(http::cors(&server_settings));
+            let connections = connections.clone();
+            let open = move |stream: TcpStream| {
+                let peer = stream.peer_addr().ok();
+                let opened = connections.open(stream).map(|connection| (connection, Protocol::Http1, peer));
+                ready(opened.map_err(DispatchError::Io))
+            };
+            let (sessions, fanout, metrics) = (sessions.clone(), fanout.clone(), hub_metrics.clone());
+            let settings = fanout_settings.clone();
+            let start_worker = move || Worker::start(sessions.clone(), Hub::start(&fanout, metrics.clone(), &settings));
+            let http = HttpService::build()
+                // A client that closes its side is gone; waiting for more leaks CLOSE_WAIT sockets.
+                .h1_allow_half_closed(false)
+                .upgrade(http::upgrade_service(entrance.clone(), start_worker))
+                .finish(map_config(app, |()| AppConfig::default()));
+            fn_service(open).and_then(http)
+        });
+        Ok(server.context("cannot serve on the port")?.run())
+    }
 }

@@ -1,16 +1,15 @@
 //! How a node ends: the drain order, written as code (docs/design.md, decision 8).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_server::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::node::DrainHandle;
-use crate::session::Services;
 
 /// What asks a node to end.
 pub struct Signals {
@@ -66,28 +65,41 @@ impl Trigger {
     }
 }
 
-/// Drains the node, within `deadline` (`drain.timeout_ms`):
-///
-/// 1. No new connections, and `/readyz` says 503.
-/// 2. The writer stops: what the sockets do from now on is no longer told to the store, whose lease for this node is set to
-///    the reconnect spread and the grace. Whoever comes back elsewhere within that was never away.
-/// 3. Every socket is closed with 1001 and its moment to come back.
-pub async fn drain(services: &Arc<Services>, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
-    info!(sockets = services.table.n_sockets(), "Draining");
-    let end = Instant::now() + deadline;
-    services.draining.cancel();
-    let announced = async {
-        server.pause().await;
-        writer.drain().await;
-    };
-    // A store that does not answer must not take all of the time: the sockets still have to be told.
-    if timeout(deadline * 4 / 5, announced).await.is_err() {
-        warn!("The store has not confirmed the drain in time");
+/// What tells the parts of a node that it ends.
+#[derive(Clone, Default)]
+pub struct Drain {
+    /// Cancelled when the drain begins: the node takes nobody new.
+    pub draining: CancellationToken,
+    /// Cancelled once the store knows of the drain: every session says goodbye.
+    pub closing: CancellationToken,
+    /// The seats that are taken: sessions, and upgrades on the way to become one.
+    pub sessions: TaskTracker,
+}
+
+impl Drain {
+    /// Drains the node, within `deadline` (`drain.timeout_ms`):
+    ///
+    /// 1. No new connections, and `/readyz` says 503.
+    /// 2. The writer stops: what the sockets do from now on is no longer told to the store, whose lease for this node is set
+    ///    to the reconnect spread and the grace. Whoever comes back elsewhere within that was never away.
+    /// 3. Every socket is closed with 1001 and its moment to come back.
+    pub async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
+        info!(sockets = self.sessions.len(), "Draining");
+        let end = Instant::now() + deadline;
+        self.draining.cancel();
+        let announced = async {
+            server.pause().await;
+            writer.drain().await;
+        };
+        // A store that does not answer must not take all of the time: the sockets still have to be told.
+        if timeout(deadline * 4 / 5, announced).await.is_err() {
+            warn!("The store has not confirmed the drain in time");
+        }
+        self.closing.cancel();
+        self.sessions.close();
+        if timeout_at(end, self.sessions.wait()).await.is_err() {
+            warn!(sessions = self.sessions.len(), "The drain took too long: ending with sockets open");
+        }
+        server.stop(false).await;
     }
-    services.closing.cancel();
-    services.sessions.close();
-    if timeout_at(end, services.sessions.wait()).await.is_err() {
-        warn!(sessions = services.sessions.len(), "The drain took too long: ending with sockets open");
-    }
-    server.stop(false).await;
 }

@@ -2,8 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
-use super::{ApiError, ok_json};
-use crate::session::Services;
+use super::{ApiError, Reads, ok_json};
 use crate::wire::json::Object;
 
 /// The process is alive. Says nothing about the store: restarting a node does not bring Redis back.
@@ -15,14 +14,14 @@ pub async fn alive() -> HttpResponse {
 
 /// Whether the node is to be sent clients: not before it knows who is online, and not while it drains. A node whose store
 /// is out of reach still serves, and says so.
-pub async fn ready(services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    if services.draining.is_cancelled() {
+pub async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
+    if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);
     }
-    if !services.replica.is_ready() {
+    if !reads.replica.is_ready() {
         return Err(ApiError::NotReady);
     }
-    let degraded = services.replica.view().degraded();
+    let degraded = reads.replica.view().degraded();
     let mut body = Object::new(128);
     body.boolean("success", true).string("status", "ready");
     match degraded {

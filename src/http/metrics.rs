@@ -2,12 +2,12 @@
 
 use actix_web::{HttpResponse, web};
 
-use crate::session::Services;
+use super::Reads;
 
 /// The node's metrics, as Prometheus reads them.
-pub async fn scrape(services: web::Data<Services>) -> HttpResponse {
-    let n_users = services.replica.view().roster().len();
+pub async fn scrape(reads: web::Data<Reads>) -> HttpResponse {
+    let n_users = reads.replica.view().roster().len();
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(services.registry.encode(n_users))
+        .body(reads.registry.encode(n_users))
 }

@@ -14,21 +14,38 @@ use std::sync::Arc;
 use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard, web};
+use tokio_util::sync::CancellationToken;
 
 pub use self::connection::{Connection, Connections};
 pub use self::error::ApiError;
-pub use self::upgrade::upgrade_service;
-use crate::session::Services;
-use crate::settings::ServerSettings;
+pub use self::upgrade::{Entrance, upgrade_service};
+use crate::metrics::Registry;
+use crate::replica::Replica;
+use crate::session::Answers;
+use crate::settings::{LimitSettings, ServerSettings};
 use crate::wire::json::Object;
 
 /// Bodies above this are refused; no resource reads one yet.
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
+/// What the resources answer from.
+pub struct Reads {
+    /// Who is online.
+    pub replica: Arc<Replica>,
+    /// The large answers that wait for their clients.
+    pub answers: Arc<Answers>,
+    /// How much a list may hold.
+    pub limits: LimitSettings,
+    /// Cancelled when the node begins to drain: it is not to be sent anybody.
+    pub draining: CancellationToken,
+    /// All that is counted.
+    pub registry: Registry,
+}
+
 /// Registers all resources.
-pub fn configure(config: &mut web::ServiceConfig, services: Arc<Services>) {
+pub fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>) {
     config
-        .app_data(web::Data::from(services))
+        .app_data(web::Data::from(reads))
         .service(readable("/api/online-users", online_users::list))
         .service(readable("/healthz", health::alive))
         .service(readable("/readyz", health::ready))

@@ -4,9 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::pieces::Pieces;
 use super::query::Parameters;
-use super::{ApiError, json};
+use super::{ApiError, Reads, json};
 use crate::clock;
-use crate::session::Services;
 use crate::wire::json::{Object, list_capacity, push_users};
 
 /// Who is online: `excludeUserId`, `countOnly`, `limit`, `cursor`. The shape is the contract's (S2); `count` is the total of
@@ -14,10 +13,10 @@ use crate::wire::json::{Object, list_capacity, push_users};
 ///
 /// # Errors
 /// A bad parameter; or too many answers wait for clients that do not read them.
-pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub async fn list(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::parse(request.query_string());
     let excluded = parameters.user("excludeUserId")?;
-    let limits = &services.settings.limits;
+    let limits = &reads.limits;
     let limit = parameters.count("limit", limits.page_max)?.unwrap_or(limits.page_default);
     let cursor = parameters.user("cursor")?;
     let count_only = parameters.flag("countOnly")?;
@@ -25,7 +24,7 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
     let mut body = Object::new(if count_only { 256 } else { list_capacity(limit.min(limits.page_default)) });
     body.boolean("success", true);
     {
-        let view = services.replica.view();
+        let view = reads.replica.view();
         let roster = view.roster();
         let is_excluded = excluded.as_ref().is_some_and(|user| roster.contains(user));
         if !count_only {
@@ -36,9 +35,9 @@ pub async fn list(request: HttpRequest, services: web::Data<Services>) -> Result
             }
         }
         body.number("count", (roster.len() - usize::from(is_excluded)) as u64);
-        body.degraded(services.replica.degraded_since(&view));
+        body.degraded(reads.replica.degraded_since(&view));
     }
     body.time("timestamp", clock::now());
-    let body = services.answers.hold(body.finish().into()).ok_or(ApiError::TooManyAnswers)?;
+    let body = reads.answers.hold(body.finish().into()).ok_or(ApiError::TooManyAnswers)?;
     Ok(HttpResponse::Ok().insert_header(json()).body(Pieces(body)))
 }

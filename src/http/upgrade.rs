@@ -17,7 +17,8 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::{ApiError, Connection};
-use crate::session::{self, Hello, Seat, Services, Worker};
+use crate::session::{self, Admission, Hello, Seat, Worker};
+use crate::settings::ServerSettings;
 use crate::wire::Format;
 
 /// The format that a WebSocket at this path speaks, unless its URL says another; none if there is no WebSocket.
@@ -30,9 +31,18 @@ fn format_at(path: &str) -> Option<Format> {
     }
 }
 
-/// The service for upgrades. Each worker thread makes one, and with it starts its hub.
+/// Who may become a socket.
+pub struct Entrance {
+    /// Which web pages may connect.
+    pub server: ServerSettings,
+    /// How many, and how fast.
+    pub admission: Arc<Admission>,
+}
+
+/// The service for upgrades. Each worker thread makes one, and with it starts its own part of the sessions.
 pub fn upgrade_service(
-    services: Arc<Services>,
+    entrance: Arc<Entrance>,
+    start_worker: impl Fn() -> Rc<Worker>,
 ) -> impl ServiceFactory<
     (Request, Framed<Connection, h1::Codec>),
     Config = (),
@@ -41,10 +51,10 @@ pub fn upgrade_service(
     InitError = (),
 > {
     fn_factory(move || {
-        let worker = Worker::start(services.clone());
+        let (entrance, worker) = (entrance.clone(), start_worker());
         async move {
             Ok::<_, ()>(fn_service(move |(request, framed): (Request, Framed<Connection, h1::Codec>)| {
-                upgrade(worker.clone(), request, framed)
+                upgrade(entrance.clone(), worker.clone(), request, framed)
             }))
         }
     })
@@ -56,11 +66,12 @@ pub async fn not_an_upgrade(_request: HttpRequest) -> Result<&'static str, ApiEr
 }
 
 async fn upgrade(
+    entrance: Arc<Entrance>,
     worker: Rc<Worker>,
     request: Request,
     framed: Framed<Connection, h1::Codec>,
 ) -> Result<(), actix_http::Error> {
-    match admit(&worker.services, &request).await {
+    match admit(&entrance, &request).await {
         Ok((hello, seat)) => {
             let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
@@ -74,18 +85,18 @@ async fn upgrade(
 }
 
 /// Who comes, if they may.
-async fn admit(services: &Services, request: &Request) -> Result<(Hello, Seat), ApiError> {
+async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), ApiError> {
     let usual_format = format_at(request.path()).ok_or(ApiError::NotFound)?;
     verify_handshake(request.head())?;
     // Browsers apply CORS to HTTP only; a WebSocket is opened by any page, and the server has to look.
     let origin = request.head().headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| !services.settings.server.allows_origin(origin)) {
+    if origin.is_some_and(|origin| !entrance.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
     }
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
     let hello =
         Hello { format: parameters.format("format")?.unwrap_or(usual_format), user: parameters.user("userId")? };
-    Ok((hello, services.admission.admit().await?))
+    Ok((hello, entrance.admission.admit().await?))
 }
 
 fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {

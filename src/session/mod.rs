@@ -13,13 +13,13 @@ mod totals;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use self::admission::{Admission, Seat};
 pub use self::answers::Answers;
@@ -33,64 +33,54 @@ use self::outbound::TcpOutbound;
 use self::requests::Join;
 pub use self::totals::log_totals;
 use crate::domain::{OfflineReason, UserId};
-use crate::hub::{Attachment, Attention, Fanout, Hub};
-use crate::metrics::{HubMetrics, Registry, SessionMetrics};
+use crate::hub::{Attachment, Attention, Hub};
+use crate::metrics::SessionMetrics;
 use crate::node::{Registration, Table};
 use crate::replica::Replica;
-use crate::settings::{Settings, WebsocketSettings};
+use crate::settings::{LimitSettings, WebsocketSettings};
 use crate::wire::message::ErrorCode;
 use crate::wire::reader::Incoming;
 use crate::wire::{Format, frame};
 
 /// What every session of the process works with.
 pub struct Services {
-    /// The process's settings.
-    pub settings: Settings,
+    /// What one client may ask for.
+    pub limits: LimitSettings,
+    /// When a session speaks up, and how large a message may be.
+    pub websocket: WebsocketSettings,
+    /// Within which a drained client is to come back.
+    pub reconnect_spread: Duration,
     /// The node's own sockets.
     pub table: Arc<Table>,
     /// Who is online.
     pub replica: Arc<Replica>,
-    /// The way to every worker's hub.
-    pub fanout: Arc<Fanout>,
-    /// What the sessions count.
-    pub metrics: SessionMetrics,
-    /// What the hubs count.
-    pub hub_metrics: HubMetrics,
-    /// All that is counted, for whoever scrapes it.
-    pub registry: Registry,
-    /// Cancelled when the node begins to drain: it takes nobody new.
-    pub draining: CancellationToken,
-    /// Cancelled once the store knows of the drain: every session says goodbye.
-    pub closing: CancellationToken,
-    /// The seats that are taken: sessions, and upgrades on the way to become one.
-    pub sessions: TaskTracker,
-    /// Which sockets are let in.
-    pub admission: Arc<Admission>,
     /// The large answers that wait for their clients.
     pub answers: Arc<Answers>,
     /// How many costly requests a socket may make.
     pub requests: RequestLimit,
+    /// What the sessions count.
+    pub metrics: SessionMetrics,
+    /// Cancelled once the store knows of the drain: every session says goodbye.
+    pub closing: CancellationToken,
 }
 
 /// What every session of one worker thread works with.
 pub struct Worker {
-    /// The process's part.
-    pub services: Arc<Services>,
+    services: Arc<Services>,
     hub: Rc<Hub>,
     /// One for all sessions of the worker, each of which is kept small.
     websocket: Rc<WebsocketSettings>,
 }
 
 impl Worker {
-    /// Starts the hub of the current worker thread.
-    pub fn start(services: Arc<Services>) -> Rc<Self> {
-        let hub = Hub::start(&services.fanout, services.hub_metrics.clone(), &services.settings.fanout);
+    /// The sessions of the current worker thread, whose sockets are in `hub`.
+    pub fn start(services: Arc<Services>, hub: Rc<Hub>) -> Rc<Self> {
         let (closing, drained) = (services.closing.clone(), hub.clone());
         actix_rt::spawn(async move {
             closing.cancelled().await;
             drained.drain();
         });
-        let websocket = Rc::new(services.settings.websocket.clone());
+        let websocket = Rc::new(services.websocket.clone());
         Rc::new(Self { services, hub, websocket })
     }
 }
@@ -211,7 +201,7 @@ impl Session {
     /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain. A
     /// client that speaks and never reads is closed after the time that it could be silent.
     async fn wait_until_writable(&mut self) -> Result<(), End> {
-        let give_up_at = Instant::now() + self.services.settings.websocket.silence_timeout;
+        let give_up_at = Instant::now() + self.services.websocket.silence_timeout;
         let closing = self.services.closing.clone();
         loop {
             tokio::select! {
@@ -240,7 +230,7 @@ impl Session {
 
     /// Says goodbye on the wire and to the store.
     async fn close(mut self, end: End) {
-        let goodbye = Goodbye::of(&end, self.services.settings.drain.reconnect_spread);
+        let goodbye = Goodbye::of(&end, self.services.reconnect_spread);
         if end == End::TooSlow {
             self.services.metrics.slow_consumer();
         }

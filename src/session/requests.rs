@@ -29,7 +29,7 @@ const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 impl Session {
     /// Answers a text, unless it is a join, which takes its time.
     pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Join>, End> {
-        let limits = &self.services.settings.limits;
+        let limits = &self.services.limits;
         let limits = RequestLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
         match self.format.parse(text, limits) {
             Ok(message) => self.answer(message),
@@ -57,7 +57,7 @@ impl Session {
             }
             (Request::Check { user }, _) => self.tell_status(&user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
-                let limit = limit.unwrap_or(self.services.settings.limits.page_default);
+                let limit = limit.unwrap_or(self.services.limits.page_default);
                 self.show_page(cursor.as_ref(), limit, reference);
             }
             (Request::Activity, Some(joined)) => {
@@ -86,7 +86,7 @@ impl Session {
     async fn come(&mut self, Join { user, profile, reference }: Join) {
         let Services { table, replica, .. } = &*self.services;
         let known = replica.view().roster().get(&user).cloned();
-        let max_sockets = self.services.settings.limits.sockets_per_user;
+        let max_sockets = self.services.limits.sockets_per_user;
         let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, profile, known) else {
             self.services.metrics.too_many_sockets();
             let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
@@ -146,7 +146,7 @@ impl Session {
     fn show_page(&mut self, cursor: Option<&UserId>, limit: usize, reference: Option<&str>) {
         let (sequence, list) = {
             let view = self.services.replica.view();
-            let page = view.roster().page(cursor, limit, None).within(self.services.settings.limits.page_bytes);
+            let page = view.roster().page(cursor, limit, None).within(self.services.limits.page_bytes);
             let list = Message::List { page: &page, total: view.roster().len(), standing: self.standing(&view) };
             (view.sequence(), self.format.encode(&list, reference))
         };
@@ -159,7 +159,7 @@ impl Session {
 
     /// The list that comes without being asked for. It cannot be refused, so it is short if too many answers wait.
     fn first_page(&self, view: &View, standing: Standing) -> Option<Bytes> {
-        let limits = &self.services.settings.limits;
+        let limits = &self.services.limits;
         let list = |max_bytes| {
             let page = view.roster().page(None, limits.page_default, None).within(max_bytes);
             self.format.encode(&Message::List { page: &page, total: view.roster().len(), standing }, None)

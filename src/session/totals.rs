@@ -7,11 +7,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::Services;
+use crate::node::Table;
+use crate::replica::Replica;
 
 /// Logs `5 users, 8 connections` every `every` (`telemetry.totals_ms`) until `stop`: the users who have a socket on this node,
 /// and their sockets. Source: the contract's S4.
-pub async fn log_totals(services: Arc<Services>, every: Duration, stop: CancellationToken) {
+pub async fn log_totals(table: Arc<Table>, replica: Arc<Replica>, every: Duration, stop: CancellationToken) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
@@ -20,8 +21,8 @@ pub async fn log_totals(services: Arc<Services>, every: Duration, stop: Cancella
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        let (n_users, n_sockets) = (services.table.n_users(), services.table.n_sockets());
-        let n_online = services.replica.view().roster().len();
+        let (n_users, n_sockets) = (table.n_users(), table.n_sockets());
+        let n_online = replica.view().roster().len();
         info!(online = n_online, "{n_users} users, {n_sockets} connections");
     }
 }

@@ -60,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The edges.
     ("session", &["node", "hub", "replica", "wire", "domain", "settings", "clock", "metrics"]),
     ("http", &["session", "replica", "wire", "domain", "settings", "clock", "metrics"]),
-    ("shutdown", &["session", "node"]),
+    ("shutdown", &["node"]),
 ];
 
 /// The modules that wire the others together, and may use all of them. Nobody but `main` names `app`.
