@@ -24,7 +24,7 @@ use crate::metrics::{
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::replica::Replica;
-use crate::session::{self, Admission, Answers, RequestLimit, Services, Worker};
+use crate::session::{self, Admission, Answers, RequestRate, Services, Worker};
 use crate::settings::{FanoutSettings, ServerSettings, Settings};
 use crate::shutdown::{Drain, Signals};
 use crate::store::memory::MemoryStore;
@@ -229,7 +229,7 @@ impl Edge {
             table: table.clone(),
             replica: replica.clone(),
             answers: answers.clone(),
-            requests: RequestLimit::new(&settings.limits),
+            requests: RequestRate::new(&settings.limits),
             metrics: SessionMetrics::new(&mut registry),
             closing: drain.closing.clone(),
         };

@@ -4,7 +4,7 @@ use std::array;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::mailbox::{Entry, Mailbox};
+use super::mailbox::{EncodedEvent, Mailbox};
 use crate::replica::{Announce, Announcement};
 use crate::wire::Format;
 use crate::wire::message::{Event, Message};
@@ -29,7 +29,7 @@ pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 /// What one catch-up tells.
 #[derive(Default)]
 struct Burst {
-    entries: Vec<Entry>,
+    events: Vec<EncodedEvent>,
     n_bytes: usize,
     last_sequence: u64,
     /// It is more than listeners are told one by one.
@@ -77,8 +77,8 @@ impl Announce for Fanout {
     fn announce(&self, announcement: &Announcement) {
         match &mut *self.burst() {
             None => {
-                let entry = self.speakers.encode(announcement);
-                self.deliver(|mailbox| mailbox.put([entry.clone()]));
+                let event = self.speakers.encode(announcement);
+                self.deliver(|mailbox| mailbox.put([event.clone()]));
             }
             Some(burst) => burst.add(announcement, &self.speakers, self.burst_max_bytes),
         }
@@ -92,8 +92,8 @@ impl Announce for Fanout {
         let Some(burst) = self.burst().take() else { return };
         if burst.is_too_large {
             self.deliver(|mailbox| mailbox.skip_to(burst.last_sequence));
-        } else if !burst.entries.is_empty() {
-            self.deliver(|mailbox| mailbox.put(burst.entries.iter().cloned()));
+        } else if !burst.events.is_empty() {
+            self.deliver(|mailbox| mailbox.put(burst.events.iter().cloned()));
         }
     }
 }
@@ -104,12 +104,12 @@ impl Burst {
         if self.is_too_large {
             return;
         }
-        let entry = speakers.encode(announcement);
-        self.n_bytes += entry.n_bytes();
-        self.entries.push(entry);
+        let event = speakers.encode(announcement);
+        self.n_bytes += event.n_bytes();
+        self.events.push(event);
         if self.n_bytes > max_bytes {
             self.is_too_large = true;
-            self.entries = Vec::new();
+            self.events = Vec::new();
         }
     }
 }
@@ -125,7 +125,7 @@ impl Speakers {
         self.0[format.index()].fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn encode(&self, announcement: &Announcement) -> Entry {
+    fn encode(&self, announcement: &Announcement) -> EncodedEvent {
         let message = Message::Event(Event {
             user: &announcement.user,
             change: &announcement.change,
@@ -138,6 +138,6 @@ impl Speakers {
             let is_in_use = self.0[index].load(Ordering::Relaxed) > 0;
             is_in_use.then(|| Format::ALL[index].encode(&message, None)).flatten()
         });
-        Entry { sequence: announcement.sequence, user: announcement.user.clone(), frames }
+        EncodedEvent { sequence: announcement.sequence, user: announcement.user.clone(), frames }
     }
 }

@@ -116,7 +116,7 @@ impl Hub {
 
     /// Appends what waits in the mailbox to the log.
     fn take_in(self: &Rc<Self>) {
-        let Mail { skipped_to, entries, .. } = self.mailbox.take();
+        let Mail { skipped_to, events, .. } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
         if let Some(sequence) = skipped_to {
             state.streams.skip_to(sequence);
@@ -125,10 +125,10 @@ impl Hub {
                 actix_rt::spawn(self.clone().resync_all());
             }
         }
-        for entry in entries {
-            let places = state.streams.append(&entry);
+        for event in events {
+            let places = state.streams.append(&event);
             // Nobody hears of themselves.
-            for key in state.by_user.get(&entry.user).into_iter().flatten() {
+            for key in state.by_user.get(&event.user).into_iter().flatten() {
                 let listener = &mut state.listeners[*key];
                 if let Some((begin, end)) = places[listener.format().index()] {
                     listener.skip(begin, end, state.streams.log(listener.format()).start());

@@ -22,13 +22,13 @@ pub(super) struct Mail {
     /// up to there.
     pub(super) skipped_to: Option<u64>,
     /// The events after that, in order.
-    pub(super) entries: Vec<Entry>,
+    pub(super) events: Vec<EncodedEvent>,
     n_bytes: usize,
 }
 
 /// One encoded event.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct EncodedEvent {
     pub(super) sequence: u64,
     pub(super) user: UserId,
     pub(super) frames: Frames,
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 /// An event in each format ([`Format::index`]); none in a format that nobody speaks, or that has no words for it.
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
-impl Entry {
+impl EncodedEvent {
     /// Bytes that it takes: its frames, and itself, for while nobody speaks there are no frames.
     pub(super) fn n_bytes(&self) -> usize {
         size_of::<Self>() + self.frames.iter().flatten().map(Bytes::len).sum::<usize>()
@@ -52,17 +52,17 @@ impl Mailbox {
     }
 
     /// Adds events, in order. If they are too much, all that wait are skipped.
-    pub(super) fn put(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub(super) fn put(&self, events: impl IntoIterator<Item = EncodedEvent>) {
         let mut mail = self.lock();
-        for entry in entries {
-            let n_bytes = entry.n_bytes();
+        for event in events {
+            let n_bytes = event.n_bytes();
             if mail.n_bytes + n_bytes > self.max_bytes
-                && let Some(last) = mail.entries.last().map(|last| last.sequence)
+                && let Some(last) = mail.events.last().map(|last| last.sequence)
             {
                 *mail = Mail { skipped_to: Some(last), ..Mail::default() };
             }
             mail.n_bytes += n_bytes;
-            mail.entries.push(entry);
+            mail.events.push(event);
         }
         drop(mail);
         self.filled.notify_one();

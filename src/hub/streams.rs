@@ -1,7 +1,7 @@
 //! The broadcast logs of one worker, one for each stream.
 
 use super::log::BroadcastLog;
-use super::mailbox::Entry;
+use super::mailbox::EncodedEvent;
 use crate::wire::Format;
 
 /// A log for each format ([`Format::index`]), in the one scope that there is. All of them together are bounded: what is oldest
@@ -35,18 +35,18 @@ impl Streams {
     }
 
     /// Appends an event to the logs in use. Returns where it begins and ends in each.
-    pub(super) fn append(&mut self, entry: &Entry) -> [Option<(u64, u64)>; Format::ALL.len()] {
+    pub(super) fn append(&mut self, event: &EncodedEvent) -> [Option<(u64, u64)>; Format::ALL.len()] {
         std::array::from_fn(|index| {
             if self.n_speakers[index] == 0 {
-                self.logs[index].skip_to(entry.sequence);
+                self.logs[index].skip_to(event.sequence);
                 return None;
             }
-            let Some(frame) = &entry.frames[index] else {
-                self.logs[index].pass(entry.sequence);
+            let Some(frame) = &event.frames[index] else {
+                self.logs[index].pass(event.sequence);
                 return None;
             };
             self.make_room(frame.len());
-            Some(self.logs[index].append(entry.sequence, frame))
+            Some(self.logs[index].append(event.sequence, frame))
         })
     }
 
@@ -83,9 +83,9 @@ mod tests {
     use super::*;
     use crate::domain::UserId;
 
-    fn entry(sequence: u64, lengths: [usize; 2]) -> Entry {
+    fn event(sequence: u64, lengths: [usize; 2]) -> EncodedEvent {
         let frames = lengths.map(|length| (length > 0).then(|| Bytes::from(vec![0; length])));
-        Entry { sequence, user: UserId::parse("a").unwrap(), frames }
+        EncodedEvent { sequence, user: UserId::parse("a").unwrap(), frames }
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
         let mut streams = Streams::new(100);
         Format::ALL.into_iter().for_each(|format| streams.add_speaker(format));
         for sequence in 1..=10 {
-            streams.append(&entry(sequence, [20, 10]));
+            streams.append(&event(sequence, [20, 10]));
             let total: usize = Format::ALL.iter().map(|format| streams.log(*format).len_bytes()).sum();
             assert!(total <= 100, "{total}");
         }
@@ -105,13 +105,13 @@ mod tests {
     fn a_log_that_nobody_reads_stays_empty_and_misses_nothing() {
         let mut streams = Streams::new(100);
         streams.add_speaker(Format::Native);
-        streams.append(&entry(1, [10, 10]));
+        streams.append(&event(1, [10, 10]));
         assert_eq!(streams.log(Format::Plain).len_bytes(), 0);
         assert_eq!(streams.log(Format::Plain).position_after(0), None, "the first is not there");
         streams.add_speaker(Format::Plain);
         // The format has no words for the second.
-        streams.append(&entry(2, [10, 0]));
-        streams.append(&entry(3, [10, 10]));
+        streams.append(&event(2, [10, 0]));
+        streams.append(&event(3, [10, 10]));
         let plain = streams.log(Format::Plain);
         assert_eq!(plain.position_after(1), plain.position_after(2));
         assert_eq!(plain.position_after(3), Some(plain.end()));

@@ -58,7 +58,7 @@ const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
 const WELCOME_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a subscription was given up.
-enum End {
+enum GivenUp {
     Stopped,
     /// It ended, or it delivers nothing although the store goes on.
     Lost,
@@ -208,8 +208,8 @@ impl Replica {
         loop {
             match self.store.subscribe().await {
                 Ok(transitions) => match self.follow_subscription(transitions, &mut backoff, stop).await {
-                    End::Stopped => return,
-                    End::Lost => reminder.reset(),
+                    GivenUp::Stopped => return,
+                    GivenUp::Lost => reminder.reset(),
                 },
                 Err(error) => {
                     if let Some(seconds) = reminder.failed() {
@@ -240,19 +240,19 @@ impl Replica {
         mut transitions: mpsc::Receiver<Transition>,
         backoff: &mut Backoff,
         stop: &CancellationToken,
-    ) -> End {
+    ) -> GivenUp {
         self.catch_up(backoff).await;
         loop {
             tokio::select! {
                 transition = transitions.recv() => {
-                    let Some(transition) = transition else { return End::Lost };
+                    let Some(transition) = transition else { return GivenUp::Lost };
                     if self.apply(&transition) == Applied::Gap {
                         self.catch_up(backoff).await;
                     }
                 }
                 () = self.catch_up_wanted.notified() => self.catch_up(backoff).await,
-                () = self.deaf.notified() => return End::Lost,
-                () = stop.cancelled() => return End::Stopped,
+                () = self.deaf.notified() => return GivenUp::Lost,
+                () = stop.cancelled() => return GivenUp::Stopped,
             }
         }
     }

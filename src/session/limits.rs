@@ -20,7 +20,7 @@ use crate::wire::message::Request;
 ///
 /// A request over the limit is not carried out, and counts all the same: a client that waits as it is told goes on after
 /// that, one that does not is closed after as many refusals as the burst has requests.
-pub struct RequestLimit {
+pub struct RequestRate {
     rate: RateLimiter<Used, InTheSession, DefaultClock, StateInformationMiddleware>,
     burst: u32,
     interval: Duration,
@@ -43,7 +43,7 @@ pub enum Verdict {
 /// Where governor keeps what was used: in its key.
 struct InTheSession;
 
-impl RequestLimit {
+impl RequestRate {
     /// With the limits `limits.requests_per_second` and `limits.request_burst`.
     pub fn new(limits: &LimitSettings) -> Self {
         let per_second = NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
@@ -103,10 +103,10 @@ impl Hash for Used {
 mod tests {
     use super::*;
 
-    fn limit(per_second: u32, burst: u32) -> RequestLimit {
+    fn limit(per_second: u32, burst: u32) -> RequestRate {
         let mut limits = crate::settings::Settings::default().limits;
         (limits.requests_per_second, limits.request_burst) = (per_second, burst);
-        RequestLimit::new(&limits)
+        RequestRate::new(&limits)
     }
 
     #[test]

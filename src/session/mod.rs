@@ -27,7 +27,7 @@ pub use self::close::End;
 use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
-pub use self::limits::RequestLimit;
+pub use self::limits::RequestRate;
 use self::limits::Used;
 use self::outbound::TcpOutbound;
 use self::requests::Join;
@@ -57,7 +57,7 @@ pub struct Services {
     /// The large answers that wait for their clients.
     pub answers: Arc<Answers>,
     /// How many costly requests a socket may make.
-    pub requests: RequestLimit,
+    pub requests: RequestRate,
     /// What the sessions count.
     pub metrics: SessionMetrics,
     /// Cancelled once the store knows of the drain: every session says goodbye.
