@@ -12,7 +12,7 @@ use rand::RngExt;
 /// nodes are few.
 /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     max: Duration,
     n_failures: u32,
 }
@@ -22,22 +22,22 @@ const FIRST: Duration = Duration::from_millis(50);
 
 impl Backoff {
     /// Delays of at most `max`.
-    pub fn new(max: Duration) -> Self {
+    pub(crate) fn new(max: Duration) -> Self {
         Self { max, n_failures: 0 }
     }
 
     /// Whether the last try was good, so that this failure is the first.
-    pub fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         self.n_failures == 0
     }
 
     /// Says that a try was good.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.n_failures = 0;
     }
 
     /// Waits before the next try.
-    pub async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         let delay = self.next();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -57,7 +57,7 @@ impl Backoff {
 
 /// Says when a failure that lasts is worth a line in the log: once a minute. The first line, when it begins, is the caller's.
 #[derive(Debug, Default)]
-pub struct Reminder {
+pub(crate) struct Reminder {
     failing: Option<Failing>,
 }
 
@@ -72,12 +72,12 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 impl Reminder {
     /// Says that something failed, again or for the first time. How many seconds it has been failing, if that is to be logged.
-    pub fn failed(&mut self) -> Option<u64> {
+    pub(crate) fn failed(&mut self) -> Option<u64> {
         self.failed_at(Instant::now())
     }
 
     /// Says that it works.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failing = None;
     }
 

@@ -26,7 +26,7 @@ pub fn rfc3339(t: Timestamp) -> String {
 ///
 /// # Cancel safety
 /// Nothing is consumed.
-pub async fn sleep_until(instant: Option<Instant>) {
+pub(crate) async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,

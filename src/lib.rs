@@ -3,29 +3,29 @@
 //! # Layout, in reading order
 //! - [`domain`]: what presence is; pure.
 //! - [`store`]: the truth, behind one seam; embedded or in Redis.
-//! - [`node`]: what this node wants to be true, and the writer that makes it so. [`sweeper`]: peers that died.
+//! - [`node`]: what this node wants to be true, and the writer that makes it so. `sweeper`: peers that died.
 //! - [`replica`]: this node's copy of the truth, and what it tells of it.
 //! - [`hub`]: one event to many sockets. [`wire`]: bytes to messages and back.
-//! - [`session`]: one socket's life. [`http`]: one file a resource.
+//! - `session`: one socket's life. `http`: one file a resource.
 //! - [`app`]: builds the parts. [`shutdown`]: ends them in order. [`settings`], [`telemetry`], [`metrics`], [`clock`],
-//!   [`backoff`], [`tasks`].
+//!   `backoff`, `tasks`.
 //!
 //! Which module may use which is in `docs/architecture.md`, and `tests/it/architecture.rs` fails on anything else.
 
 pub mod app;
-pub mod backoff;
+mod backoff;
 pub mod clock;
 pub mod domain;
-pub mod http;
+mod http;
 pub mod hub;
 pub mod metrics;
 pub mod node;
 pub mod replica;
-pub mod session;
+mod session;
 pub mod settings;
 pub mod shutdown;
 pub mod store;
-pub mod sweeper;
-pub mod tasks;
+mod sweeper;
+mod tasks;
 pub mod telemetry;
 pub mod wire;

@@ -53,7 +53,7 @@ impl Signals {
     }
 
     /// Waits for the first signal.
-    pub async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         self.drain.cancelled().await;
     }
 }
@@ -67,7 +67,7 @@ impl Trigger {
 
 /// What tells the parts of a node that it ends.
 #[derive(Clone, Default)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// Cancelled when the drain begins: the node takes nobody new.
     pub draining: CancellationToken,
     /// Cancelled once the store knows of the drain: every session says goodbye.
@@ -83,7 +83,7 @@ impl Drain {
     /// 2. The writer stops: what the sockets do from now on is no longer told to the store, whose lease for this node is set
     ///    to the reconnect spread and the grace. Whoever comes back elsewhere within that was never away.
     /// 3. Every socket is closed with 1001 and its moment to come back.
-    pub async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
+    pub(crate) async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
         info!(sockets = self.sessions.len(), "Draining");
         let end = Instant::now() + deadline;
         self.draining.cancel();

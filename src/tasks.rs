@@ -8,14 +8,14 @@ use tokio::task::{Id, JoinError, JoinSet};
 /// Runs them, and notices when one has ended: a process without its writer or its replica answers, and what it says grows old.
 /// All are aborted on drop.
 #[derive(Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
 /// A task that ended although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
-pub enum TaskFailure {
+pub(crate) enum TaskFailure {
     /// It panicked, with this message.
     #[error("the {0} panicked: {1}")]
     Panicked(&'static str, String),
@@ -26,7 +26,7 @@ pub enum TaskFailure {
 
 impl Tasks {
     /// Starts a task; `name` is for the log.
-    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let id = self.running.spawn(task).id();
         self.names.insert(id, name);
     }
@@ -35,7 +35,7 @@ impl Tasks {
     ///
     /// # Cancel safety
     /// May be dropped and called again.
-    pub async fn failure(&mut self) -> TaskFailure {
+    pub(crate) async fn failure(&mut self) -> TaskFailure {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => TaskFailure::Ended(self.name_of(id)),
             Some(Err(error)) => TaskFailure::Panicked(self.name_of(error.id()), message_of(error)),

@@ -27,7 +27,7 @@ pub struct RosterPage<'a> {
 impl RosterPage<'_> {
     /// The beginning of the page that is about `max_bytes` when encoded, and one user at least. Users differ in size, so a
     /// number of them alone does not bound what a page costs.
-    pub fn within(mut self, max_bytes: usize) -> Self {
+    pub(crate) fn within(mut self, max_bytes: usize) -> Self {
         let mut n_bytes = 0;
         let is_over = |&(user, presence): &(&UserId, &Presence)| {
             let profile = presence.profile.as_ref().map_or(0, |profile| profile.members().len());
@@ -50,13 +50,8 @@ const OBJECT_BYTES: usize = 32;
 
 impl Roster {
     /// Number of users.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.users.len()
-    }
-
-    /// Whether nobody is present.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
     }
 
     /// The last transition reflected.
@@ -70,7 +65,7 @@ impl Roster {
     }
 
     /// Whether the user is present.
-    pub fn contains(&self, user: &UserId) -> bool {
+    pub(crate) fn contains(&self, user: &UserId) -> bool {
         self.users.contains_key(user)
     }
 

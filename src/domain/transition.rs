@@ -55,7 +55,7 @@ pub enum OfflineReason {
 
 impl OfflineReason {
     /// Every reason, for metrics and documentation.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Left, Self::ConnectionLost, Self::TimedOut, Self::NodeLost, Self::NodeDrained, Self::Unknown];
 
     /// The reason's name on the wire, in Redis and in metrics.
@@ -71,7 +71,7 @@ impl OfflineReason {
     }
 
     /// The reason of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }

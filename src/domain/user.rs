@@ -13,7 +13,7 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// The time from this to `later`; zero if that is not later, as between two clocks it may not be.
-    pub fn until(self, later: Timestamp) -> Duration {
+    pub(crate) fn until(self, later: Timestamp) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }
 }

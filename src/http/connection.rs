@@ -21,7 +21,7 @@ use crate::metrics::ConnectionMetrics;
 use crate::settings::ServerSettings;
 
 /// The plain HTTP connections of one process, those on the way to become sockets among them.
-pub struct Connections {
+pub(crate) struct Connections {
     n_open: AtomicUsize,
     n_max: usize,
     write_timeout: Duration,
@@ -32,7 +32,7 @@ pub struct Connections {
 }
 
 /// One of them. What is written to it ends the connection if the client does not take it in time.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// When the client must have taken what was written; none while nothing waits.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -48,7 +48,7 @@ struct Place(Arc<Connections>);
 
 impl Connections {
     /// With the limits `server.max_http_connections` and `server.write_timeout_ms`.
-    pub fn new(settings: &ServerSettings, metrics: ConnectionMetrics) -> Arc<Self> {
+    pub(crate) fn new(settings: &ServerSettings, metrics: ConnectionMetrics) -> Arc<Self> {
         let body = ApiError::TooManyConnections.body();
         let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
                     content-type: application/json\r\ncontent-length:";
@@ -67,7 +67,7 @@ impl Connections {
     ///
     /// # Errors
     /// `ConnectionRefused` if there are too many; the client has been told so.
-    pub fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
+    pub(crate) fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
         let place = Place(self.clone());
         if self.n_open.fetch_add(1, Ordering::Relaxed) >= self.n_max {
             self.metrics.too_many();
@@ -86,7 +86,7 @@ impl Connections {
 
 impl Connection {
     /// The stream alone, for a session: it has a deadline of its own, and its seat counts it.
-    pub fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 

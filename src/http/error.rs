@@ -11,7 +11,7 @@ use crate::wire::json::Object;
 
 /// An error as a client sees it: `{"success":false,"message":"…","code":"…"}`. Clients branch on the code.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// A query parameter is not what it should be.
     #[error("`{name}` {what}")]
     InvalidParameter {
@@ -70,7 +70,7 @@ impl From<RefusedBecause> for ApiError {
 
 impl ApiError {
     /// The error's name for programs.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::NotAWebSocketHandshake(_) => "not_a_websocket_handshake",
@@ -88,7 +88,7 @@ impl ApiError {
     }
 
     /// The whole body.
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut body = Object::new(128);
         body.boolean("success", false).string("message", &self.to_string()).string("code", self.code());
         body.finish()

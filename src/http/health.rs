@@ -6,7 +6,7 @@ use super::{ApiError, Reads, ok_json};
 use crate::wire::json::Object;
 
 /// The process is alive. Says nothing about the store: restarting a node does not bring Redis back.
-pub async fn alive() -> HttpResponse {
+pub(crate) async fn alive() -> HttpResponse {
     let mut body = Object::new(64);
     body.boolean("success", true).string("status", "alive");
     ok_json(body)
@@ -14,7 +14,7 @@ pub async fn alive() -> HttpResponse {
 
 /// Whether the node is to be sent clients: not before it knows who is online, and not while it drains. A node whose store
 /// is out of reach still serves, and says so.
-pub async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);
     }

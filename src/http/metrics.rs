@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use super::Reads;
 
 /// The node's metrics, as Prometheus reads them.
-pub async fn scrape(reads: web::Data<Reads>) -> HttpResponse {
+pub(crate) async fn scrape(reads: web::Data<Reads>) -> HttpResponse {
     let n_users = reads.replica.view().roster().len();
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -16,9 +16,9 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard, web};
 use tokio_util::sync::CancellationToken;
 
-pub use self::connection::{Connection, Connections};
-pub use self::error::ApiError;
-pub use self::upgrade::{Entrance, upgrade_service};
+pub(crate) use self::connection::{Connection, Connections};
+pub(crate) use self::error::ApiError;
+pub(crate) use self::upgrade::{Entrance, upgrade_service};
 use crate::metrics::Registry;
 use crate::replica::Replica;
 use crate::session::Answers;
@@ -29,7 +29,7 @@ use crate::wire::json::Object;
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
 /// What the resources answer from.
-pub struct Reads {
+pub(crate) struct Reads {
     /// Who is online.
     pub replica: Arc<Replica>,
     /// The large answers that wait for their clients.
@@ -43,7 +43,7 @@ pub struct Reads {
 }
 
 /// Registers all resources.
-pub fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>) {
+pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>) {
     config
         .app_data(web::Data::from(reads))
         .service(readable("/api/online-users", online_users::list))
@@ -65,7 +65,7 @@ fn json() -> (HeaderName, HeaderValue) {
 }
 
 /// Which web pages may read the answers (`server.cors_allowed_origins`).
-pub fn cors(settings: &ServerSettings) -> Cors {
+pub(crate) fn cors(settings: &ServerSettings) -> Cors {
     let cors = Cors::default().allowed_methods(["GET", "HEAD"]).allow_any_header().max_age(3600);
     if settings.allows_any_origin() {
         // The answer is the same for every origin, so caches need not keep one for each.

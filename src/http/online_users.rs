@@ -13,7 +13,7 @@ use crate::wire::json::{Object, list_capacity, push_users};
 ///
 /// # Errors
 /// A bad parameter; or too many answers wait for clients that do not read them.
-pub async fn list(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::parse(request.query_string());
     let excluded = parameters.user("excludeUserId")?;
     let limits = &reads.limits;

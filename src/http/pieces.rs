@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// An answer that is copied into the connection's buffer as the client takes it. As one body it would be copied at once: it
 /// would be in memory twice, and let go by those who count it while all of it still waits for the client.
-pub struct Pieces(pub Bytes);
+pub(crate) struct Pieces(pub Bytes);
 
 /// About what the connection's buffer holds anyway.
 const PIECE_BYTES: usize = 32 * 1024;

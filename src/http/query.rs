@@ -12,14 +12,14 @@ use crate::wire::Format;
 /// The parameters of a request: names, and values or why they are no text. Unknown ones are ignored. Of one given twice,
 /// which counts would be a guess. Of one that is not UTF-8, different bytes would become one text. Both are errors when the
 /// parameter is asked for.
-pub struct Parameters<'a>(Vec<(Cow<'a, [u8]>, Value<'a>)>);
+pub(crate) struct Parameters<'a>(Vec<(Cow<'a, [u8]>, Value<'a>)>);
 
 /// A value, or why it is no text.
 type Value<'a> = Result<Cow<'a, str>, Utf8Error>;
 
 impl<'a> Parameters<'a> {
     /// Parses a query string. What is no `name=value` is a name with an empty value.
-    pub fn parse(query: &'a str) -> Self {
+    pub(crate) fn parse(query: &'a str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         Self(
             pairs
@@ -32,13 +32,13 @@ impl<'a> Parameters<'a> {
     }
 
     /// A user id; absent if empty.
-    pub fn user(&self, name: &str) -> Result<Option<UserId>, ApiError> {
+    pub(crate) fn user(&self, name: &str) -> Result<Option<UserId>, ApiError> {
         let Some(text) = self.get(name)?.filter(|text| !text.is_empty()) else { return Ok(None) };
         UserId::parse(text).map(Some).map_err(|error| invalid(name, error.to_string()))
     }
 
     /// `true` or `false`; false if absent.
-    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name)? {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -47,13 +47,13 @@ impl<'a> Parameters<'a> {
     }
 
     /// A format that clients speak.
-    pub fn format(&self, name: &str) -> Result<Option<Format>, ApiError> {
+    pub(crate) fn format(&self, name: &str) -> Result<Option<Format>, ApiError> {
         let Some(text) = self.get(name)? else { return Ok(None) };
         Format::from_name(text).map(Some).ok_or_else(|| invalid(name, "must be native or plain".to_owned()))
     }
 
     /// A whole number from 1 to `max`.
-    pub fn count(&self, name: &str, max: usize) -> Result<Option<usize>, ApiError> {
+    pub(crate) fn count(&self, name: &str, max: usize) -> Result<Option<usize>, ApiError> {
         let Some(text) = self.get(name)? else { return Ok(None) };
         match text.parse() {
             Ok(count) if (1..=max).contains(&count) => Ok(Some(count)),

@@ -32,7 +32,7 @@ fn format_at(path: &str) -> Option<Format> {
 }
 
 /// Who may become a socket.
-pub struct Entrance {
+pub(crate) struct Entrance {
     /// Which web pages may connect.
     pub server: ServerSettings,
     /// How many, and how fast.
@@ -40,7 +40,7 @@ pub struct Entrance {
 }
 
 /// The service for upgrades. Each worker thread makes one, and with it starts its own part of the sessions.
-pub fn upgrade_service(
+pub(crate) fn upgrade_service(
     entrance: Arc<Entrance>,
     start_worker: impl Fn() -> Rc<Worker>,
 ) -> impl ServiceFactory<
@@ -61,7 +61,7 @@ pub fn upgrade_service(
 }
 
 /// `GET /ws` without an upgrade.
-pub async fn not_an_upgrade(_request: HttpRequest) -> Result<&'static str, ApiError> {
+pub(crate) async fn not_an_upgrade(_request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NotAWebSocketHandshake("no `Upgrade: websocket`".to_owned()))
 }
 

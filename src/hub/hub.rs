@@ -92,7 +92,7 @@ impl Hub {
 
     /// Tells every session, now and from now on, that the node drains. One wake-up each, once: a session that waited for it
     /// besides its socket would do so anew for every message.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let state = &mut *self.state.borrow_mut();
         state.drains = true;
         state.listeners.iter_mut().for_each(|(_, listener)| listener.wake());
@@ -226,7 +226,7 @@ impl State {
 
 impl Attachment {
     /// Sends a frame to this socket alone, after all events that it can have heard of until now.
-    pub fn send(&self, frame: Bytes) {
+    pub(crate) fn send(&self, frame: Bytes) {
         self.hub.flush(self.key, |listener, log| listener.send(log.end(), frame));
     }
 
@@ -270,7 +270,7 @@ impl Attachment {
     }
 
     /// From now on this socket hears no events.
-    pub fn mute(&self) {
+    pub(crate) fn mute(&self) {
         let state = &mut *self.hub.state.borrow_mut();
         let user = state.listeners[self.key].mute();
         state.unregister(self.key, user);
@@ -278,7 +278,7 @@ impl Attachment {
 
     /// Tells the socket that it missed events and starts over: `frames` are what it gets instead, showing the view at
     /// `sequence`.
-    pub fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
+    pub(crate) fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.metrics.resync();
         // Not `mute`: `Listener::listen` remembers that the socket fell off, so that it may not do so again soon.
         self.begin_after(user, sequence);
@@ -286,17 +286,17 @@ impl Attachment {
     }
 
     /// Whether the client does not read its answers, so that its requests should wait.
-    pub fn is_congested(&self) -> bool {
+    pub(crate) fn is_congested(&self) -> bool {
         self.hub.with(self.key, |listener, _| listener.is_congested())
     }
 
     /// Whether everything sent to this socket alone has been written, or never can be.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.hub.with(self.key, |listener, _| listener.is_drained())
     }
 
     /// The socket can be written to again: goes on writing.
-    pub fn unblock(&self) {
+    pub(crate) fn unblock(&self) {
         self.hub.flush(self.key, |listener, _| listener.unblock());
     }
 
@@ -304,7 +304,7 @@ impl Attachment {
     ///
     /// # Cancel safety
     /// Nothing is consumed: the state that asks for attention lasts until it is dealt with.
-    pub async fn attention(&self) -> Attention {
+    pub(crate) async fn attention(&self) -> Attention {
         poll_fn(|context| {
             let state = &mut *self.hub.state.borrow_mut();
             if state.drains {

@@ -24,7 +24,7 @@ pub trait Outbound {
 
 /// What a session has to do for its socket; see [`super::Attachment::attention`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
+pub(crate) enum Attention {
     /// The socket takes no more bytes: wait until it does, then flush.
     Blocked,
     /// The socket fell off the log and has drained: tell it to start over, and where.
@@ -40,7 +40,7 @@ pub enum Attention {
 /// A socket's state in the hub.
 ///
 /// What goes to the socket is the log from `position` on, but for what its [`Backlog`] says.
-pub struct Listener {
+pub(crate) struct Listener {
     outbound: Rc<dyn Outbound>,
     format: Format,
     /// Whose socket it is, while it listens.
@@ -85,7 +85,7 @@ struct Backlog {
 const CONGESTED_BYTES: usize = 64 * 1024;
 
 impl Listener {
-    pub fn new(outbound: Rc<dyn Outbound>, format: Format) -> Self {
+    pub(crate) fn new(outbound: Rc<dyn Outbound>, format: Format) -> Self {
         Self {
             outbound,
             format,
@@ -102,16 +102,16 @@ impl Listener {
     }
 
     /// What it speaks, and so which log it reads.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format
     }
 
-    pub fn user(&self) -> Option<&UserId> {
+    pub(crate) fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
     /// Listens from `position` on, as `user`. What is to be left out after it stays so.
-    pub fn listen(&mut self, user: UserId, position: u64) {
+    pub(crate) fn listen(&mut self, user: UserId, position: u64) {
         self.user = Some(user);
         self.position = position;
         if let Some(backlog) = &mut self.backlog {
@@ -123,7 +123,7 @@ impl Listener {
     }
 
     /// Hears no more events. Returns whose socket it was.
-    pub fn mute(&mut self) -> Option<UserId> {
+    pub(crate) fn mute(&mut self) -> Option<UserId> {
         self.forget_skips();
         self.hole = Hole::No;
         self.user.take()
@@ -131,7 +131,7 @@ impl Listener {
 
     /// Leaves out an event: it is about the socket's own user. What the log, which starts at `log_start`, has forgotten need
     /// not be left out any more: so a socket that never reads has no more of these than the log has events.
-    pub fn skip(&mut self, begin: u64, end: u64, log_start: u64) {
+    pub(crate) fn skip(&mut self, begin: u64, end: u64, log_start: u64) {
         let skips = &mut self.backlog.get_or_insert_default().skips;
         while skips.front().is_some_and(|(_, end)| *end <= log_start) {
             skips.pop_front();
@@ -143,34 +143,34 @@ impl Listener {
     }
 
     /// Puts a frame for this socket alone at `position` of the log.
-    pub fn send(&mut self, position: u64, frame: Bytes) {
+    pub(crate) fn send(&mut self, position: u64, frame: Bytes) {
         let backlog = self.backlog.get_or_insert_default();
         backlog.private_bytes += frame.len();
         backlog.private.push_back((position, frame));
     }
 
     /// Whether the client does not read its answers.
-    pub fn is_congested(&self) -> bool {
+    pub(crate) fn is_congested(&self) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.private_bytes > CONGESTED_BYTES)
     }
 
     /// Whether everything that waits for this socket alone has been written.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.backlog.as_ref().is_none_or(|backlog| backlog.private.is_empty()) || self.broken
     }
 
     /// Whether there is something in the log that the socket has not been written.
-    pub fn is_behind(&self, log: &BroadcastLog) -> bool {
+    pub(crate) fn is_behind(&self, log: &BroadcastLog) -> bool {
         self.hears() && self.position < log.end()
     }
 
     /// The socket can be written to again.
-    pub fn unblock(&mut self) {
+    pub(crate) fn unblock(&mut self) {
         self.blocked = false;
     }
 
     /// What the session is to do now, if anything; else it is woken when there is something.
-    pub fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
+    pub(crate) fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
         let is_too_soon = || self.last_resync.is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
             Some(Attention::Broken)
@@ -189,7 +189,7 @@ impl Listener {
     }
 
     /// The node skipped events that the socket should have heard. It starts over when its turn comes.
-    pub fn fall_off_unawares(&mut self) {
+    pub(crate) fn fall_off_unawares(&mut self) {
         if self.user.is_some() && self.hole != Hole::ReadTooSlowly {
             self.hole = Hole::Skipped;
             self.forget_skips();
@@ -197,7 +197,7 @@ impl Listener {
     }
 
     /// The turn has come to start over, if the node skipped events. Whether it had.
-    pub fn begin_resync(&mut self) -> bool {
+    pub(crate) fn begin_resync(&mut self) -> bool {
         let is_skipped = self.hole == Hole::Skipped;
         if is_skipped {
             self.hole = Hole::SkippedAndDue;
@@ -215,7 +215,7 @@ impl Listener {
     }
 
     /// Writes what can be written without waiting, and counts it in `sent`.
-    pub fn flush(&mut self, log: &BroadcastLog, sent: &mut Sent) {
+    pub(crate) fn flush(&mut self, log: &BroadcastLog, sent: &mut Sent) {
         while !self.blocked && !self.broken {
             if self.hears() && self.position < log.start() {
                 self.fall_off();
@@ -332,7 +332,7 @@ impl Listener {
     }
 
     /// Wakes the session: it may have something to do.
-    pub fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

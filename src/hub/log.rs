@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// A run of encoded frames, bounded by [`super::streams::Streams`]. Positions count bytes since the log began, and always lie between frames when they are
 /// kept: a socket remembers how far it has been served by one number, whatever the load.
 #[derive(Debug, Default)]
-pub struct BroadcastLog {
+pub(crate) struct BroadcastLog {
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
     /// Position of the first byte that is still here.
@@ -25,7 +25,7 @@ struct Entry {
 
 impl BroadcastLog {
     /// Appends the frame of the view's change number `sequence`. Returns where the frame begins and ends.
-    pub fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
+    pub(crate) fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
         let begin = self.end();
         self.bytes.extend(frame);
         let end = self.end();
@@ -35,29 +35,29 @@ impl BroadcastLog {
     }
 
     /// Says that nothing is to be told of the change number `sequence`. Nobody misses it.
-    pub fn pass(&mut self, sequence: u64) {
+    pub(crate) fn pass(&mut self, sequence: u64) {
         self.end_sequence = sequence;
     }
 
     /// Sequence of the oldest frame kept.
-    pub fn first_sequence(&self) -> Option<u64> {
+    pub(crate) fn first_sequence(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.sequence)
     }
 
     /// Goes on after the change number `sequence`, without the changes up to there that were not appended. Whoever has not
     /// seen them has a hole.
-    pub fn skip_to(&mut self, sequence: u64) {
+    pub(crate) fn skip_to(&mut self, sequence: u64) {
         self.end_sequence = sequence;
         self.forget_all();
     }
 
     /// Bytes kept.
-    pub fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Forgets everything, because everybody has read it, and gives the memory back. Positions go on.
-    pub fn forget_all(&mut self) {
+    pub(crate) fn forget_all(&mut self) {
         self.start = self.end();
         self.start_sequence = self.end_sequence;
         self.bytes = VecDeque::new();
@@ -65,17 +65,17 @@ impl BroadcastLog {
     }
 
     /// Position of the oldest frame kept. Who is behind it has fallen off.
-    pub fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
     /// Position after the newest frame.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
     /// Position of the first frame whose sequence is above `sequence`, or the end; none if frames above it are missing.
-    pub fn position_after(&self, sequence: u64) -> Option<u64> {
+    pub(crate) fn position_after(&self, sequence: u64) -> Option<u64> {
         if sequence < self.start_sequence {
             return None;
         }
@@ -86,26 +86,26 @@ impl BroadcastLog {
     }
 
     /// The end of the frame that the byte at `position` is part of.
-    pub fn end_of_frame(&self, position: u64) -> u64 {
+    pub(crate) fn end_of_frame(&self, position: u64) -> u64 {
         let index = self.entries.partition_point(|entry| entry.end <= position);
         self.entries.get(index).map_or(self.end(), |entry| entry.end)
     }
 
     /// Number of frames that end after `from` and not after `to`.
-    pub fn n_frames(&self, from: u64, to: u64) -> u64 {
+    pub(crate) fn n_frames(&self, from: u64, to: u64) -> u64 {
         let up_to = |position| self.entries.partition_point(|entry| entry.end <= position);
         (up_to(to) - up_to(from)) as u64
     }
 
     /// The bytes from `from` on, up to `to` or to where they are no longer contiguous in memory.
-    pub fn read(&self, from: u64, to: u64) -> &[u8] {
+    pub(crate) fn read(&self, from: u64, to: u64) -> &[u8] {
         let (from, to) = ((from - self.start) as usize, (to - self.start) as usize);
         let (head, tail) = self.bytes.as_slices();
         if from < head.len() { &head[from..to.min(head.len())] } else { &tail[from - head.len()..to - head.len()] }
     }
 
     /// Forgets the oldest frame.
-    pub fn forget_first(&mut self) {
+    pub(crate) fn forget_first(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes.drain(..(entry.end - self.start) as usize);
             self.start = entry.end;

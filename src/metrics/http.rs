@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::Registry;
 
 /// The metrics of the plain HTTP connections.
-pub struct ConnectionMetrics {
+pub(crate) struct ConnectionMetrics {
     too_many: Counter,
     write_timeouts: Counter,
     request_timeouts: Counter,
@@ -13,7 +13,7 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
             too_many: registry.limited("connections"),
             write_timeouts: registry.limited("write_timeout"),
@@ -22,17 +22,17 @@ impl ConnectionMetrics {
     }
 
     /// A connection was closed because there are too many (`server.max_http_connections`).
-    pub fn too_many(&self) {
+    pub(crate) fn too_many(&self) {
         self.too_many.inc();
     }
 
     /// A connection was closed because its client did not read (`server.write_timeout_ms`).
-    pub fn write_timed_out(&self) {
+    pub(crate) fn write_timed_out(&self) {
         self.write_timeouts.inc();
     }
 
     /// A connection was closed because it got no further answer (`server.request_timeout_ms`).
-    pub fn request_timed_out(&self) {
+    pub(crate) fn request_timed_out(&self) {
         self.request_timeouts.inc();
     }
 }

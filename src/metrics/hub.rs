@@ -17,7 +17,7 @@ pub struct HubMetrics {
 
 /// What a worker sent since it last said so.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// System calls.
     pub n_writes: u64,
     /// WebSocket frames begun.
@@ -39,22 +39,22 @@ impl HubMetrics {
     }
 
     /// A socket was accepted.
-    pub fn socket_opened(&self) {
+    pub(crate) fn socket_opened(&self) {
         self.sockets.inc();
     }
 
     /// A socket is gone.
-    pub fn socket_closed(&self) {
+    pub(crate) fn socket_closed(&self) {
         self.sockets.dec();
     }
 
     /// A socket fell off the broadcast log and was told to start over.
-    pub fn resync(&self) {
+    pub(crate) fn resync(&self) {
         self.resyncs.inc();
     }
 
     /// A worker wrote to its sockets.
-    pub fn sent(&self, sent: Sent) {
+    pub(crate) fn sent(&self, sent: Sent) {
         self.writes.inc_by(sent.n_writes);
         self.frames.inc_by(sent.n_frames);
         self.bytes.inc_by(sent.n_bytes);

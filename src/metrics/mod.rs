@@ -22,13 +22,14 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
-pub use self::http::ConnectionMetrics;
-pub use self::hub::{HubMetrics, Sent};
+pub(crate) use self::http::ConnectionMetrics;
+pub use self::hub::HubMetrics;
+pub(crate) use self::hub::Sent;
 pub use self::node::{TableMetrics, WriterMetrics};
-pub use self::replica::{CatchUpSource, ReplicaMetrics};
-pub use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
-pub use self::store::StoreMetrics;
-pub use self::sweeper::{AuditorMetrics, SweeperMetrics};
+pub(crate) use self::replica::{CatchUpSource, ReplicaMetrics};
+pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
+pub(crate) use self::store::StoreMetrics;
+pub(crate) use self::sweeper::{AuditorMetrics, SweeperMetrics};
 
 /// All metrics of one node.
 pub struct Registry {
@@ -74,7 +75,7 @@ impl Default for Registry {
 
 impl Registry {
     /// All metrics in the text format of OpenMetrics. `n_users` is the number of users online now.
-    pub fn encode(&self, n_users: usize) -> String {
+    pub(crate) fn encode(&self, n_users: usize) -> String {
         self.users.set(n_users as i64);
         let mut encoded = String::new();
         text::encode(&mut encoded, &self.families).expect("writing to memory cannot fail");

@@ -32,12 +32,12 @@ impl TableMetrics {
     }
 
     /// A socket's grace ended with its user still online.
-    pub fn flap_suppressed(&self) {
+    pub(crate) fn flap_suppressed(&self) {
         self.flaps_suppressed.inc();
     }
 
     /// A user whose socket died was taken offline so long after.
-    pub fn went_offline(&self, delay: Duration) {
+    pub(crate) fn went_offline(&self, delay: Duration) {
         self.offline_delay.observe(delay.as_secs_f64());
     }
 }
@@ -55,22 +55,22 @@ impl WriterMetrics {
     }
 
     /// A beat was answered.
-    pub fn beat_latency(&self, latency: Duration) {
+    pub(crate) fn beat_latency(&self, latency: Duration) {
         self.beat_latency.observe(latency.as_secs_f64());
     }
 
     /// A call on the store failed and the connection is replaced.
-    pub fn store_error(&self) {
+    pub(crate) fn store_error(&self) {
         self.store_errors.inc();
     }
 
     /// The node found itself fenced.
-    pub fn fenced(&self) {
+    pub(crate) fn fenced(&self) {
         self.fenced.inc();
     }
 
     /// The store held other sockets than it should.
-    pub fn reconciled(&self) {
+    pub(crate) fn reconciled(&self) {
         self.reconciled.inc();
     }
 }

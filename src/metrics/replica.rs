@@ -10,7 +10,7 @@ use super::{Counters, Registry};
 use crate::domain::{Change, OfflineReason};
 
 /// The metrics of the replica.
-pub struct ReplicaMetrics {
+pub(crate) struct ReplicaMetrics {
     transitions: Counters,
     offline: Counters,
     catch_ups: Counters,
@@ -20,7 +20,7 @@ pub struct ReplicaMetrics {
 
 /// Where a catch-up read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CatchUpSource {
+pub(crate) enum CatchUpSource {
     /// The store's log.
     Log,
     /// A snapshot.
@@ -40,7 +40,7 @@ impl CatchUpSource {
 
 impl ReplicaMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         let (kinds, reasons) = (["online", "changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
         let sources = CatchUpSource::ALL.map(CatchUpSource::as_str);
         Self {
@@ -59,7 +59,7 @@ impl ReplicaMetrics {
     }
 
     /// A change was told.
-    pub fn told(&self, change: &Change) {
+    pub(crate) fn told(&self, change: &Change) {
         let kind = match change {
             Change::Online(_) => "online",
             Change::Changed(_) => "changed",
@@ -72,17 +72,17 @@ impl ReplicaMetrics {
     }
 
     /// A transition was applied so long after its decision.
-    pub fn applied(&self, lag: Duration) {
+    pub(crate) fn applied(&self, lag: Duration) {
         self.lag.observe(lag.as_secs_f64());
     }
 
     /// The replica filled a gap.
-    pub fn caught_up(&self, source: CatchUpSource) {
+    pub(crate) fn caught_up(&self, source: CatchUpSource) {
         self.catch_ups.count(source.as_str());
     }
 
     /// The view was degraded so long.
-    pub fn degraded_for(&self, duration: Duration) {
+    pub(crate) fn degraded_for(&self, duration: Duration) {
         self.degraded_seconds.inc_by(duration.as_secs_f64());
     }
 }

@@ -6,7 +6,7 @@ use super::{Counters, Registry};
 use crate::domain::OfflineReason;
 
 /// The metrics of the sessions.
-pub struct SessionMetrics {
+pub(crate) struct SessionMetrics {
     joins: Counter,
     leaves: Counters,
     slow_consumers: Counter,
@@ -15,18 +15,18 @@ pub struct SessionMetrics {
 }
 
 /// The metrics of the admission.
-pub struct AdmissionMetrics {
+pub(crate) struct AdmissionMetrics {
     refused: Counters,
 }
 
 /// The metrics of the large answers that wait for their clients.
-pub struct AnswerMetrics {
+pub(crate) struct AnswerMetrics {
     too_many: Counter,
 }
 
 /// Why a socket was refused at the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusedBecause {
+pub(crate) enum RefusedBecause {
     /// `server.max_sockets`.
     Full,
     /// `limits.joins_per_second` and `limits.join_queue`.
@@ -49,7 +49,7 @@ impl RefusedBecause {
 
 impl SessionMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         let reasons = [OfflineReason::Left, OfflineReason::ConnectionLost, OfflineReason::TimedOut];
         let reasons = reasons.map(OfflineReason::as_str);
         Self {
@@ -62,52 +62,52 @@ impl SessionMetrics {
     }
 
     /// A socket joined.
-    pub fn joined(&self) {
+    pub(crate) fn joined(&self) {
         self.joins.inc();
     }
 
     /// A joined socket ended.
-    pub fn left(&self, reason: OfflineReason) {
+    pub(crate) fn left(&self, reason: OfflineReason) {
         self.leaves.count(reason.as_str());
     }
 
     /// A socket was closed because it did not read.
-    pub fn slow_consumer(&self) {
+    pub(crate) fn slow_consumer(&self) {
         self.slow_consumers.inc();
     }
 
     /// A request was refused (`limits.requests_per_second` and `limits.request_burst`).
-    pub fn too_many_requests(&self) {
+    pub(crate) fn too_many_requests(&self) {
         self.too_many_requests.inc();
     }
 
     /// A join was refused (`limits.sockets_per_user`).
-    pub fn too_many_sockets(&self) {
+    pub(crate) fn too_many_sockets(&self) {
         self.too_many_sockets.inc();
     }
 }
 
 impl AdmissionMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         let reasons = RefusedBecause::ALL.map(RefusedBecause::as_str);
         Self { refused: registry.counters("refused", "Sockets refused at the upgrade, by reason", "reason", reasons) }
     }
 
     /// A socket was refused.
-    pub fn refused(&self, because: RefusedBecause) {
+    pub(crate) fn refused(&self, because: RefusedBecause) {
         self.refused.count(because.as_str());
     }
 }
 
 impl AnswerMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         Self { too_many: registry.limited("answers") }
     }
 
     /// A list was refused, or the first one of a socket shortened (`limits.answers_bytes`).
-    pub fn too_many(&self) {
+    pub(crate) fn too_many(&self) {
         self.too_many.inc();
     }
 }

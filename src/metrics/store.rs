@@ -5,18 +5,18 @@ use prometheus_client::metrics::counter::Counter;
 use super::Registry;
 
 /// The metrics of the store in Redis.
-pub struct StoreMetrics {
+pub(crate) struct StoreMetrics {
     bad_records: Counter,
 }
 
 impl StoreMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         Self { bad_records: registry.counter("bad_records", "Records found in Redis that no node writes") }
     }
 
     /// A record was found in the store that no node writes.
-    pub fn bad_record(&self) {
+    pub(crate) fn bad_record(&self) {
         self.bad_records.inc();
     }
 }

@@ -8,20 +8,20 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::Registry;
 
 /// The metrics of the sweeper.
-pub struct SweeperMetrics {
+pub(crate) struct SweeperMetrics {
     sockets: Counter,
     users: Counter,
     offline_delay: Histogram,
 }
 
 /// The metrics of the auditor.
-pub struct AuditorMetrics {
+pub(crate) struct AuditorMetrics {
     ghosts_mended: Counter,
 }
 
 impl SweeperMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
             sockets: registry.counter("swept_sockets", "Sockets of dead nodes removed by this node"),
             users: registry.counter("swept_users", "Users of dead nodes taken offline by this node"),
@@ -30,25 +30,25 @@ impl SweeperMetrics {
     }
 
     /// A step of a sweep.
-    pub fn swept(&self, n_sockets: u64, n_users: u64) {
+    pub(crate) fn swept(&self, n_sockets: u64, n_users: u64) {
         self.sockets.inc_by(n_sockets);
         self.users.inc_by(n_users);
     }
 
     /// A user of a dead node was taken offline so long after its death.
-    pub fn went_offline(&self, delay: Duration) {
+    pub(crate) fn went_offline(&self, delay: Duration) {
         self.offline_delay.observe(delay.as_secs_f64());
     }
 }
 
 impl AuditorMetrics {
     /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
         Self { ghosts_mended: registry.counter("ghosts_mended", "Users found without a living socket, and mended") }
     }
 
     /// The audit mended a ghost.
-    pub fn ghost_mended(&self) {
+    pub(crate) fn ghost_mended(&self) {
         self.ghosts_mended.inc();
     }
 }

@@ -12,7 +12,7 @@ mod table;
 mod writer;
 
 pub use link::Link;
-pub use refresh::Refresher;
+pub(crate) use refresh::Refresher;
 pub use registration::Registration;
 pub use table::Table;
 pub use writer::{DrainHandle, Writer};

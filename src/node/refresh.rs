@@ -18,7 +18,7 @@ use crate::store::PresenceStore;
 ///
 /// The keys' life only outlives a dead fleet; presence does not depend on it. So an error here is not retried: the next
 /// heartbeat, or the next quarter, comes.
-pub struct Refresher {
+pub(crate) struct Refresher {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     every: Duration,
@@ -33,13 +33,13 @@ const PIPELINE: usize = 200;
 
 impl Refresher {
     /// A refresher for the sockets of `table`.
-    pub fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
+    pub(crate) fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
         let all_every = (presence.user_ttl / 4).min(presence.audit);
         Self { store, table, every: GATHER.min(all_every / 4), all_every }
     }
 
     /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_all = Instant::now();

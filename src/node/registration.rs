@@ -25,22 +25,22 @@ impl Registration {
     }
 
     /// The socket's id.
-    pub fn socket(&self) -> SocketId {
+    pub(crate) fn socket(&self) -> SocketId {
         self.socket
     }
 
     /// Whose socket it is.
-    pub fn user(&self) -> &UserId {
+    pub(crate) fn user(&self) -> &UserId {
         &self.user
     }
 
     /// Notes that the client was active.
-    pub fn heard(&self) {
+    pub(crate) fn heard(&self) {
         self.table.heard(self.socket, &self.heard_in);
     }
 
     /// States the user's profile anew. The receiver gets the position of the store's reply.
-    pub fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
+    pub(crate) fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
         self.table.state_profile(self.socket, &self.user, stated)
     }
 
@@ -51,7 +51,7 @@ impl Registration {
     }
 
     /// The connection ended otherwise: the socket stays registered for the grace.
-    pub fn lose(mut self, reason: OfflineReason) {
+    pub(crate) fn lose(mut self, reason: OfflineReason) {
         self.end(reason);
     }
 

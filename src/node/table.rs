@@ -87,7 +87,7 @@ impl Table {
     }
 
     /// The node whose sockets these are.
-    pub fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.node
     }
 
@@ -105,7 +105,7 @@ impl Table {
     }
 
     /// The same, unless the user has `max` sockets here already, those in grace among them.
-    pub fn insert_within(
+    pub(crate) fn insert_within(
         self: &Arc<Self>,
         max: usize,
         user: &UserId,
@@ -145,26 +145,26 @@ impl Table {
     }
 
     /// Whether a socket of the user is wanted here, and not only in grace.
-    pub fn wants(&self, user: &UserId) -> bool {
+    pub(crate) fn wants(&self, user: &UserId) -> bool {
         self.lock().wants(user)
     }
 
     /// The users of whom a socket is wanted here, and their data.
-    pub fn wanted_users(&self) -> Vec<(UserId, Presence)> {
+    pub(crate) fn wanted_users(&self) -> Vec<(UserId, Presence)> {
         let inner = self.lock();
         let wanted = inner.users.iter().filter(|(user, _)| inner.wants(user));
         wanted.map(|(user, local)| (user.clone(), local.presence.clone())).collect()
     }
 
     /// The user's data as this node would assert it.
-    pub fn presence(&self, user: &UserId) -> Option<Presence> {
+    pub(crate) fn presence(&self, user: &UserId) -> Option<Presence> {
         self.lock().users.get(user).map(|local| local.presence.clone())
     }
 
     /// Whether a socket of the user is here that the store must have known when it made transition `revision`: a departure
     /// with that revision is then not the truth. A join that is on its way for the first time proves nothing, for the store
     /// may have decided the departure before it; unless the store was out of reach, when it waited here.
-    pub fn contradicts_departure(&self, user: &UserId, revision: u64) -> bool {
+    pub(crate) fn contradicts_departure(&self, user: &UserId, revision: u64) -> bool {
         let inner = self.lock();
         let contradicts = |number: &u64| {
             let entry = inner.sockets.get(number).map(|socket| &socket.entry);
@@ -176,7 +176,7 @@ impl Table {
     /// Takes note of a transition that the replica applied: a newer profile is what this node asserts from now on; a user
     /// who said goodbye elsewhere takes the sockets in grace along here too, and whoever is here all the same is asserted
     /// again.
-    pub fn observe(&self, transition: &Transition) {
+    pub(crate) fn observe(&self, transition: &Transition) {
         let mut inner = self.lock();
         inner.seen = inner.seen.max(transition.position.revision);
         let has_orders = match &transition.change {
@@ -193,7 +193,7 @@ impl Table {
     }
 
     /// Takes note of a snapshot that the replica applied, as of the transitions that led to it.
-    pub fn observe_snapshot(&self, roster: &Roster) {
+    pub(crate) fn observe_snapshot(&self, roster: &Roster) {
         let mut inner = self.lock();
         let revision = roster.position().revision;
         inner.seen = inner.seen.max(revision);
@@ -209,7 +209,7 @@ impl Table {
     }
 
     /// The sockets heard from since the last call; [`Table::confirmed`] says whose they are.
-    pub fn take_heard(&self) -> Vec<u64> {
+    pub(crate) fn take_heard(&self) -> Vec<u64> {
         let mut inner = self.lock();
         self.round.fetch_add(1, Ordering::Relaxed);
         let room = Vec::with_capacity(inner.heard.len());
@@ -217,12 +217,12 @@ impl Table {
     }
 
     /// Every socket.
-    pub fn socket_numbers(&self) -> Vec<u64> {
+    pub(crate) fn socket_numbers(&self) -> Vec<u64> {
         self.lock().sockets.keys().copied().collect()
     }
 
     /// Those of `numbers` that the store holds, as far as is known.
-    pub fn confirmed(&self, numbers: &[u64]) -> Vec<(SocketId, UserId)> {
+    pub(crate) fn confirmed(&self, numbers: &[u64]) -> Vec<(SocketId, UserId)> {
         let inner = self.lock();
         let confirmed = |number: &u64| {
             let is_present = |socket: &&Socket| socket.entry.confirmed() == Confirmed::Present;
@@ -233,7 +233,7 @@ impl Table {
     }
 
     /// Something of these sockets is missing in the store: they are asserted again.
-    pub fn mark_missing(&self, sockets: &[SocketId]) {
+    pub(crate) fn mark_missing(&self, sockets: &[SocketId]) {
         let mut inner = self.lock();
         for socket in sockets {
             inner.forget_confirmation(socket.number);
@@ -243,12 +243,12 @@ impl Table {
     }
 
     /// Number of sockets wanted or in grace.
-    pub fn n_sockets(&self) -> usize {
+    pub(crate) fn n_sockets(&self) -> usize {
         self.lock().sockets.len()
     }
 
     /// Number of users with a socket here.
-    pub fn n_users(&self) -> usize {
+    pub(crate) fn n_users(&self) -> usize {
         self.lock().users.len()
     }
 

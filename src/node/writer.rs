@@ -79,22 +79,16 @@ const MAX_JUMP_PART: u32 = 4;
 /// How the end of the process tells the writer to stop.
 pub struct DrainHandle {
     stop: CancellationToken,
-    lease: Duration,
     done: oneshot::Receiver<()>,
 }
 
 impl DrainHandle {
     /// Stops the writer: nothing is asserted any more, and the lease ends after the spread and the grace, so that whoever
     /// comes back on another node before that was never away. Ends when the store has confirmed it, or cannot.
-    pub async fn drain(self) {
+    pub(crate) async fn drain(self) {
         self.stop.cancel();
         // An error is a writer that has ended already.
         let _ = self.done.await;
-    }
-
-    /// How long the store keeps this node's sockets after the drain.
-    pub fn lease(&self) -> Duration {
-        self.lease
     }
 }
 
@@ -133,7 +127,7 @@ impl Writer {
     pub fn into_task(mut self, drain_lease: Duration) -> (DrainHandle, impl Future<Output = ()> + Send) {
         let stop = CancellationToken::new();
         let (done, on_done) = oneshot::channel();
-        let handle = DrainHandle { stop: stop.clone(), lease: drain_lease, done: on_done };
+        let handle = DrainHandle { stop: stop.clone(), done: on_done };
         let task = async move {
             self.run(&stop, drain_lease).await;
             // Nobody may be waiting.

@@ -1,6 +1,6 @@
 //! The node's copy of who is present: all reads come from it, and everything that is told.
 //!
-//! [`View`] decides, without I/O; this file feeds it: it subscribes, applies transitions in order, notices that it is deaf or
+//! `View` decides, without I/O; this file feeds it: it subscribes, applies transitions in order, notices that it is deaf or
 //! has missed something, and fills the gap from the store's log or from a snapshot.
 
 mod view;
@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::view::{Announcement, View};
+pub use self::view::Announcement;
+pub(crate) use self::view::View;
 use self::view::{Applied, Tell};
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
@@ -38,7 +39,7 @@ pub trait Announce: Send + Sync {
 }
 
 /// The view, and the tasks that keep it in step with the store.
-pub struct Replica {
+pub(crate) struct Replica {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     announce: Arc<dyn Announce>,
@@ -66,7 +67,7 @@ enum GivenUp {
 
 impl Replica {
     /// A replica of what `store` holds. `link` is the writer's.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn PresenceStore>,
         table: Arc<Table>,
         announce: Arc<dyn Announce>,
@@ -90,23 +91,23 @@ impl Replica {
     }
 
     /// The view, for reading. Hold it shortly: transitions wait.
-    pub fn view(&self) -> RwLockReadGuard<'_, View> {
+    pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the node can be asked: it has read a first snapshot, of a store whose users had time to be asserted.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
     /// The last time at which what a reader of `view` sees was surely right, if it may not be now: the store is out of reach,
     /// or has not been read for the first time.
-    pub fn degraded_since(&self, view: &View) -> Option<Timestamp> {
+    pub(crate) fn degraded_since(&self, view: &View) -> Option<Timestamp> {
         view.degraded().or_else(|| (!self.is_ready()).then_some(self.started_at))
     }
 
     /// A socket of `user` was inserted into the table here.
-    pub fn arrived(&self, user: &UserId, presence: &Presence) {
+    pub(crate) fn arrived(&self, user: &UserId, presence: &Presence) {
         if self.view().awaits_arrival(user) {
             self.update(|view, tell| view.arrive(user, presence, clock::now(), tell));
         }
@@ -114,12 +115,12 @@ impl Replica {
 
     /// The store has not confirmed in time that the user arrived. A socket of theirs is wanted here all the same, so they are
     /// told provisionally.
-    pub fn arrived_unconfirmed(&self, user: &UserId, presence: &Presence) {
+    pub(crate) fn arrived_unconfirmed(&self, user: &UserId, presence: &Presence) {
         self.update(|view, tell| view.arrive_unconfirmed(user, presence, clock::now(), tell));
     }
 
     /// Waits until the view reflects `confirmed`, the reply to an order; false if that, or the reply itself, takes too long.
-    pub async fn reflects(&self, confirmed: impl Future<Output = Option<Position>>) -> bool {
+    pub(crate) async fn reflects(&self, confirmed: impl Future<Output = Option<Position>>) -> bool {
         if self.view().degraded().is_some() {
             return false;
         }
@@ -141,7 +142,7 @@ impl Replica {
     }
 
     /// Keeps the view in step until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
             () = self.follow_link() => {}
             () = self.follow_store(&stop) => {}

@@ -27,7 +27,7 @@ pub struct Announcement {
 
 /// What [`View::apply`] made of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// It is in effect.
     Yes,
     /// It was in effect already.
@@ -48,7 +48,7 @@ pub enum Applied {
 ///
 /// Invariant: a user is announced online only when not in `told`, and offline only when in it, so nobody hears the same user
 /// come or go twice in a row (test: `a_listener_never_hears_the_same_twice`).
-pub struct View {
+pub(crate) struct View {
     told: Roster,
     sequence: u64,
     provisional: HashSet<UserId>,
@@ -72,7 +72,7 @@ enum Hold {
 }
 
 /// Where announcements go.
-pub type Tell<'a> = &'a mut dyn FnMut(Announcement);
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(Announcement);
 
 impl Default for View {
     /// Nobody, in no epoch.
@@ -92,33 +92,33 @@ impl Default for View {
 
 impl View {
     /// The users, as told.
-    pub fn roster(&self) -> &Roster {
+    pub(crate) fn roster(&self) -> &Roster {
         &self.told
     }
 
     /// The number of the last announcement.
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
     /// The store's position that is reflected.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.told.position()
     }
 
     /// If the view may be out of date: the last time it was not.
-    pub fn degraded(&self) -> Option<Timestamp> {
+    pub(crate) fn degraded(&self) -> Option<Timestamp> {
         self.degraded
     }
 
     /// Whether departures are noted, not told.
-    pub fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         self.holding != Hold::No
     }
 
     /// Applies the next transition of the store. `contradicts` says whether a departure with a revision contradicts what is
     /// known here of the user's sockets.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         transition: &Transition,
         contradicts: impl Fn(&UserId, u64) -> bool,
@@ -143,7 +143,13 @@ impl View {
 
     /// Takes over the store's roster at another position, telling the difference. Users whose socket is wanted here stay:
     /// this node asserts them.
-    pub fn replace(&mut self, target: &Roster, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn replace(
+        &mut self,
+        target: &Roster,
+        is_wanted: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
         let changes = self.told.diff(target);
         self.provisional.retain(|user| !target.contains(user));
         self.held.retain(|user, _| !target.contains(user));
@@ -151,7 +157,7 @@ impl View {
     }
 
     /// Takes over transitions that were missed, telling what they come to for each user.
-    pub fn catch_up(
+    pub(crate) fn catch_up(
         &mut self,
         missed: &[Transition],
         is_wanted: impl Fn(&UserId) -> bool,
@@ -173,7 +179,7 @@ impl View {
 
     /// The time in which departures were only noted is over: whoever is still absent is gone. To be called when the view
     /// reflects the beat that said so.
-    pub fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         self.holding = Hold::No;
         let revision = Some(self.position().revision);
         for (user, reason) in std::mem::take(&mut self.held) {
@@ -186,7 +192,7 @@ impl View {
     }
 
     /// The store is out of reach since `as_of`. Everybody `wanted` here who is not known yet arrives provisionally.
-    pub fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
         self.degraded.get_or_insert(as_of);
         self.holding = self.holding.max(Hold::Outage);
         self.parting.clear();
@@ -196,17 +202,17 @@ impl View {
     }
 
     /// The view is up to date again. Returns since when it was not.
-    pub fn recover(&mut self) -> Option<Timestamp> {
+    pub(crate) fn recover(&mut self) -> Option<Timestamp> {
         self.degraded.take()
     }
 
     /// Whether [`View::arrive`] has to be told of the user's arrival.
-    pub fn awaits_arrival(&self, user: &UserId) -> bool {
+    pub(crate) fn awaits_arrival(&self, user: &UserId) -> bool {
         self.degraded.is_some() || self.parting.contains(user)
     }
 
     /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.
-    pub fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
         self.parting.remove(user);
         if self.degraded.is_some() {
             self.arrive_unconfirmed(user, presence, at, tell);
@@ -214,7 +220,7 @@ impl View {
     }
 
     /// A socket of the user is wanted here, and the store does not say that it has it.
-    pub fn arrive_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn arrive_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
         if !self.told.contains(user) {
             self.put(user, &Change::Online(presence.clone()), None, false, at, tell);
             self.provisional.insert(user.clone());
@@ -224,7 +230,7 @@ impl View {
     /// Drops the provisional users of whom no socket was wanted here at this beat and the one before: the store does not have
     /// them. To be called at each beat, when the view reflects where the store was at the beat before. The store has then
     /// decided every order for a user who was unwanted at the last beat, and the view has told what it decided.
-    pub fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
         self.parting = unwanted;
@@ -240,14 +246,14 @@ impl View {
     }
 
     /// Wakes the receiver once `revision` is reflected.
-    pub fn wait_for(&mut self, revision: u64) -> oneshot::Receiver<()> {
+    pub(crate) fn wait_for(&mut self, revision: u64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.entry(revision).or_default().push(sender);
         receiver
     }
 
     /// Those whose revision is reflected now.
-    pub fn take_due_waiters(&mut self) -> Vec<oneshot::Sender<()>> {
+    pub(crate) fn take_due_waiters(&mut self) -> Vec<oneshot::Sender<()>> {
         if self.waiters.first_key_value().is_none_or(|(revision, _)| *revision > self.position().revision) {
             return Vec::new();
         }

@@ -15,7 +15,7 @@ use crate::settings::Settings;
 
 /// The gate of one node. After a peer died, its clients come all at once: they are let in at the rate that the node and the
 /// store stand, a few wait, and the rest is told to try again.
-pub struct Admission {
+pub(crate) struct Admission {
     rate: DefaultDirectRateLimiter,
     clock: DefaultClock,
     max_sockets: usize,
@@ -30,7 +30,7 @@ pub struct Admission {
 }
 
 /// Room for one socket; given back when dropped. A drain waits for it.
-pub struct Seat {
+pub(crate) struct Seat {
     admission: Arc<Admission>,
     _session: TaskTrackerToken,
 }
@@ -44,7 +44,7 @@ const BURST_PART: u32 = 10;
 impl Admission {
     /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`.
     /// `sessions` counts the seats that are taken, and `draining` says that nobody is let in any more.
-    pub fn new(
+    pub(crate) fn new(
         settings: &Settings,
         sessions: TaskTracker,
         draining: CancellationToken,
@@ -70,7 +70,7 @@ impl Admission {
     ///
     /// # Errors
     /// That the node is full, that too many wait already, or that the node drains.
-    pub async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
+    pub(crate) async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
         let admitted = self.try_admit().await;
         if let Err(because) = admitted {
             self.metrics.refused(because);

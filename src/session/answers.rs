@@ -9,7 +9,7 @@ use crate::metrics::AnswerMetrics;
 
 /// The large answers of one process, over HTTP and to sockets, that have been made and not yet been written. A client that
 /// asks for a list and does not read it holds one, so all of them have one bound.
-pub struct Answers {
+pub(crate) struct Answers {
     n_bytes: AtomicUsize,
     max_bytes: usize,
     metrics: AnswerMetrics,
@@ -26,12 +26,12 @@ const SMALL_BYTES: usize = 16 * 1024;
 
 impl Answers {
     /// With the limit `limits.answers_bytes`.
-    pub fn new(max_bytes: usize, metrics: AnswerMetrics) -> Arc<Self> {
+    pub(crate) fn new(max_bytes: usize, metrics: AnswerMetrics) -> Arc<Self> {
         Arc::new(Self { n_bytes: AtomicUsize::new(0), max_bytes, metrics })
     }
 
     /// Counts an answer until the last part of it has been dropped. `None` if too many wait already.
-    pub fn hold(self: &Arc<Self>, answer: Bytes) -> Option<Bytes> {
+    pub(crate) fn hold(self: &Arc<Self>, answer: Bytes) -> Option<Bytes> {
         if answer.len() <= SMALL_BYTES {
             return Some(answer);
         }

@@ -9,7 +9,7 @@ use crate::domain::OfflineReason;
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The client's close frame, with its code if it had one.
     ClosedByClient(Option<u16>),
     /// The stream ended or failed without one.
@@ -33,7 +33,7 @@ pub enum End {
 }
 
 /// How long the peer has to take our close frame and answer it.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
@@ -48,7 +48,7 @@ const TOO_MANY_REQUESTS: u16 = 4029;
 
 /// What an end means for the wire and for the presence.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Goodbye {
+pub(crate) struct Goodbye {
     /// Code and reason of our close frame; none if there is nobody to read it.
     pub frame: Option<(u16, String)>,
     /// What is awaited after it.
@@ -59,7 +59,7 @@ pub struct Goodbye {
 
 /// What still has to come from the peer before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Awaits {
+pub(crate) enum Awaits {
     /// Its close frame was here before ours, or it is gone.
     Nothing,
     /// A close frame of its own.
@@ -70,7 +70,7 @@ pub enum Awaits {
 
 impl Goodbye {
     /// The table. `spread` is within which a drained client is to come back.
-    pub fn of(end: &End, spread: Duration) -> Self {
+    pub(crate) fn of(end: &End, spread: Duration) -> Self {
         let lost = Some(OfflineReason::ConnectionLost);
         let closing = |code, reason: &str, awaits, loss| Self { frame: Some((code, reason.to_owned())), awaits, loss };
         let ours = |code, reason: &str, loss| closing(code, reason, Awaits::Reply, loss);

@@ -10,7 +10,7 @@ use crate::settings::WebsocketSettings;
 
 /// A time that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alarm {
+pub(crate) enum Alarm {
     /// Ping the client.
     Ping,
     /// Nothing was heard for too long.
@@ -21,7 +21,7 @@ pub enum Alarm {
 
 /// The three clocks of a session: the next ping, the silence, and the time to join.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     settings: Rc<WebsocketSettings>,
     next_ping: Instant,
     last_heard: Instant,
@@ -37,7 +37,7 @@ const STALL: Duration = Duration::from_secs(1);
 
 impl Heartbeat {
     /// Starts the clocks.
-    pub fn new(settings: Rc<WebsocketSettings>) -> Self {
+    pub(crate) fn new(settings: Rc<WebsocketSettings>) -> Self {
         let now = Instant::now();
         let first = settings.ping_interval.min(settings.join_timeout);
         Self {
@@ -50,17 +50,17 @@ impl Heartbeat {
     }
 
     /// The client sent something.
-    pub fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         self.last_heard = Instant::now();
     }
 
     /// The client has joined.
-    pub fn joined(&mut self) {
+    pub(crate) fn joined(&mut self) {
         self.join_by = None;
     }
 
     /// The client has left, and may join again.
-    pub fn left(&mut self) {
+    pub(crate) fn left(&mut self) {
         self.join_by = Some(Instant::now() + self.settings.join_timeout);
         self.set_timer();
     }
@@ -69,7 +69,7 @@ impl Heartbeat {
     ///
     /// # Cancel safety
     /// A time that has come stays so until it was returned.
-    pub async fn alarm(&mut self) -> Alarm {
+    pub(crate) async fn alarm(&mut self) -> Alarm {
         let next = loop {
             self.timer.as_mut().await;
             let next = self.next();

@@ -15,7 +15,7 @@ use super::close::End;
 use crate::wire::reader::{Incoming, Reader, Violation};
 
 /// Reads one client's messages. Holds no memory while nothing is half read.
-pub struct Inbound {
+pub(crate) struct Inbound {
     stream: Rc<TcpStream>,
     reader: Reader,
 }
@@ -29,7 +29,7 @@ thread_local! {
 
 impl Inbound {
     /// Reads from `stream`, after `early`.
-    pub fn new(stream: Rc<TcpStream>, early: BytesMut, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(stream: Rc<TcpStream>, early: BytesMut, max_message_bytes: usize) -> Self {
         let mut reader = Reader::new(max_message_bytes);
         // A copy, for `early` is a part of a buffer of 8 KiB that would be kept.
         reader.push(&early);
@@ -43,7 +43,7 @@ impl Inbound {
     ///
     /// # Cancel safety
     /// What was read stays in the reader for the next call.
-    pub async fn next(&mut self) -> Result<Incoming, End> {
+    pub(crate) async fn next(&mut self) -> Result<Incoming, End> {
         poll_fn(|context| {
             loop {
                 if let Some(incoming) = self.reader.next_message()? {
@@ -56,7 +56,7 @@ impl Inbound {
     }
 
     /// Reads what still comes and makes nothing of it, until the stream ends.
-    pub async fn discard(&mut self) {
+    pub(crate) async fn discard(&mut self) {
         poll_fn(|context| {
             while ready!(self.poll_read(context, |_, _| ())).is_ok() {}
             Poll::Ready(())

@@ -20,7 +20,7 @@ use crate::wire::message::Request;
 ///
 /// A request over the limit is not carried out, and counts all the same: a client that waits as it is told goes on after
 /// that, one that does not is closed after as many refusals as the burst has requests.
-pub struct RequestRate {
+pub(crate) struct RequestRate {
     rate: RateLimiter<Used, InTheSession, DefaultClock, StateInformationMiddleware>,
     burst: u32,
     interval: Duration,
@@ -29,11 +29,11 @@ pub struct RequestRate {
 /// What one socket has used of its limit: a time, in 8 bytes. Nothing else is kept for a socket, and nothing is done for it
 /// while it is idle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Used(Cell<u64>);
+pub(crate) struct Used(Cell<u64>);
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is carried out.
     Granted,
     /// It is refused; after this time one more is granted.
@@ -45,7 +45,7 @@ struct InTheSession;
 
 impl RequestRate {
     /// With the limits `limits.requests_per_second` and `limits.request_burst`.
-    pub fn new(limits: &LimitSettings) -> Self {
+    pub(crate) fn new(limits: &LimitSettings) -> Self {
         let per_second = NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
         // One half is granted, the other is refused.
         let both = NonZeroU32::new(limits.request_burst.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
@@ -59,7 +59,7 @@ impl RequestRate {
     ///
     /// # Errors
     /// [`End::TooManyRequests`] if the client goes on although it was refused again and again.
-    pub fn check(&self, used: &Used, request: &Request) -> Result<Verdict, End> {
+    pub(crate) fn check(&self, used: &Used, request: &Request) -> Result<Verdict, End> {
         if !is_costly(request) {
             return Ok(Verdict::Granted);
         }

@@ -21,17 +21,17 @@ use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use self::admission::{Admission, Seat};
-pub use self::answers::Answers;
-pub use self::close::End;
+pub(crate) use self::admission::{Admission, Seat};
+pub(crate) use self::answers::Answers;
+pub(crate) use self::close::End;
 use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
-pub use self::limits::RequestRate;
+pub(crate) use self::limits::RequestRate;
 use self::limits::Used;
 use self::outbound::TcpOutbound;
 use self::requests::Join;
-pub use self::totals::log_totals;
+pub(crate) use self::totals::log_totals;
 use crate::domain::{OfflineReason, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
@@ -43,7 +43,7 @@ use crate::wire::reader::Incoming;
 use crate::wire::{Format, frame};
 
 /// What every session of the process works with.
-pub struct Services {
+pub(crate) struct Services {
     /// What one client may ask for.
     pub limits: LimitSettings,
     /// When a session speaks up, and how large a message may be.
@@ -65,7 +65,7 @@ pub struct Services {
 }
 
 /// What every session of one worker thread works with.
-pub struct Worker {
+pub(crate) struct Worker {
     services: Arc<Services>,
     hub: Rc<Hub>,
     /// One for all sessions of the worker, each of which is kept small.
@@ -74,7 +74,7 @@ pub struct Worker {
 
 impl Worker {
     /// The sessions of the current worker thread, whose sockets are in `hub`.
-    pub fn start(services: Arc<Services>, hub: Rc<Hub>) -> Rc<Self> {
+    pub(crate) fn start(services: Arc<Services>, hub: Rc<Hub>) -> Rc<Self> {
         let (closing, drained) = (services.closing.clone(), hub.clone());
         actix_rt::spawn(async move {
             closing.cancelled().await;
@@ -86,7 +86,7 @@ impl Worker {
 }
 
 /// What a client's URL says.
-pub struct Hello {
+pub(crate) struct Hello {
     /// What it speaks.
     pub format: Format,
     /// Who joins at once. A format that cannot say it later is closed at once without.
@@ -94,7 +94,7 @@ pub struct Hello {
 }
 
 /// Runs a session on the current worker thread. `early` is what the client sent right behind its handshake.
-pub fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, hello: Hello) {
+pub(crate) fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, hello: Hello) {
     actix_rt::spawn(async move {
         let _seat = seat;
         let mut session = Session::open(&worker, stream, early, hello.format);

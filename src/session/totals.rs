@@ -12,7 +12,7 @@ use crate::replica::Replica;
 
 /// Logs `5 users, 8 connections` every `every` (`telemetry.totals_ms`) until `stop`: the users who have a socket on this node,
 /// and their sockets. Source: the contract's S4.
-pub async fn log_totals(table: Arc<Table>, replica: Arc<Replica>, every: Duration, stop: CancellationToken) {
+pub(crate) async fn log_totals(table: Arc<Table>, replica: Arc<Replica>, every: Duration, stop: CancellationToken) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();

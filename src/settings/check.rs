@@ -13,7 +13,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::Invalid`] for the first complaint: give up and show it.
-    pub fn validate(&self) -> Result<(), SettingsError> {
+    pub(crate) fn validate(&self) -> Result<(), SettingsError> {
         for (name, value, range) in self.ranges() {
             if !range.contains(&value) {
                 let (least, most) = range.into_inner();

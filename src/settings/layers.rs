@@ -8,7 +8,7 @@ use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 use super::{Settings, SettingsError};
 
 /// The first layer, and the reference: unit, range and reason of every key.
-pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names from the platforms that services are deployed on; they win over the long names, for they are set per process.
 pub(super) const SHORT_NAMES: [(&str, &str); 3] =
@@ -18,18 +18,18 @@ pub(super) const SHORT_NAMES: [(&str, &str); 3] =
 ///
 /// config-rs parses and deserializes, but merging is ours: it would take `true` for 1 and round 80.5, look for `x.toml`
 /// when told to read `x`, and forget which variable a value came from.
-pub struct Layers {
+pub(crate) struct Layers {
     pub(super) values: BTreeMap<String, Value>,
     set_by: BTreeMap<String, String>,
 }
 
 impl Layers {
-    pub fn defaults() -> Self {
+    pub(crate) fn defaults() -> Self {
         let table = File::from_str(DEFAULTS, FileFormat::Toml).collect().expect("config/default.toml is TOML");
         Self { values: flatten(Value::from(table)).into_iter().collect(), set_by: BTreeMap::new() }
     }
 
-    pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
         let table = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
@@ -42,7 +42,7 @@ impl Layers {
         flatten(Value::from(table)).into_iter().try_for_each(|(key, value)| self.set(&key, value, &key, &origin))
     }
 
-    pub fn add_environment(&mut self, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
+    pub(crate) fn add_environment(&mut self, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
         let keys = self.values.keys().cloned();
         let long_names: BTreeMap<String, String> =
             keys.map(|key| (format!("ROLLCALL__{}", key.to_uppercase().replace('.', "__")), key)).collect();
@@ -98,7 +98,7 @@ impl Layers {
         Ok(())
     }
 
-    pub fn deserialize(&self) -> Result<Settings, SettingsError> {
+    pub(crate) fn deserialize(&self) -> Result<Settings, SettingsError> {
         let mut values = self.values.iter();
         let builder =
             values.try_fold(Config::builder(), |builder, (key, value)| builder.set_override(key, value.clone()));
@@ -113,7 +113,7 @@ impl Layers {
         })
     }
 
-    pub fn say_who_set(&self, mut error: SettingsError) -> SettingsError {
+    pub(crate) fn say_who_set(&self, mut error: SettingsError) -> SettingsError {
         if let SettingsError::Invalid { names, set_by, .. } = &mut error {
             let origins = names.iter().filter_map(|name| Some(format!("{name} comes from {}", self.set_by.get(name)?)));
             let origins: Vec<_> = origins.collect();

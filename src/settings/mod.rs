@@ -60,12 +60,12 @@ pub struct ServerSettings {
 
 impl ServerSettings {
     /// Whether every web page may read presence.
-    pub fn allows_any_origin(&self) -> bool {
+    pub(crate) fn allows_any_origin(&self) -> bool {
         self.cors_allowed_origins.iter().any(|allowed| allowed == "*")
     }
 
     /// Whether web pages of this origin may.
-    pub fn allows_origin(&self, origin: &str) -> bool {
+    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
         self.allows_any_origin() || self.cors_allowed_origins.iter().any(|allowed| allowed == origin)
     }
 }

@@ -13,7 +13,7 @@ pub struct RedisUrl {
 
 impl RedisUrl {
     /// The URL as given, with the password: for the Redis driver alone, never for a log or an error.
-    pub fn expose_secret(&self) -> &str {
+    pub(crate) fn expose_secret(&self) -> &str {
         &self.secret
     }
 }

@@ -16,7 +16,7 @@ use crate::store::PresenceStore;
 ///
 /// Two, because the owner of a socket whose keys were deleted asserts it again within one (`node::Refresher`). Every node runs
 /// an auditor, and the store lets one of them audit for all.
-pub struct Auditor {
+pub(crate) struct Auditor {
     store: Arc<dyn PresenceStore>,
     metrics: AuditorMetrics,
     every: Duration,
@@ -24,12 +24,12 @@ pub struct Auditor {
 
 impl Auditor {
     /// An auditor that looks `every` so often (`presence.audit_ms`).
-    pub fn new(store: Arc<dyn PresenceStore>, metrics: AuditorMetrics, every: Duration) -> Self {
+    pub(crate) fn new(store: Arc<dyn PresenceStore>, metrics: AuditorMetrics, every: Duration) -> Self {
         Self { store, metrics, every }
     }
 
     /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reminder = Reminder::default();
         loop {
             // Longer than the store's own pause between two audits, so that a node that is alone finds it over.

@@ -16,11 +16,11 @@ use crate::metrics::SweeperMetrics;
 use crate::settings::PresenceSettings;
 use crate::store::{PresenceStore, Swept, SweptBatch};
 
-pub use audit::Auditor;
+pub(crate) use audit::Auditor;
 
 /// Sweeps for peers that died. Every node runs one; there is no leader, for a step is atomic in the store and whoever comes
 /// second finds less to do. A sweeper that dies half way leaves the node fenced, and any peer goes on.
-pub struct Sweeper {
+pub(crate) struct Sweeper {
     store: Arc<dyn PresenceStore>,
     metrics: SweeperMetrics,
     every: Duration,
@@ -32,7 +32,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A sweeper for nodes with leases of these settings.
-    pub fn new(store: Arc<dyn PresenceStore>, metrics: SweeperMetrics, presence: &PresenceSettings) -> Self {
+    pub(crate) fn new(store: Arc<dyn PresenceStore>, metrics: SweeperMetrics, presence: &PresenceSettings) -> Self {
         Self {
             store,
             metrics,
@@ -44,7 +44,7 @@ impl Sweeper {
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut unfinished = false;
         loop {
             // Nodes that started together should not all look at the same moment. Between batches Redis serves others.

@@ -15,11 +15,11 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format, in the order of [`Format::index`].
+    /// Every format, in the order of `Format::index`.
     pub const ALL: [Self; 2] = [Self::Native, Self::Plain];
 
     /// The format of that name, as `?format=` gives it.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "native" => Some(Self::Native),
             "plain" => Some(Self::Plain),
@@ -28,7 +28,7 @@ impl Format {
     }
 
     /// Whether a client can say who it is in a message. Otherwise only its URL does.
-    pub fn can_join(self) -> bool {
+    pub(crate) fn can_join(self) -> bool {
         match self {
             Self::Native => true,
             Self::Plain => false,
@@ -36,7 +36,7 @@ impl Format {
     }
 
     /// Its place among [`Format::ALL`].
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self as usize
     }
 

@@ -17,12 +17,12 @@ pub fn ping() -> Bytes {
 }
 
 /// The answer to a ping, with its payload.
-pub fn pong(payload: &[u8]) -> Bytes {
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
     message(payload, OpCode::Pong)
 }
 
 /// A close frame; `reason` holds 123 bytes at most, for a control frame holds 125.
-pub fn close(code: u16, reason: &str) -> Bytes {
+pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut frame = BytesMut::with_capacity(4 + reason.len());
     let reason = CloseReason { code: CloseCode::from(code), description: Some(reason.to_owned()) };
     Parser::write_close(&mut frame, Some(reason), false);

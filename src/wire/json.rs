@@ -6,18 +6,18 @@ use crate::clock;
 use crate::domain::{IdError, Presence, Timestamp, UserId};
 
 /// A JSON object in the making. Names are ours and need no escaping.
-pub struct Object(Vec<u8>);
+pub(crate) struct Object(Vec<u8>);
 
 impl Object {
     /// An empty object, with room for `capacity` bytes.
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let mut out = Vec::with_capacity(capacity);
         out.push(b'{');
         Self(out)
     }
 
     /// Begins a member; its value is to be pushed to what this returns.
-    pub fn member(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
         if self.0.len() > 1 {
             self.0.push(b',');
         }
@@ -28,25 +28,25 @@ impl Object {
     }
 
     /// A string member.
-    pub fn string(&mut self, name: &str, value: &str) -> &mut Self {
+    pub(crate) fn string(&mut self, name: &str, value: &str) -> &mut Self {
         push_string(self.member(name), value);
         self
     }
 
     /// A number member.
-    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, name: &str, value: u64) -> &mut Self {
         push_number(self.member(name), value);
         self
     }
 
     /// A boolean member.
-    pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
+    pub(crate) fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.member(name).extend_from_slice(if value { b"true" } else { b"false" });
         self
     }
 
     /// A member with a time, as RFC 3339 in UTC with milliseconds.
-    pub fn time(&mut self, name: &str, value: Timestamp) -> &mut Self {
+    pub(crate) fn time(&mut self, name: &str, value: Timestamp) -> &mut Self {
         let out = self.member(name);
         // Nothing in it needs escaping.
         out.push(b'"');
@@ -56,7 +56,7 @@ impl Object {
     }
 
     /// `degraded` and `asOf`, if what is told may be out of date.
-    pub fn degraded(&mut self, as_of: Option<Timestamp>) -> &mut Self {
+    pub(crate) fn degraded(&mut self, as_of: Option<Timestamp>) -> &mut Self {
         match as_of {
             Some(as_of) => self.boolean("degraded", true).time("asOf", as_of),
             None => self,
@@ -64,7 +64,7 @@ impl Object {
     }
 
     /// Closes the object.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.push(b'}');
         self.0
     }
@@ -81,7 +81,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Appends a user object: `{"id":"42","name":"John Doe",…,"status":"online"}`.
-pub fn push_user(out: &mut Vec<u8>, user: &UserId, presence: &Presence) {
+pub(crate) fn push_user(out: &mut Vec<u8>, user: &UserId, presence: &Presence) {
     out.extend_from_slice(br#"{"id":"#);
     push_string(out, user.as_str());
     if let Some(profile) = &presence.profile {
@@ -112,7 +112,7 @@ pub fn list_capacity(n_users: usize) -> usize {
 ///
 /// # Errors
 /// What the value has to be, as the end of a sentence that begins with its name.
-pub fn user_id(value: &Value) -> Result<UserId, String> {
+pub(crate) fn user_id(value: &Value) -> Result<UserId, String> {
     let parsed = match value {
         Value::String(text) => UserId::parse(text),
         Value::Number(number) if number.is_i64() || number.is_u64() => UserId::parse(&number.to_string()),
