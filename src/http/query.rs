@@ -9,9 +9,9 @@ use super::ApiError;
 use crate::domain::UserId;
 use crate::wire::Format;
 
-/// The parameters of a request: names, and values or why they are no text. Unknown ones are ignored. Of one given twice,
-/// which counts would be a guess. Of one that is not UTF-8, different bytes would become one text. Both are errors when the
-/// parameter is asked for.
+/// The parameters of a request: names, and values or why they are no text. Unknown parameters are ignored. A parameter that is
+/// given twice is an error when it is asked for, because nobody knows which value is meant. So is a value that is not UTF-8,
+/// because different bytes would become the same text.
 pub(crate) struct Parameters<'a>(Vec<(Cow<'a, [u8]>, Value<'a>)>);
 
 /// A value, or why it is no text.

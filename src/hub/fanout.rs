@@ -21,8 +21,8 @@ pub struct Fanout {
 
 /// How many sockets of the process speak each format ([`Format::index`]).
 ///
-/// A socket counts from before it reads the view until it is gone. So what is announced after that reading is encoded for it:
-/// both happen under the view's lock.
+/// A socket begins to count before it reads the view. Announcements and that reading both happen under the view's lock. So every
+/// announcement after the reading is encoded for the socket.
 #[derive(Default)]
 pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 

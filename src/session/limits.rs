@@ -71,8 +71,8 @@ impl RequestRate {
     }
 }
 
-/// What makes every node work, or this one send much. A check and a heartbeat cost about what a ping does, and a heartbeat
-/// must never be refused.
+/// Whether a request makes every node work, or makes this node send much. A check and a heartbeat cost about as much as a ping.
+/// A heartbeat must never be refused.
 fn is_costly(request: &Request) -> bool {
     match request {
         Request::Join { .. } | Request::Leave | Request::List { .. } => true,

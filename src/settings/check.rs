@@ -140,9 +140,9 @@ impl Settings {
     }
 }
 
-/// The words that the names of keys begin with after the prefix. A prefix has none of them after a `:`: what a service with the
-/// prefix before it names after its users would be keys of this one, and user `users:set` of `app` the set of all users of
-/// `app:presence`.
+/// The words that the names of keys begin with after the prefix. No part of a prefix after a `:` may be one of them. Otherwise
+/// the user `users:set` of the service `app` would have the key `app:presence:users:set`. That key is also the set of all users
+/// of a service with the prefix `app:presence`.
 pub(crate) const KEY_WORDS: [&str; 14] = [
     "audit",
     "epoch",

@@ -18,13 +18,17 @@ impl Format {
     /// Every format, in the order of `Format::index`.
     pub const ALL: [Self; 2] = [Self::Native, Self::Plain];
 
-    /// The format of that name, as `?format=` gives it.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "native" => Some(Self::Native),
-            "plain" => Some(Self::Plain),
-            _ => None,
+    /// Its name, as `?format=` gives it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Plain => "plain",
         }
+    }
+
+    /// The format of that name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// Whether a client can say who it is in a message. Otherwise only its URL does.
