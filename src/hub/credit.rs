@@ -1,29 +1,30 @@
-//! When a worker tells what it has: at once, or after a rest in which more comes to share the write.
+//! Decides when a worker tells its events: at once, or after a rest. In a rest more events come to share the write.
 
 use std::time::{Duration, Instant};
 
 /// How long a worker may tell events one by one before it rests between two rounds (docs/design.md, decision 20).
 ///
-/// A write costs nearly the same for one event as for ten, so under a stream of events rests are worth their delay. With pauses
-/// between the events they are not: nothing would share the write. Time in which nothing waits to be told tells the two apart.
-/// Telling spends the credit, and such time earns it, so that who pauses is told at once, and a stream is in debt.
+/// A write costs nearly the same for one event as for ten. So in a stream of events a rest is worth its delay. With
+/// pauses between the events a rest is not worth it, because no other event would share the write. The credit tells the
+/// two cases apart. Telling events spends the credit. Time in which no event waits earns it. So events with pauses are
+/// told at once, and a stream is in debt.
 #[derive(Debug)]
 pub(super) struct Credit {
-    /// Negative in debt, in ns.
+    /// The credit, in ns. It is negative in debt.
     balance_ns: i64,
-    /// When the last round was over, and what it took.
+    /// The time at which the last round was over, and how long the round took.
     last_round: Option<(Instant, Duration)>,
     max_rest: Duration,
 }
 
-/// The most that is saved, and the deepest debt. Source: simulated, docs/design.md, decision 20.
+/// The highest credit, and the deepest debt. Source: simulated, docs/design.md, decision 20.
 const LIMIT: Duration = Duration::from_millis(50);
 
-/// What a time without events earns, in parts of itself.
+/// Time without events earns this many times its own length.
 const EARNED_PARTS: u32 = 2;
 
-/// In debt, a round that took 1 ms is followed by 4 ms in which events gather: of a worker's time, fan-out takes a fifth as long
-/// as the rest is below its maximum.
+/// In debt, a rest is this many times as long as the round before it. After a round of 1 ms, events gather for 4 ms. So
+/// fan-out takes a fifth of a worker's time, while the rest is below its maximum.
 const REST_PARTS: u32 = 4;
 
 impl Credit {
@@ -32,18 +33,19 @@ impl Credit {
         Self { balance_ns: nanos(LIMIT), last_round: None, max_rest }
     }
 
-    /// Nothing waited to be told for so long.
+    /// No event waited for this long.
     pub(super) fn earn(&mut self, idle: Duration) {
         self.balance_ns = self.balance_ns.saturating_add(nanos(idle * EARNED_PARTS)).min(nanos(LIMIT));
     }
 
-    /// Something waits to be told: until when the worker is to rest before it does. None: it tells it at once.
+    /// An event waits. Returns the time until which the worker must rest before it tells the event. None says that the
+    /// worker tells it at once.
     pub(super) fn rest_until(&self) -> Option<Instant> {
         let (over_at, cost) = self.last_round.filter(|_| self.balance_ns < 0)?;
         Some(over_at + (cost * REST_PARTS).min(self.max_rest))
     }
 
-    /// A round took so long, and is over now.
+    /// A round took this long, and is over now.
     pub(super) fn spend(&mut self, cost: Duration, now: Instant) {
         self.balance_ns = self.balance_ns.saturating_sub(nanos(cost)).max(-nanos(LIMIT));
         self.last_round = Some((now, cost));
@@ -64,8 +66,8 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Plays events that come `apart`, each round costing `cost`, for a second. Returns how many rounds were told at once,
-    /// and how many events each round told on average.
+    /// Plays events that come `apart` from each other, for a second. Each round costs `cost`. Returns how many rounds
+    /// were told at once, and how many events each round told on average.
     fn play(apart: Duration, cost: Duration) -> (usize, f64) {
         let start = Instant::now();
         let mut credit = Credit::new(MAX_REST);

@@ -13,7 +13,7 @@ use crate::wire::message::{Event, Message};
 pub struct Fanout {
     mailboxes: RwLock<Vec<Arc<Mailbox>>>,
     speakers: Arc<Speakers>,
-    /// What the present catch-up has told so far; none while there is none.
+    /// The events that the present catch-up has told so far. It is none while there is no catch-up.
     burst: Mutex<Option<Burst>>,
     burst_max_bytes: usize,
     mailbox_bytes: usize,
@@ -21,23 +21,24 @@ pub struct Fanout {
 
 /// How many sockets of the process speak each format ([`Format::index`]).
 ///
-/// A socket begins to count before it reads the view. Announcements and that reading both happen under the view's lock. So every
-/// announcement after the reading is encoded for the socket.
+/// A socket counts from the moment before it reads the view, until it is gone. So every later announcement is encoded
+/// for the socket, because reading and announcing both happen under the view's lock.
 #[derive(Default)]
 pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 
-/// What one catch-up tells.
+/// The events that one catch-up tells.
 #[derive(Default)]
 struct Burst {
     events: Vec<EncodedEvent>,
     n_bytes: usize,
     last_sequence: u64,
-    /// It is more than listeners are told one by one.
+    /// The events are too many to tell listeners one by one.
     is_too_large: bool,
 }
 
-/// Which part of a broadcast log one catch-up may fill. Above it every listener starts over with a list instead: a log that
-/// one catch-up fills would throw off everybody who has not read all of it at once.
+/// One catch-up may fill the broadcast log divided by this number. If it is larger, every listener starts over with a
+/// list instead. A catch-up that filled the whole log would throw off every listener that has not read the log to its
+/// end.
 const BURST_PART: usize = 2;
 
 impl Fanout {
@@ -59,7 +60,7 @@ impl Fanout {
         mailbox
     }
 
-    /// Who speaks what.
+    /// How many sockets speak each format.
     pub(super) fn speakers(&self) -> Arc<Speakers> {
         self.speakers.clone()
     }
@@ -120,7 +121,7 @@ impl Speakers {
         self.0[format.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One socket less does.
+    /// One socket less speaks the format.
     pub(super) fn remove(&self, format: Format) {
         self.0[format.index()].fetch_sub(1, Ordering::Relaxed);
     }

@@ -23,7 +23,8 @@ use crate::metrics::{HubMetrics, Sent};
 use crate::settings::FanoutSettings;
 use crate::wire::Format;
 
-/// All sockets of one worker thread, and the logs that they read. Never leaves its thread; never awaits while borrowed.
+/// All sockets of one worker thread, and the logs that the sockets read. A hub never leaves its thread. It never awaits
+/// while its state is borrowed.
 pub struct Hub {
     state: RefCell<State>,
     mailbox: Arc<Mailbox>,
@@ -37,26 +38,27 @@ struct State {
     streams: Streams,
     listeners: Slab<Listener>,
     by_user: HashMap<UserId, Vec<usize>>,
-    /// The first listener whose turn to start over has not come, after events were skipped; none if there is none.
+    /// After the node skipped events, listeners start over in turn. This is the first listener that still has to start
+    /// over. It is none if no listener has to.
     next_to_resync: Option<usize>,
     drains: bool,
 }
 
-/// A socket's place in its hub; dropping it gives the place up.
+/// A socket's place in its hub. Dropping it gives the place up.
 pub struct Attachment {
     hub: Rc<Hub>,
     key: usize,
 }
 
-/// Sockets served in one go before other tasks of the thread get their turn: about 1 ms.
+/// How many sockets are served before other tasks of the thread get their turn. This many take about 1 ms.
 const FLUSH_CHUNK: usize = 256;
 
-/// Sockets that start over in one go after events were skipped, and the pause before the next: each is encoded a page, so that
-/// the thread's other tasks would wait long for all.
+/// After the node skipped events, this many sockets start over together. The pause comes before the next group. The hub
+/// encodes a page for each of these sockets. Without the pauses, the other tasks of the thread would wait long.
 const RESYNC_CHUNK: usize = 16;
 const RESYNC_PAUSE: Duration = Duration::from_millis(5);
 
-/// A smaller log is kept: looking through all sockets would cost more than it gives back.
+/// A log below this size is kept. Emptying it would not be worth a look through all sockets.
 const WORTH_FORGETTING_BYTES: usize = 64 * 1024;
 
 impl Hub {
@@ -90,8 +92,9 @@ impl Hub {
         Attachment { hub: self.clone(), key }
     }
 
-    /// Tells every session, now and from now on, that the node drains. One wake-up each, once: a session that waited for it
-    /// besides its socket would do so anew for every message.
+    /// Tells every session that the node drains. Sessions that come later are told as well. Each session is woken once.
+    /// A session does not wait for the drain besides its socket, because it would have to register anew for every
+    /// message.
     pub(crate) fn drain(&self) {
         let state = &mut *self.state.borrow_mut();
         state.drains = true;
@@ -127,7 +130,7 @@ impl Hub {
         }
         for event in events {
             let places = state.streams.append(&event);
-            // Nobody hears of themselves.
+            // A listener does not hear events about its own user.
             for key in state.by_user.get(&event.user).into_iter().flatten() {
                 let listener = &mut state.listeners[*key];
                 if let Some((begin, end)) = places[listener.format().index()] {
@@ -137,14 +140,14 @@ impl Hub {
         }
     }
 
-    /// Lets every socket that fell off without its own doing start over, some at a time.
+    /// Starts over every socket that missed events because the node skipped them. It takes some sockets at a time.
     async fn resync_all(self: Rc<Self>) {
         while self.resync_some() {
             tokio::time::sleep(RESYNC_PAUSE).await;
         }
     }
 
-    /// Whether there may be more.
+    /// Starts over some sockets. Returns whether there may be more.
     fn resync_some(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         let Some(from) = state.next_to_resync else { return false };
@@ -161,7 +164,8 @@ impl Hub {
         false
     }
 
-    /// Writes to every socket what it has not seen. Returns the time that it took, without the turns of others.
+    /// Writes to every socket what the socket has not seen. Returns the time that this took. The turns of other tasks
+    /// do not count.
     async fn flush_all(&self) -> Duration {
         let (mut cost, mut from, mut sent) = (Duration::ZERO, 0, Sent::default());
         loop {
@@ -186,7 +190,8 @@ impl Hub {
         }
     }
 
-    /// A log is for sockets that lag; where none does, a storm that is over leaves no memory behind.
+    /// Empties each log that no socket lags behind. A log is only for sockets that lag. So a storm that is over leaves
+    /// no memory behind.
     fn forget_what_all_have_read(&self) {
         let State { streams, listeners, .. } = &mut *self.state.borrow_mut();
         streams.forget_read(WORTH_FORGETTING_BYTES, |format, log| {
@@ -225,17 +230,17 @@ impl State {
 }
 
 impl Attachment {
-    /// Sends a frame to this socket alone, after all events that it can have heard of until now.
+    /// Sends a frame to this socket alone. The frame comes after all events that the socket can have heard until now.
     pub(crate) fn send(&self, frame: Bytes) {
         self.hub.flush(self.key, |listener, log| listener.send(log.end(), frame));
     }
 
-    /// Sends frames that show the view at `sequence`: after all events up to there and before those above, and with none
-    /// in between.
+    /// Sends frames that show the view at `sequence`. The frames come after all events up to `sequence`, and before all
+    /// events above it. No event comes between the frames.
     pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.take_in();
         self.hub.flush(self.key, |listener, log| {
-            // All of them before anything is written: events would come in between.
+            // All frames are queued before anything is written. Otherwise events would come in between.
             let position = log.position_after(sequence).unwrap_or(log.start());
             for frame in frames {
                 listener.send(position, frame);
@@ -243,13 +248,13 @@ impl Attachment {
         });
     }
 
-    /// From now on this is a socket of `user` and hears the events above `sequence`, less those about the user.
+    /// From now on this is a socket of `user`. It hears the events above `sequence`, except those about `user`.
     ///
-    /// The view must have been at `sequence` when it was read: what is at or below it is then in the mailbox or the log. If
-    /// what came after it was skipped meanwhile, the socket starts over.
+    /// The view must have been at `sequence` when the caller read it. Events up to `sequence` are then in the mailbox
+    /// or in the log. If later events were skipped meanwhile, the socket starts over.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
-        // First of all, so that what is taken in now is left out if it is about the user.
+        // This comes first. The hub takes events in below, and the socket must not hear those about its user.
         self.hub.state.borrow_mut().by_user.entry(user.clone()).or_default().push(self.key);
         self.begin_after(user, sequence);
     }
@@ -276,26 +281,27 @@ impl Attachment {
         state.unregister(self.key, user);
     }
 
-    /// Tells the socket that it missed events and starts over: `frames` are what it gets instead, showing the view at
-    /// `sequence`.
+    /// Tells the socket that it missed events, and starts it over. The socket gets `frames` instead of the events.
+    /// `frames` show the view at `sequence`.
     pub(crate) fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.metrics.resync();
-        // Not `mute`: `Listener::listen` remembers that the socket fell off, so that it may not do so again soon.
+        // This does not call `mute`. `Listener::listen` remembers that the socket fell off, so that the socket may not
+        // do so again soon.
         self.begin_after(user, sequence);
         self.send_at(sequence, frames);
     }
 
-    /// Whether the client does not read its answers, so that its requests should wait.
+    /// Whether the client does not read its answers. Then its requests should wait.
     pub(crate) fn is_congested(&self) -> bool {
         self.hub.with(self.key, |listener, _| listener.is_congested())
     }
 
-    /// Whether everything sent to this socket alone has been written, or never can be.
+    /// Whether everything that was sent to this socket alone has been written, or can never be written.
     pub(crate) fn is_drained(&self) -> bool {
         self.hub.with(self.key, |listener, _| listener.is_drained())
     }
 
-    /// The socket can be written to again: goes on writing.
+    /// The socket can be written to again: the hub goes on writing.
     pub(crate) fn unblock(&self) {
         self.hub.flush(self.key, |listener, _| listener.unblock());
     }
@@ -303,7 +309,7 @@ impl Attachment {
     /// Waits until the session has something to do for its socket.
     ///
     /// # Cancel safety
-    /// Nothing is consumed: the state that asks for attention lasts until it is dealt with.
+    /// Nothing is consumed. The state that asks for attention lasts until the session has dealt with it.
     pub(crate) async fn attention(&self) -> Attention {
         poll_fn(|context| {
             let state = &mut *self.hub.state.borrow_mut();
@@ -377,7 +383,7 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let fanout = Fanout::new(1 << 20);
             let (socket, attachment) = Written::attached(&fanout);
-            // The view was read at 0; before its reader listens, it goes on.
+            // The view was read at 0. It changes before its reader listens.
             fanout.announce(&announcement(1));
             attachment.listen(&user("ada"), 0);
             attachment.send_at(0, ["welcome".into(), "list".into()]);
@@ -392,11 +398,11 @@ mod tests {
             let fanout = Fanout::new(10_000);
             let (_, attachment) = Written::attached(&fanout);
             let n_events = 100;
-            // The view was read at 0; what happened after it does not fit into the mailbox.
+            // The view was read at 0. The events after it do not fit into the mailbox.
             (1..=n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
             attachment.listen(&user("ada"), 0);
             assert_eq!(attachment.attention().await, Attention::Resync);
-            // It is shown the view of then, and the same happens again.
+            // The socket is shown the view of that moment, and the same happens again.
             (n_events + 1..=2 * n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
             attachment.restart(&user("ada"), n_events, ["list".into()]);
             assert_eq!(attachment.attention().await, Attention::Resync, "the node is not the client's slowness");

@@ -1,4 +1,5 @@
-//! One socket as its hub sees it: how far it has been served, and what waits for it alone.
+//! One socket as its hub sees it. The hub knows how far the socket has been served, and which frames wait for this
+//! socket alone.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,18 +19,18 @@ pub trait Outbound {
     /// Writes what can be written without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing can be written now; anything else ends the socket.
+    /// `WouldBlock` if nothing can be written now. Any other error ends the socket.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
 /// What a session has to do for its socket; see [`super::Attachment::attention`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attention {
-    /// The socket takes no more bytes: wait until it does, then flush.
+    /// The socket takes no more bytes. Wait until it does, then flush.
     Blocked,
-    /// The socket fell off the log and has drained: tell it to start over, and where.
+    /// The socket fell off the log, and its own frames have been written. Start it over, and tell it where.
     Resync,
-    /// The socket fell off the log again, too soon: close it.
+    /// The socket fell off the log again too soon. Close it.
     TooSlow,
     /// The socket is broken.
     Broken,
@@ -39,49 +40,50 @@ pub(crate) enum Attention {
 
 /// A socket's state in the hub.
 ///
-/// What goes to the socket is the log from `position` on, but for what its [`Backlog`] says.
+/// The socket gets the log from `position` on, with the differences in its [`Backlog`].
 pub(crate) struct Listener {
     outbound: Rc<dyn Outbound>,
     format: Format,
-    /// Whose socket it is, while it listens.
+    /// The user of the socket, while the socket listens.
     user: Option<UserId>,
     position: u64,
-    /// None while there is nothing to say: an idle socket holds no memory for it.
+    /// None while it would be empty, so that an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
-    /// The socket took no more bytes once since it was at the end of the log.
+    /// Whether the socket refused bytes at least once since it was at the end of the log.
     lagged: bool,
     hole: Hole,
     broken: bool,
     /// When the socket last started over because it read too slowly.
     last_resync: Option<Instant>,
-    /// The session, if it waits for something to do.
+    /// The session's waker, if the session waits for something to do.
     waker: Option<Waker>,
 }
 
-/// Whether there is a hole before the log's end that cannot be filled, and whose doing it is.
+/// Whether events before the log's end are lost for the socket, and who caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hole {
     No,
-    /// The log has forgotten what the socket did not read in time.
+    /// The socket did not read in time, and the log has forgotten the events.
     ReadTooSlowly,
-    /// The node skipped events. Its turn to start over comes when the hub says so.
+    /// The node skipped events. The hub says when the socket's turn to start over comes.
     Skipped,
-    /// Its turn has come.
+    /// The node skipped events, and the socket's turn has come.
     SkippedAndDue,
 }
 
-/// How what a socket gets differs from the log.
+/// The differences between the log and what a socket gets.
 #[derive(Default)]
 struct Backlog {
-    /// Ranges that it leaves out: events about its own user.
+    /// The ranges of the log that the socket does not get: events about its own user.
     skips: VecDeque<(u64, u64)>,
-    /// Frames for it alone, each at its place: before the first event whose position is not below it.
+    /// Frames for this socket alone, each with its place in the log. A frame comes before the first event at that place
+    /// or above.
     private: VecDeque<(u64, Bytes)>,
     private_bytes: usize,
 }
 
-/// Private bytes above which a client's further requests are not read: it does not read the answers.
+/// The limit of private bytes. Above it the client does not read its answers, so its further requests are not read.
 const CONGESTED_BYTES: usize = 64 * 1024;
 
 impl Listener {
@@ -101,7 +103,7 @@ impl Listener {
         }
     }
 
-    /// What it speaks, and so which log it reads.
+    /// The format that the socket speaks. It decides which log the socket reads.
     pub(crate) fn format(&self) -> Format {
         self.format
     }
@@ -110,7 +112,7 @@ impl Listener {
         self.user.as_ref()
     }
 
-    /// Listens from `position` on, as `user`. What is to be left out after it stays so.
+    /// Listens from `position` on, as `user`. The ranges after `position` that are to be left out stay so.
     pub(crate) fn listen(&mut self, user: UserId, position: u64) {
         self.user = Some(user);
         self.position = position;
@@ -122,15 +124,15 @@ impl Listener {
         }
     }
 
-    /// Hears no more events. Returns whose socket it was.
+    /// Hears no more events. Returns the user of the socket.
     pub(crate) fn mute(&mut self) -> Option<UserId> {
         self.forget_skips();
         self.hole = Hole::No;
         self.user.take()
     }
 
-    /// Leaves out an event: it is about the socket's own user. What the log, which starts at `log_start`, has forgotten need
-    /// not be left out any more: so a socket that never reads has no more of these than the log has events.
+    /// Leaves out an event about the socket's own user. The log starts at `log_start`. Ranges before that are dropped,
+    /// because the log has forgotten them. So a socket that never reads has no more ranges than the log has events.
     pub(crate) fn skip(&mut self, begin: u64, end: u64, log_start: u64) {
         let skips = &mut self.backlog.get_or_insert_default().skips;
         while skips.front().is_some_and(|(_, end)| *end <= log_start) {
@@ -159,7 +161,7 @@ impl Listener {
         self.backlog.as_ref().is_none_or(|backlog| backlog.private.is_empty()) || self.broken
     }
 
-    /// Whether there is something in the log that the socket has not been written.
+    /// Whether the log has bytes that were not written to the socket.
     pub(crate) fn is_behind(&self, log: &BroadcastLog) -> bool {
         self.hears() && self.position < log.end()
     }
@@ -169,7 +171,7 @@ impl Listener {
         self.blocked = false;
     }
 
-    /// What the session is to do now, if anything; else it is woken when there is something.
+    /// What the session must do now, if anything. If there is nothing, the session is woken when there is something.
     pub(crate) fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
         let is_too_soon = || self.last_resync.is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
@@ -188,7 +190,7 @@ impl Listener {
         }
     }
 
-    /// The node skipped events that the socket should have heard. It starts over when its turn comes.
+    /// The node skipped events that the socket should have heard. The socket starts over when its turn comes.
     pub(crate) fn fall_off_unawares(&mut self) {
         if self.user.is_some() && self.hole != Hole::ReadTooSlowly {
             self.hole = Hole::Skipped;
@@ -196,7 +198,8 @@ impl Listener {
         }
     }
 
-    /// The turn has come to start over, if the node skipped events. Whether it had.
+    /// The socket's turn to start over has come, if the node skipped events. Returns whether the node had skipped
+    /// events.
     pub(crate) fn begin_resync(&mut self) -> bool {
         let is_skipped = self.hole == Hole::Skipped;
         if is_skipped {
@@ -206,8 +209,8 @@ impl Listener {
         is_skipped
     }
 
-    /// The log has forgotten what the socket has not got. That is the client's doing only if the socket took no more bytes
-    /// meanwhile; else more came at once than the log holds.
+    /// The log has forgotten bytes that the socket has not got. The client caused this only if the socket refused bytes
+    /// meanwhile. Otherwise more events came at once than the log holds.
     fn fall_off(&mut self) {
         self.hole = if self.lagged { Hole::ReadTooSlowly } else { Hole::SkippedAndDue };
         self.forget_skips();
@@ -227,7 +230,8 @@ impl Listener {
                 let written = self.outbound.try_write(frame);
                 self.advance_private(written, sent);
             } else if hears && self.position < log.end() {
-                // The position may move over what is to be left out, up to the end or to a private frame's place.
+                // The position may move over ranges to be left out. It stops at the end or at the place of a private
+                // frame.
                 let to = self.end_of_run(log);
                 if to > self.position {
                     let written = self.outbound.try_write(log.read(self.position, to));
@@ -244,7 +248,8 @@ impl Listener {
         self.user.is_some() && self.hole == Hole::No
     }
 
-    /// Up to where the log can be written in one piece from `position`, which moves over a range to be left out.
+    /// Returns the end of the bytes that can be written in one piece from `position`. `position` moves over a range to
+    /// be left out.
     fn end_of_run(&mut self, log: &BroadcastLog) -> u64 {
         let mut to = log.end();
         let Some(backlog) = &mut self.backlog else { return to };
@@ -299,7 +304,7 @@ impl Listener {
         self.position += n_bytes as u64;
         let end = log.end_of_frame(self.position - 1);
         if end > self.position {
-            // A frame was begun: its rest must come next, even if the log forgets it.
+            // A frame was begun. Its rest must come next, even if the log forgets it.
             let mut rest = Vec::with_capacity((end - self.position) as usize);
             while self.position < end {
                 let piece = log.read(self.position, end);

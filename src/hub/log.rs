@@ -1,16 +1,17 @@
-//! The broadcast log of one stream on one worker: encoded frames, each once, and where each begins.
+//! The broadcast log of one stream on one worker. It holds each encoded frame once, and knows where each frame begins.
 
 use std::collections::VecDeque;
 
-/// A run of encoded frames, bounded by [`super::streams::Streams`]. Positions count bytes since the log began, and always lie between frames when they are
-/// kept: a socket remembers how far it has been served by one number, whatever the load.
+/// A run of encoded frames. [`super::streams::Streams`] bounds its size. Positions count bytes since the log began. A
+/// kept position always lies between two frames. So one number says how far a socket has been served, whatever the
+/// load.
 #[derive(Debug, Default)]
 pub(crate) struct BroadcastLog {
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
-    /// Position of the first byte that is still here.
+    /// Position of the first byte that the log still has.
     start: u64,
-    /// Sequence of the last change before the first entry: from there on none is missing.
+    /// Sequence of the last change before the first entry. From there on no change is missing.
     start_sequence: u64,
     /// Sequence of the last change appended or skipped.
     end_sequence: u64,
@@ -34,7 +35,7 @@ impl BroadcastLog {
         (begin, end)
     }
 
-    /// Says that nothing is to be told of the change number `sequence`. Nobody misses it.
+    /// Notes that there is nothing to tell about the change number `sequence`. No listener misses it.
     pub(crate) fn pass(&mut self, sequence: u64) {
         self.end_sequence = sequence;
     }
@@ -44,8 +45,8 @@ impl BroadcastLog {
         self.entries.front().map(|entry| entry.sequence)
     }
 
-    /// Goes on after the change number `sequence`, without the changes up to there that were not appended. Whoever has not
-    /// seen them has a hole.
+    /// Goes on after the change number `sequence`. The changes up to there that were not appended are left out. A
+    /// listener that has not seen them has a hole.
     pub(crate) fn skip_to(&mut self, sequence: u64) {
         self.end_sequence = sequence;
         self.forget_all();
@@ -56,7 +57,7 @@ impl BroadcastLog {
         self.bytes.len()
     }
 
-    /// Forgets everything, because everybody has read it, and gives the memory back. Positions go on.
+    /// Forgets everything, because every socket has read it. Gives the memory back. Positions go on.
     pub(crate) fn forget_all(&mut self) {
         self.start = self.end();
         self.start_sequence = self.end_sequence;
@@ -64,7 +65,7 @@ impl BroadcastLog {
         self.entries = VecDeque::new();
     }
 
-    /// Position of the oldest frame kept. Who is behind it has fallen off.
+    /// Position of the oldest frame kept. A socket behind this position has fallen off.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
@@ -74,7 +75,8 @@ impl BroadcastLog {
         self.start + self.bytes.len() as u64
     }
 
-    /// Position of the first frame whose sequence is above `sequence`, or the end; none if frames above it are missing.
+    /// Position of the first frame whose sequence is above `sequence`, or the end. It is none if frames above
+    /// `sequence` are missing.
     pub(crate) fn position_after(&self, sequence: u64) -> Option<u64> {
         if sequence < self.start_sequence {
             return None;
@@ -85,7 +87,7 @@ impl BroadcastLog {
         }
     }
 
-    /// The end of the frame that the byte at `position` is part of.
+    /// The end of the frame that contains the byte at `position`.
     pub(crate) fn end_of_frame(&self, position: u64) -> u64 {
         let index = self.entries.partition_point(|entry| entry.end <= position);
         self.entries.get(index).map_or(self.end(), |entry| entry.end)
@@ -97,7 +99,7 @@ impl BroadcastLog {
         (up_to(to) - up_to(from)) as u64
     }
 
-    /// The bytes from `from` on, up to `to` or to where they are no longer contiguous in memory.
+    /// The bytes from `from` on. They end at `to`, or earlier where the memory is not contiguous.
     pub(crate) fn read(&self, from: u64, to: u64) -> &[u8] {
         let (from, to) = ((from - self.start) as usize, (to - self.start) as usize);
         let (head, tail) = self.bytes.as_slices();
@@ -146,7 +148,7 @@ mod tests {
                 prop_assert!(log.end() - log.start() <= 100);
                 let all: Vec<u8> = frames.iter().filter(|(at, _)| *at >= log.start()).flat_map(|(_, f)| f.clone()).collect();
                 prop_assert_eq!(read_all(&log, log.start(), log.end()), all);
-                // The next sequence has not come: its place is the end. This one's place is its beginning.
+                // The next sequence has not come, so its place is the end. The place of this sequence is its beginning.
                 prop_assert_eq!(log.position_after(sequence), Some(log.end()));
                 prop_assert_eq!(log.position_after(sequence - 1), Some(begin));
                 if log.start() > 0 {

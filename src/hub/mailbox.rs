@@ -1,4 +1,4 @@
-//! What waits for one worker.
+//! The events that wait for one worker.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use crate::domain::UserId;
 use crate::wire::Format;
 
-/// Events on their way to one worker. Written by the replica's thread, emptied by the worker's.
+/// Events on their way to one worker. The replica's thread writes them, and the worker's thread takes them out.
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     filled: Notify,
@@ -18,8 +18,8 @@ pub(super) struct Mailbox {
 /// What a worker takes out at once.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Present if events are not told one by one: the sequence of the last of them. Every listener of the worker has a hole
-    /// up to there.
+    /// Present if some events are not told one by one. It is the sequence of the last of them. Every listener of the
+    /// worker misses the events up to there.
     pub(super) skipped_to: Option<u64>,
     /// The events after that, in order.
     pub(super) events: Vec<EncodedEvent>,
@@ -34,24 +34,26 @@ pub(super) struct EncodedEvent {
     pub(super) frames: Frames,
 }
 
-/// An event in each format ([`Format::index`]); none in a format that nobody speaks, or that has no words for it.
+/// An event in each format ([`Format::index`]). A format has no frame if no socket speaks it, or if it has no words for
+/// the event.
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
 impl EncodedEvent {
-    /// Bytes that it takes: its frames, and itself, for while nobody speaks there are no frames.
+    /// The bytes that the entry takes. The entry itself counts besides its frames, because without speakers there are
+    /// no frames.
     pub(super) fn n_bytes(&self) -> usize {
         size_of::<Self>() + self.frames.iter().flatten().map(Bytes::len).sum::<usize>()
     }
 }
 
 impl Mailbox {
-    /// A mailbox in which `max_bytes` of frames may wait. A worker that far behind has been held up for long, and could not
-    /// keep more in its logs; its listeners start over.
+    /// A mailbox for at most `max_bytes` of waiting frames. A worker that is further behind has been held up for long.
+    /// It could not keep more in its logs, so its listeners start over.
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { mail: Mutex::default(), filled: Notify::new(), max_bytes }
     }
 
-    /// Adds events, in order. If they are too much, all that wait are skipped.
+    /// Adds events, in order. If the events are too many, all waiting events are skipped.
     pub(super) fn put(&self, events: impl IntoIterator<Item = EncodedEvent>) {
         let mut mail = self.lock();
         for event in events {
@@ -68,7 +70,7 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
-    /// Skips everything up to `sequence`, what waits included.
+    /// Skips everything up to `sequence`, and also the waiting events.
     pub(super) fn skip_to(&self, sequence: u64) {
         *self.lock() = Mail { skipped_to: Some(sequence), ..Mail::default() };
         self.filled.notify_one();

@@ -1,9 +1,9 @@
 //! Fan-out: one encoded event to many sockets (docs/design.md, decision 9).
 //!
-//! [`Fanout`] is told every change of the view, encodes it once for each format in use and puts it into the mailbox of every
-//! worker. On each worker thread a [`Hub`] appends it to the broadcast log of each format, and writes to each socket what that
-//! has not seen, in one system call.
-//! No queue per socket, no lock between workers; memory is bounded whatever the load.
+//! [`Fanout`] gets every change of the view. It encodes the change once for each format in use, and puts it into the
+//! mailbox of every worker. On each worker thread a [`Hub`] appends the change to the broadcast log of each format. The
+//! hub writes to each socket, in one system call, all that the socket has not seen. There is no queue for each socket
+//! and no lock between workers. Memory is bounded whatever the load.
 
 mod credit;
 mod fanout;

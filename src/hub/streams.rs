@@ -4,11 +4,11 @@ use super::log::BroadcastLog;
 use super::mailbox::EncodedEvent;
 use crate::wire::Format;
 
-/// A log for each format ([`Format::index`]), in the one scope that there is. All of them together are bounded: what is oldest
-/// goes first, in whichever it is.
+/// A log for each format ([`Format::index`]), in the one scope that exists. One bound holds for all logs together. The
+/// oldest frame goes first, whichever log it is in.
 pub(super) struct Streams {
     logs: [BroadcastLog; Format::ALL.len()],
-    /// Sockets of this worker that speak each format. A log that none of them reads stays empty.
+    /// How many sockets of this worker speak each format. A log that no socket reads stays empty.
     n_speakers: [usize; Format::ALL.len()],
     capacity_bytes: usize,
 }
@@ -19,12 +19,13 @@ impl Streams {
         Self { logs: Default::default(), n_speakers: Default::default(), capacity_bytes }
     }
 
-    /// One more socket of this worker speaks the format. It listens from a sequence of the view that is read after this.
+    /// One more socket of this worker speaks the format. The socket reads the view after this, and listens from the
+    /// sequence of that view.
     pub(super) fn add_speaker(&mut self, format: Format) {
         self.n_speakers[format.index()] += 1;
     }
 
-    /// One socket less does.
+    /// One socket less speaks the format.
     pub(super) fn remove_speaker(&mut self, format: Format) {
         self.n_speakers[format.index()] -= 1;
     }
@@ -34,7 +35,7 @@ impl Streams {
         &self.logs[format.index()]
     }
 
-    /// Appends an event to the logs in use. Returns where it begins and ends in each.
+    /// Appends an event to the logs in use. Returns where the event begins and ends in each log.
     pub(super) fn append(&mut self, event: &EncodedEvent) -> [Option<(u64, u64)>; Format::ALL.len()] {
         std::array::from_fn(|index| {
             if self.n_speakers[index] == 0 {
@@ -55,7 +56,7 @@ impl Streams {
         self.logs.iter_mut().for_each(|log| log.skip_to(sequence));
     }
 
-    /// Empties every log that is larger than `n_bytes` and that `is_read` says all have read.
+    /// Empties every log that is larger than `n_bytes`, if `is_read` says that all sockets have read it.
     pub(super) fn forget_read(&mut self, n_bytes: usize, is_read: impl Fn(Format, &BroadcastLog) -> bool) {
         for format in Format::ALL {
             let log = &mut self.logs[format.index()];
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(streams.log(Format::Plain).len_bytes(), 0);
         assert_eq!(streams.log(Format::Plain).position_after(0), None, "the first is not there");
         streams.add_speaker(Format::Plain);
-        // The format has no words for the second.
+        // The format has no words for the second event.
         streams.append(&event(2, [10, 0]));
         streams.append(&event(3, [10, 10]));
         let plain = streams.log(Format::Plain);

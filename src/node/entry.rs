@@ -1,70 +1,74 @@
-//! One socket's entry in a scope: what the node wants of it, what the store has confirmed, and what follows from the two.
+//! One socket's entry in a scope: what the node wants of it, what the store has confirmed, and what the node must do
+//! next.
 //!
-//! Pure: no clock, no store, no queue. [`super::Table`] holds the entries, and the writer drives them.
+//! This file is pure: it has no clock, no store and no queue. [`super::Table`] holds the entries, and the writer drives
+//! them.
 
 use crate::domain::OfflineReason;
 use crate::store::{Intent, Outcome};
 
 /// The state machine of one entry.
 ///
-/// Invariant: while an order is in flight no other is given, so the store hears of an entry in the order of its wishes (test:
-/// `an_entry_ends_up_as_it_is_wanted_whatever_is_lost`).
+/// Invariant: while an order is in flight, the entry gives no other order. So the store hears the wishes in their order
+/// (test: `an_entry_ends_up_as_it_is_wanted_whatever_is_lost`).
 #[derive(Debug)]
 pub(super) struct Entry {
     wanted: Wanted,
     confirmed: Confirmed,
     in_flight: bool,
-    /// What the store holds was put in doubt while an order was in flight: the outcome of that order does not settle it.
+    /// While an order was in flight, something put in doubt what the store holds. So the outcome of that order does not
+    /// settle it.
     is_doubted: bool,
-    /// Revision of the reply to the first join, 0 before. A later join only says again what has held since.
+    /// Revision of the reply to the first join. It is 0 before that reply. A later join only repeats what has held
+    /// since.
     joined_at: u64,
 }
 
-/// What is wanted of an entry. It only ever goes down this list.
+/// What is wanted of an entry. A wish only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// To be there.
+    /// The entry is to be there.
     Present,
-    /// To be there, marked: its connection broke, for this reason.
+    /// The entry is to be there, with a mark: its connection broke, for this reason.
     Grace(OfflineReason),
-    /// Gone by the client's own word.
+    /// The entry is to be gone, because the client said so.
     Left,
-    /// Gone, for this reason.
+    /// The entry is to be gone, for this reason.
     Removed(OfflineReason),
 }
 
-/// What the store holds of an entry, as far as is known.
+/// What the store holds of an entry, as far as this node knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Confirmed {
-    /// Nothing: it has never heard of the entry, or has removed it.
+    /// Nothing. The store has never heard of the entry, or has removed it.
     Absent,
     /// The entry.
     Present,
-    /// The entry, marked.
+    /// The entry, with the mark.
     Grace,
-    /// An outcome was not heard, or the store lost its data.
+    /// Not known. An outcome was not heard, or the store lost its data.
     Unknown,
 }
 
-/// What is to be done about an entry.
+/// What the node must do about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing: the store holds what is wanted, or an order is in flight.
+    /// Nothing. The store holds what is wanted, or an order is in flight.
     Nothing,
-    /// Neither the node nor the store wants it any more.
+    /// The node forgets the entry: neither the node nor the store wants it.
     Forget,
     /// An order that asserts it.
     Join,
     /// An order that marks it.
     Mark,
-    /// An order that takes it out of the store, and what [`Intent::Leave`] takes along.
+    /// An order that takes the entry out of the store. It also takes out what [`Intent::Leave`] names.
     Leave,
-    /// An order that takes it alone out of the store.
+    /// An order that takes only this entry out of the store.
     Remove(OfflineReason),
 }
 
 impl Entry {
-    /// An entry that is wanted, and that the store has never heard of.
+    /// An entry that is wanted. The store has never heard of it.
     pub(super) fn new() -> Self {
         Self {
             wanted: Wanted::Present,
@@ -75,18 +79,18 @@ impl Entry {
         }
     }
 
-    /// An entry that only the store knows, to be removed there.
+    /// An entry that only the store knows. It is to be removed from the store.
     pub(super) fn foreign() -> Self {
         let wanted = Wanted::Removed(OfflineReason::ConnectionLost);
         Self { wanted, confirmed: Confirmed::Unknown, in_flight: false, is_doubted: false, joined_at: 0 }
     }
 
-    /// Whether it is wanted to be there, and not only in grace.
+    /// Whether the entry is wanted. An entry in grace does not count.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted == Wanted::Present
     }
 
-    /// What the store holds, as far as is known.
+    /// What the store holds of the entry, as far as this node knows.
     pub(super) fn confirmed(&self) -> Confirmed {
         self.confirmed
     }
@@ -96,7 +100,7 @@ impl Entry {
         self.in_flight
     }
 
-    /// If it is in grace: why its connection broke.
+    /// Why the connection broke, if the entry is in grace.
     pub(super) fn grace(&self) -> Option<OfflineReason> {
         match self.wanted {
             Wanted::Grace(reason) => Some(reason),
@@ -104,12 +108,12 @@ impl Entry {
         }
     }
 
-    /// Whether the store joined it before transition `revision`.
+    /// Whether the store joined the entry before transition `revision`.
     pub(super) fn joined_before(&self, revision: u64) -> bool {
         self.joined_at > 0 && self.joined_at < revision
     }
 
-    /// Whether it is wanted, and the store held it before it made transition `revision`, as far as is known.
+    /// Whether the entry is wanted and the store held it before transition `revision`, as far as this node knows.
     pub(super) fn was_held_before(&self, revision: u64) -> bool {
         self.is_wanted()
             && match self.confirmed {
@@ -124,25 +128,25 @@ impl Entry {
         self.wanted = wanted;
     }
 
-    /// A goodbye that is driven late takes no other sockets along: the user may have come back since.
+    /// A goodbye that is driven late takes no other sockets along, because the user may have come back since.
     pub(super) fn postpone_goodbye(&mut self) {
         if self.wanted == Wanted::Left {
             self.wanted = Wanted::Removed(OfflineReason::Left);
         }
     }
 
-    /// What the store holds is not known any more.
+    /// The node no longer knows what the store holds.
     pub(super) fn forget_confirmation(&mut self) {
         self.confirmed = Confirmed::Unknown;
         self.is_doubted = self.in_flight;
     }
 
-    /// The store does not hold it.
+    /// The store does not hold the entry.
     pub(super) fn lose(&mut self) {
         self.confirmed = Confirmed::Absent;
     }
 
-    /// What is to be done so that the store holds what is wanted.
+    /// What the node must do so that the store holds what is wanted.
     pub(super) fn next(&self) -> Next {
         if self.in_flight {
             return Next::Nothing;
@@ -158,20 +162,20 @@ impl Entry {
         }
     }
 
-    /// An order is sent.
+    /// The order for the entry is sent.
     pub(super) fn send(&mut self) {
         self.in_flight = true;
     }
 
-    /// Takes in what became of the order in flight; `None` if that is unknown. `is_outdated` says that the join carried a
-    /// profile that is no longer the user's. Whether the store now holds it as joined.
+    /// Takes in the outcome of the order in flight. `None` says that the outcome is unknown. `is_outdated` says that
+    /// the user has a newer profile than the join carried. Returns whether the store holds the entry as joined.
     pub(super) fn settle(&mut self, intent: &Intent, outcome: Option<Outcome>, is_outdated: bool) -> bool {
         self.in_flight = false;
         let is_doubted = std::mem::take(&mut self.is_doubted);
         match outcome {
             Some(Outcome::Done { position, .. }) => {
                 self.confirmed = match intent {
-                    // The join goes out once more, with the newer profile.
+                    // The writer sends the join once more, with the newer profile.
                     Intent::Join(_) if is_outdated || is_doubted => Confirmed::Unknown,
                     Intent::Join(_) => Confirmed::Present,
                     Intent::Grace => Confirmed::Grace,
@@ -181,7 +185,8 @@ impl Entry {
                     self.joined_at = position.revision;
                 }
             }
-            // A refusal changed nothing, so what was confirmed stays; the beat that follows says whether it still holds.
+            // A refusal changed nothing, so the confirmed state stays. The beat that follows says whether that state
+            // still holds.
             Some(Outcome::Refused(_)) => {}
             None => self.confirmed = Confirmed::Unknown,
         }
@@ -202,7 +207,7 @@ mod tests {
     enum Event {
         Want(Wanted),
         Look,
-        /// The order in flight is carried out or not, and its outcome is heard or not.
+        /// The store carries out the order in flight or not. The node hears the outcome or not.
         Settle {
             carried_out: bool,
             heard: bool,
@@ -231,7 +236,7 @@ mod tests {
         }
     }
 
-    /// The store, as far as this entry goes.
+    /// What the store holds of this entry.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Held {
         Not,
@@ -261,7 +266,7 @@ mod tests {
 
         fn settle(&mut self, carried_out: bool, heard: bool) {
             let Some(intent) = self.order.take() else { return };
-            // What is heard is the outcome of an order that was carried out.
+            // The node can only hear the outcome of an order that was carried out.
             if carried_out || heard {
                 self.held = match (&intent, self.held) {
                     (Intent::Join(_), Held::Not) => Held::Plain,
@@ -309,7 +314,7 @@ mod tests {
             }
             let expected: &[Held] = match world.entry.wanted {
                 Wanted::Present => &[Held::Plain],
-                // One that the store never had, or lost, is not brought back to be marked.
+                // An entry that the store never had, or lost, is not brought back to be marked.
                 Wanted::Grace(_) => &[Held::Marked, Held::Not],
                 Wanted::Left | Wanted::Removed(_) => &[Held::Not],
             };

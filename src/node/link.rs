@@ -1,24 +1,26 @@
-//! What a node knows of its standing with the store.
+//! What a node knows about its link to the store.
 
 use crate::domain::{Position, Timestamp};
 
-/// Whether the store answers, and where it was when it last did. Written by the writer, read by the replica.
+/// Whether the store answers, and its position at the last answer. The writer writes the link, and the replica reads
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Link {
-    /// Nothing has been heard from the store since the node started.
+    /// The node has not heard from the store since the node started.
     Starting,
-    /// The store answers. When it first did so again, everything this node wanted had been asserted.
+    /// The store answers. Before the link came up, the node had asserted everything that it wanted.
     Up {
         /// The store's position at the last beat.
         position: Position,
-        /// Whether departures are noted only: the store lost its data, or the node was cut off and waits for its peers.
+        /// Whether the view must only note departures. Either the store lost its data, or the node was cut off and
+        /// waits for its peers.
         holding: bool,
-        /// Counts up with every beat, so that two beats with the same position are told apart.
+        /// Counts the beats. So two beats with the same position can be told apart.
         n_beats: u64,
     },
     /// The store does not answer.
     Down {
-        /// The last time it did, by its own clock.
+        /// The last time at which the store answered, by the store's clock.
         as_of: Timestamp,
     },
 }

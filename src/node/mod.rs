@@ -1,8 +1,8 @@
-//! What this node wants to be true, and the one task that makes it so.
+//! What this node wants to be true, and the one task that makes it true.
 //!
-//! Sessions only change the [`Table`]; the [`Writer`] takes the sockets whose state differs from what the store confirmed and
-//! drives the store there (docs/design.md, decision 2). So a store that is away needs no queue, and a join that was cancelled half
-//! way is simply undone.
+//! Sessions only change the [`Table`]. The [`Writer`] takes the sockets whose state differs from what the store
+//! confirmed. It brings the store to the wanted state (docs/design.md, decision 2). So a store that is away needs no
+//! queue. And a join that was cancelled half way is simply undone.
 
 mod entry;
 mod link;

@@ -12,12 +12,17 @@ use crate::backoff::Reminder;
 use crate::settings::PresenceSettings;
 use crate::store::PresenceStore;
 
-/// Extends, once a second, the keys of all users heard from in that second, in few pipelines; and every quarter of their
-/// life, at least once an audit, those of all sockets of this node: so that a client that never says `user_activity` keeps
-/// its keys as well, and what a hand has deleted is asserted again before an audit takes its user for a ghost.
+/// Extends the keys of living sockets, in few pipelines. There are two rounds:
 ///
-/// The keys' life only outlives a dead fleet; presence does not depend on it. So an error here is not retried: the next
-/// heartbeat, or the next quarter, comes.
+/// - Once a second it extends the keys of all users that were heard from in that second.
+/// - In every quarter of the keys' life, and at least once in each audit interval, it extends the keys of all sockets
+///   of this node.
+///
+/// The second round has two uses. A client that never says `user_activity` keeps its keys as well. And this node
+/// asserts keys again that somebody deleted by hand, before an audit takes their user for a ghost.
+///
+/// The life of the keys only matters after the whole fleet has died. Presence does not depend on it. So an error here
+/// is not retried: the next heartbeat or the next quarter comes.
 pub(crate) struct Refresher {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
@@ -25,7 +30,7 @@ pub(crate) struct Refresher {
     all_every: Duration,
 }
 
-/// How long heartbeats are gathered. `user_activity` has to show within 2 s.
+/// How long the refresher gathers heartbeats. `user_activity` has to show within 2 s.
 const GATHER: Duration = Duration::from_secs(1);
 
 /// Sockets in one pipeline: 3 keys each, about 1 ms of the server's time (docs/performance.md).
@@ -50,7 +55,8 @@ impl Refresher {
                 () = stop.cancelled() => return,
             }
             let mut numbers = self.table.take_heard();
-            // At the last tick within the interval: an audit gives an owner no longer than that to find what is missing.
+            // The refresh runs at the last tick within the interval. An audit gives an owner no more than one interval
+            // to find what is missing.
             if last_all.elapsed() + self.every >= self.all_every {
                 last_all = Instant::now();
                 numbers = self.table.socket_numbers();

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::Table;
 use crate::domain::{OfflineReason, Position, Profile, SocketId, UserId};
 
-/// A socket's place in the table. Dropping it puts the socket in grace, so that a session that panicked or was dropped
+/// A socket's place in the table. Dropping it puts the socket in grace. So a session that panicked or was dropped
 /// cannot leak its socket.
 pub struct Registration {
     table: Arc<Table>,
@@ -29,7 +29,7 @@ impl Registration {
         self.socket
     }
 
-    /// Whose socket it is.
+    /// The user of the socket.
     pub(crate) fn user(&self) -> &UserId {
         &self.user
     }
@@ -44,13 +44,13 @@ impl Registration {
         self.table.state_profile(self.socket, &self.user, stated)
     }
 
-    /// The client said goodbye: gone at once, along with the user's sockets in grace.
+    /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.
     pub fn leave(mut self) {
         self.ended = true;
         self.table.leave(self.socket);
     }
 
-    /// The connection ended otherwise: the socket stays registered for the grace.
+    /// The connection ended without a goodbye. The socket stays registered for the grace.
     pub(crate) fn lose(mut self, reason: OfflineReason) {
         self.end(reason);
     }

@@ -1,4 +1,4 @@
-//! The sockets that this node wants to be present, and what the store has confirmed of each.
+//! The sockets that this node wants to be present. For each socket, the table keeps what the store has confirmed.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -16,18 +16,18 @@ use crate::domain::{
 use crate::metrics::TableMetrics;
 use crate::store::{Intent, Order, Outcome};
 
-/// The node's own sockets: what is wanted of each, and what the store holds.
+/// The node's own sockets. For each socket, the table keeps what the node wants and what the store holds.
 ///
-/// A std mutex, because every critical section is short and none awaits. Sessions insert and remove; the writer takes orders
-/// and settles them; the replica tells what it applied.
+/// The table uses a std mutex, because every critical section is short and none of them awaits. Sessions insert and
+/// remove sockets. The writer takes orders and settles them. The replica tells the table what it applied.
 pub struct Table {
     node: NodeId,
     grace: Duration,
     metrics: TableMetrics,
     inner: Mutex<Inner>,
-    /// Counts the calls of [`Table::take_heard`]; written under the lock.
+    /// Counts the calls of [`Table::take_heard`]. The count is written under the lock.
     round: AtomicU64,
-    /// Wakes the writer when something is to be done.
+    /// Wakes the writer when there is something to do.
     changed: Notify,
 }
 
@@ -36,28 +36,28 @@ struct Inner {
     last_number: u64,
     sockets: HashMap<u64, Socket>,
     users: HashMap<UserId, LocalUser>,
-    /// Sockets to look at, each at most once (`Socket::queued`), with the turn in which it was queued.
+    /// The sockets to look at. Each is here at most once (`Socket::queued`), with the turn in which it was queued.
     dirty: VecDeque<(u64, u64)>,
-    /// Counts what was ever queued.
+    /// Counts how often a socket was queued. The count is the number of the last turn.
     last_turn: u64,
-    /// What was queued up to this turn is being asserted ([`Table::begin_assertion`]).
+    /// The assertion covers the sockets that were queued up to this turn ([`Table::begin_assertion`]).
     assertion_turn: u64,
-    /// Sockets that are to be gone, while departures are deferred.
+    /// While departures are deferred: the sockets that wait to be removed from the store.
     deferred: Option<Vec<u64>>,
-    /// Sockets in grace, in the order in which it ends: it is the same for all.
+    /// The sockets in grace, in the order in which the graces end. All graces have the same length.
     graces: VecDeque<(Instant, u64)>,
-    /// Sockets heard from in this round, each once (`Registration::heard_in`).
+    /// The sockets that were heard from in this round, each once (`Registration::heard_in`).
     heard: Vec<u64>,
-    /// Highest revision seen, by an order's reply or by the replica.
+    /// The highest revision seen. It comes from the reply to an order or from the replica.
     seen: u64,
 }
 
 struct Socket {
     user: UserId,
     entry: Entry,
-    /// Whether it is in a queue: `dirty`, or that of deferred departures.
+    /// Whether the socket is in a queue: in `dirty`, or in the queue of deferred departures.
     queued: bool,
-    /// When its connection broke.
+    /// The time at which the connection of the socket broke.
     lost_at: Option<Instant>,
     /// The session that waits for its join.
     waiter: Option<oneshot::Sender<Position>>,
@@ -65,12 +65,13 @@ struct Socket {
 
 struct LocalUser {
     presence: Presence,
-    /// The profile was stated by a client and the store has not dated it yet.
+    /// Whether a client stated the profile and the store has not dated it yet.
     stated: bool,
     sockets: Vec<u64>,
 }
 
-/// Forgotten sockets that may stay in the queue: so many that looking through it is seldom.
+/// How many forgotten sockets may stay in the queue. The number is large, so that the table seldom looks through the
+/// queue.
 const QUEUE_SLACK: usize = 1024;
 
 impl Table {
@@ -86,15 +87,15 @@ impl Table {
         })
     }
 
-    /// The node whose sockets these are.
+    /// The node that owns these sockets.
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
 
-    /// Wants a new socket of `user` to be present. `stated` is the profile that the client gave; `known` is what the replica
-    /// has, to be asserted again if the store ever loses it.
+    /// Wants a new socket of `user` to be present. `stated` is the profile that the client gave. `known` is the data
+    /// that the replica has. If the store ever loses that data, this node asserts it again.
     ///
-    /// The receiver gets the position of the store's reply, once there is one.
+    /// The receiver gets the position of the store's reply, when the reply comes.
     pub fn insert(
         self: &Arc<Self>,
         user: &UserId,
@@ -104,7 +105,7 @@ impl Table {
         self.put(self.lock(), user, stated, known)
     }
 
-    /// The same, unless the user has `max` sockets here already, those in grace among them.
+    /// Does the same as [`Table::insert`], unless the user already has `max` sockets here. Sockets in grace count.
     pub(crate) fn insert_within(
         self: &Arc<Self>,
         max: usize,
@@ -144,12 +145,12 @@ impl Table {
         (Registration::new(self.clone(), socket, user.clone()), receiver)
     }
 
-    /// Whether a socket of the user is wanted here, and not only in grace.
+    /// Whether a socket of the user is wanted here. A socket in grace does not count.
     pub(crate) fn wants(&self, user: &UserId) -> bool {
         self.lock().wants(user)
     }
 
-    /// The users of whom a socket is wanted here, and their data.
+    /// The users with a wanted socket here, and their data.
     pub(crate) fn wanted_users(&self) -> Vec<(UserId, Presence)> {
         let inner = self.lock();
         let wanted = inner.users.iter().filter(|(user, _)| inner.wants(user));
@@ -161,9 +162,11 @@ impl Table {
         self.lock().users.get(user).map(|local| local.presence.clone())
     }
 
-    /// Whether a socket of the user is here that the store must have known when it made transition `revision`: a departure
-    /// with that revision is then not the truth. A join that is on its way for the first time proves nothing, for the store
-    /// may have decided the departure before it; unless the store was out of reach, when it waited here.
+    /// Whether a socket of the user here contradicts a departure with this revision. A socket contradicts the departure
+    /// if the store must have known the socket when it made transition `revision`. Then the departure is not the truth.
+    ///
+    /// A join that is on its way for the first time proves nothing: the store may have decided the departure before the
+    /// join. A join that waited here while the store was out of reach does contradict the departure.
     pub(crate) fn contradicts_departure(&self, user: &UserId, revision: u64) -> bool {
         let inner = self.lock();
         let contradicts = |number: &u64| {
@@ -173,9 +176,9 @@ impl Table {
         inner.users.get(user).is_some_and(|local| local.sockets.iter().any(contradicts))
     }
 
-    /// Takes note of a transition that the replica applied: a newer profile is what this node asserts from now on; a user
-    /// who said goodbye elsewhere takes the sockets in grace along here too, and whoever is here all the same is asserted
-    /// again.
+    /// Takes note of a transition that the replica applied. If the transition has a newer profile, this node asserts
+    /// that profile from now on. If the user said goodbye elsewhere, the user's sockets in grace here go too. If the
+    /// user is still here, this node asserts the user again.
     pub(crate) fn observe(&self, transition: &Transition) {
         let mut inner = self.lock();
         inner.seen = inner.seen.max(transition.position.revision);
@@ -192,7 +195,8 @@ impl Table {
         }
     }
 
-    /// Takes note of a snapshot that the replica applied, as of the transitions that led to it.
+    /// Takes note of a snapshot that the replica applied. The effect is that of the transitions that led to the
+    /// snapshot.
     pub(crate) fn observe_snapshot(&self, roster: &Roster) {
         let mut inner = self.lock();
         let revision = roster.position().revision;
@@ -208,7 +212,7 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// The sockets heard from since the last call; [`Table::confirmed`] says whose they are.
+    /// The sockets that were heard from since the last call. [`Table::confirmed`] says which user each belongs to.
     pub(crate) fn take_heard(&self) -> Vec<u64> {
         let mut inner = self.lock();
         self.round.fetch_add(1, Ordering::Relaxed);
@@ -216,12 +220,12 @@ impl Table {
         std::mem::replace(&mut inner.heard, room)
     }
 
-    /// Every socket.
+    /// The number of each socket.
     pub(crate) fn socket_numbers(&self) -> Vec<u64> {
         self.lock().sockets.keys().copied().collect()
     }
 
-    /// Those of `numbers` that the store holds, as far as is known.
+    /// Those of `numbers` that the store holds, as far as this node knows.
     pub(crate) fn confirmed(&self, numbers: &[u64]) -> Vec<(SocketId, UserId)> {
         let inner = self.lock();
         let confirmed = |number: &u64| {
@@ -232,7 +236,7 @@ impl Table {
         numbers.iter().filter_map(confirmed).collect()
     }
 
-    /// Something of these sockets is missing in the store: they are asserted again.
+    /// The store misses something of these sockets: this node asserts them again.
     pub(crate) fn mark_missing(&self, sockets: &[SocketId]) {
         let mut inner = self.lock();
         for socket in sockets {
@@ -253,16 +257,16 @@ impl Table {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No critical section can panic half way, but a poisoned lock must not take presence down with it.
+        // No critical section can panic half way. But a poisoned lock must not take presence down with it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The side of [`Registration`].
 impl Table {
-    /// Notes that a client was active, once in each round. `heard_in` is the last round in which it was.
+    /// Notes that a client was active, once in each round. `heard_in` is the last round in which the client was active.
     pub(super) fn heard(&self, socket: SocketId, heard_in: &Cell<u64>) {
-        // Whoever talks all the time takes the lock once a round.
+        // A client that talks all the time takes the lock only once a round.
         if heard_in.get() != self.round.load(Ordering::Relaxed) {
             let mut inner = self.lock();
             heard_in.set(self.round.load(Ordering::Relaxed));
@@ -283,7 +287,7 @@ impl Table {
             local.state(stated);
         }
         if let Some(known) = inner.sockets.get_mut(&socket.number) {
-            // The join is sent once more: it carries the profile, and its reply the position.
+            // The writer sends the join once more. The join carries the profile, and its reply carries the position.
             known.waiter = Some(sender);
             inner.forget_confirmation(socket.number);
         }
@@ -292,11 +296,11 @@ impl Table {
         receiver
     }
 
-    /// The client said goodbye: the socket is gone at once, and the user's sockets in grace go along.
+    /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.
     pub(super) fn leave(&self, socket: SocketId) {
         let mut inner = self.lock();
         inner.want(socket.number, Wanted::Left);
-        // Here it can be known at once which those are.
+        // The table knows at once which of its own sockets are in grace.
         let user = inner.sockets.get(&socket.number).map(|socket| socket.user.clone());
         let numbers = user.and_then(|user| inner.users.get(&user)).map(|local| local.sockets.clone());
         inner.end_graces(&numbers.unwrap_or_default(), |_| true);
@@ -304,7 +308,7 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// The connection of a socket broke: it stays registered for the grace, if there is one.
+    /// The connection of a socket broke. The socket stays registered for the grace, if there is a grace.
     pub(super) fn lose(&self, socket: SocketId, reason: OfflineReason) {
         let mut inner = self.lock();
         if self.grace.is_zero() {
@@ -332,7 +336,8 @@ impl Table {
         self.changed.notified().await;
     }
 
-    /// Up to `limit` orders for sockets of which none is in flight; each must be settled.
+    /// Takes up to `limit` orders. None of their sockets has another order in flight. The caller must settle each
+    /// order.
     pub(super) fn take_orders(&self, limit: usize) -> Vec<Order> {
         let mut inner = self.lock();
         let mut orders = Vec::new();
@@ -350,7 +355,7 @@ impl Table {
         orders
     }
 
-    /// Takes in what became of an order; `None` if that is unknown.
+    /// Takes in the outcome of an order. `None` says that the outcome is unknown.
     pub(super) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
         let mut inner = self.lock();
         if let Some(Outcome::Done { position, profile_at }) = outcome {
@@ -373,7 +378,7 @@ impl Table {
         }
     }
 
-    /// Ends the graces that are over; returns when the next one will be.
+    /// Ends the graces that are over. Returns the time at which the next grace ends.
     pub(super) fn end_due_graces(&self, now: Instant) -> Option<Instant> {
         let mut inner = self.lock();
         while let Some((until, number)) = inner.graces.front().copied() {
@@ -386,7 +391,7 @@ impl Table {
         None
     }
 
-    /// The store may hold anything or nothing of this node: everything is asserted anew.
+    /// The store may hold anything or nothing of this node: the node asserts everything anew.
     pub(super) fn forget_confirmations(&self) {
         let mut inner = self.lock();
         let numbers: Vec<u64> = inner.sockets.keys().copied().collect();
@@ -396,28 +401,29 @@ impl Table {
         inner.assertion_turn = inner.last_turn;
     }
 
-    /// The store's data is of another life, which begins at `position`: everything is asserted anew. A revision of the former
-    /// life says nothing of this one. It may even be higher, if a hand had written it.
+    /// The store's data is of another life, which begins at `position`. The node asserts everything anew. A revision of
+    /// the former life says nothing about this life. The former revision may even be higher, if somebody wrote it by
+    /// hand.
     pub(super) fn begin_epoch(&self, position: Position) {
         self.lock().seen = position.revision;
         self.forget_confirmations();
     }
 
-    /// What is to be ordered now is what [`Table::has_asserted`] speaks of.
+    /// Begins an assertion. [`Table::has_asserted`] asks about the orders that are due at this moment.
     pub(super) fn begin_assertion(&self) {
         let mut inner = self.lock();
         inner.assertion_turn = inner.last_turn;
     }
 
-    /// Whether everything that was to be ordered when the last assertion began has been, but for departures that are
-    /// deferred. To be asked while no order is in flight.
+    /// Whether the writer has taken every order that was due when the last assertion began. Deferred departures do not
+    /// count. Ask only while no order is in flight.
     pub(super) fn has_asserted(&self) -> bool {
         let inner = self.lock();
         inner.dirty.front().is_none_or(|(turn, _)| *turn > inner.assertion_turn)
     }
 
-    /// From now on no socket is removed from the store until [`Table::release_departures`]. Goodbyes that wait so long take
-    /// no other sockets along: the user may have come back meanwhile.
+    /// From now on the writer removes no socket from the store, until [`Table::release_departures`]. A goodbye that
+    /// waits takes no other sockets along: the user may have come back meanwhile.
     pub(super) fn defer_departures(&self) {
         let mut inner = self.lock();
         inner.deferred.get_or_insert_default();
@@ -426,7 +432,7 @@ impl Table {
         }
     }
 
-    /// Sockets are removed from the store again, first those that waited for it.
+    /// The writer removes sockets from the store again. The sockets that waited go first.
     pub(super) fn release_departures(&self) {
         let mut inner = self.lock();
         for number in inner.deferred.take().unwrap_or_default() {
@@ -439,8 +445,9 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// How many sockets the store must hold for this node: at least those confirmed, at most those in grace as well, which a
-    /// goodbye elsewhere may have taken along. `None` while an outcome is unknown.
+    /// How many sockets the store must hold for this node. The lower bound is the number of confirmed sockets. The
+    /// upper bound adds the sockets in grace, because a goodbye elsewhere may have removed them. `None` while an
+    /// outcome is unknown.
     pub(super) fn confirmed_range(&self) -> Option<std::ops::RangeInclusive<u64>> {
         let inner = self.lock();
         let (mut n_present, mut n_grace) = (0, 0);
@@ -455,8 +462,9 @@ impl Table {
         Some(n_present..=n_present + n_grace)
     }
 
-    /// Compares with the sockets that the store really holds for this node: what is missing there is asserted again, what is
-    /// not held here is removed there. Returns how many differ.
+    /// Compares the table with the sockets that the store really holds for this node. If the store misses a socket, the
+    /// node asserts it again. If the table does not know a socket, the node removes it from the store. Returns how many
+    /// sockets differ.
     pub(super) fn reconcile(&self, held: &[(SocketId, UserId)]) -> usize {
         let mut inner = self.lock();
         let in_store: HashSet<u64> = held.iter().map(|(socket, _)| socket.number).collect();
@@ -480,7 +488,7 @@ impl Table {
         n_different
     }
 
-    /// Highest revision seen.
+    /// The highest revision seen.
     pub(super) fn seen(&self) -> u64 {
         self.lock().seen
     }
@@ -492,8 +500,8 @@ impl Inner {
         self.users.get(user).is_some_and(|local| local.sockets.iter().any(is_wanted))
     }
 
-    /// The user's sockets that are wanted or in grace. Those that only wait for the store to hear of their end do not count:
-    /// while it is away, who comes and goes would be refused.
+    /// How many sockets of the user are wanted or in grace. A socket does not count if it only waits for the store to
+    /// hear of its end. Otherwise users who come and go while the store is away would be refused.
     fn n_open(&self, user: &UserId) -> usize {
         let is_open = |number: &&u64| {
             let entry = self.sockets.get(number).map(|socket| &socket.entry);
@@ -502,8 +510,8 @@ impl Inner {
         self.users.get(user).map_or(0, |local| local.sockets.iter().filter(is_open).count())
     }
 
-    /// Lowers what is wanted of a socket; it never rises again. One that the store has never heard of is forgotten at once, so
-    /// that who comes and goes while the store is away leaves nothing behind.
+    /// Lowers what is wanted of a socket. It never rises again. A socket that the store has never heard of is forgotten
+    /// at once. So users who come and go while the store is away leave nothing behind.
     fn want(&mut self, number: u64, wanted: Wanted) {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
         socket.entry.want(wanted);
@@ -528,7 +536,7 @@ impl Inner {
         }
     }
 
-    /// What the store holds of a socket is not known any more: it is asserted again.
+    /// The node no longer knows what the store holds of a socket: it asserts the socket again.
     fn forget_confirmation(&mut self, number: u64) {
         if let Some(socket) = self.sockets.get_mut(&number) {
             socket.entry.forget_confirmation();
@@ -536,7 +544,7 @@ impl Inner {
         }
     }
 
-    /// A newer profile is what this node asserts from now on.
+    /// If the profile is newer, this node asserts it from now on.
     fn learn(&mut self, user: &UserId, presence: &Presence) {
         if let Some(local) = self.users.get_mut(user)
             && !local.stated
@@ -547,8 +555,8 @@ impl Inner {
         }
     }
 
-    /// The store says that the user went with transition `revision`. Sockets in grace went along; those that are here all the
-    /// same are asserted again. Whether that gives orders.
+    /// The store says that the user went offline with transition `revision`. The user's sockets in grace went too. The
+    /// node asserts the other sockets again. Returns whether there are orders.
     fn observe_departure(&mut self, user: &UserId, revision: u64) -> bool {
         let Some(local) = self.users.get(user) else { return false };
         let numbers = local.sockets.clone();
@@ -562,14 +570,15 @@ impl Inner {
         has_orders
     }
 
-    /// What to ask of the store so that it holds what is wanted; forgets a socket that is nowhere any more.
+    /// What the writer asks of the store, so that the store holds what is wanted. Forgets a socket that neither the
+    /// node nor the store holds.
     fn next_intent(&mut self, number: u64) -> Option<Intent> {
         let socket = self.sockets.get_mut(&number)?;
         let next = socket.entry.next();
         if let Some(deferred) = &mut self.deferred
             && matches!(next, Next::Leave | Next::Remove(_))
         {
-            // It stays `queued`, so that it waits there once.
+            // The socket stays `queued`, so that it waits there only once.
             deferred.push(number);
             return None;
         }
@@ -599,11 +608,11 @@ impl Inner {
             // The session may have ended meanwhile.
             let _ = waiter.send(position);
         }
-        // Nothing may be left to do; the next look at it finds out.
+        // There may be nothing left to do. The next look at the socket finds that out.
         self.enqueue(number);
     }
 
-    /// The store has dated the profile that was sent with a join.
+    /// The store has dated the profile that a join carried.
     fn date_profile(&mut self, user: &UserId, sent: &Presence, updated_at: Timestamp) {
         if let Some(local) = self.users.get_mut(user)
             && local.stated
@@ -615,7 +624,7 @@ impl Inner {
         }
     }
 
-    /// Removes those of `numbers` that are in grace, and that `ends` picks. Whether there were any.
+    /// Removes the sockets in `numbers` that are in grace and that `ends` picks. Returns whether there were any.
     fn end_graces(&mut self, numbers: &[u64], ends: impl Fn(&Entry) -> bool) -> bool {
         let mut any = false;
         for number in numbers {
@@ -638,13 +647,13 @@ impl Inner {
                 self.users.remove(&socket.user);
             }
         }
-        // Numbers of the forgotten may still be queued; that must not add up.
+        // The queue may still hold numbers of forgotten sockets. They must not add up.
         if self.dirty.len() > 2 * self.sockets.len() + QUEUE_SLACK {
             self.dirty.retain(|(_, number)| self.sockets.contains_key(number));
         }
     }
 
-    /// Takes up a socket that only the store knows, to remove it there.
+    /// Takes in a socket that only the store knows, to remove it from the store.
     fn adopt_for_removal(&mut self, number: u64, user: &UserId) {
         let entry = Entry::foreign();
         let socket = Socket { user: user.clone(), entry, queued: false, lost_at: None, waiter: None };
@@ -654,7 +663,7 @@ impl Inner {
 }
 
 impl LocalUser {
-    /// What a join asserts: a profile that the store has not dated is new to it.
+    /// What a join asserts. A profile that the store has not dated is new to the store.
     fn to_assert(&self) -> Presence {
         let mut presence = self.presence.clone();
         if self.stated {

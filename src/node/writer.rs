@@ -1,4 +1,4 @@
-//! The one task that drives the store to what the node wants.
+//! The one task that brings the store to what the node wants.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +18,14 @@ use crate::store::{
     Beat, BeatReply, Claim, LeaseState, Outcome, PresenceStore, Refusal, StoreError, StoreResult, StoreWriter,
 };
 
-/// Orders in one pipeline. Large enough that a round trip costs little beside it, small enough that a batch is answered in
-/// a few milliseconds and a beat never waits long behind it.
+/// Orders in one pipeline. The number is so large that a round trip costs little beside it. The number is so small that
+/// the store answers a batch in a few milliseconds and a beat never waits long behind it.
 const BATCH: usize = 256;
 
-/// Drives the store to the state of the [`Table`]: one ordered connection, at most one order in flight per socket, the
-/// current wish sent again whenever an outcome is unknown. It also beats, on the same connection, so that the number of
-/// sockets that a beat returns can be compared exactly.
+/// Brings the store to the state of the [`Table`]. It has one ordered connection and at most one order in flight for
+/// each socket. When an outcome is unknown, it sends the current wish again.
+///
+/// It also beats, on the same connection. So it can compare exactly the number of sockets that a beat returns.
 pub struct Writer {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
@@ -38,42 +39,42 @@ pub struct Writer {
     /// The store's clock at the last reply on this connection; 0 before the first.
     heard_at: Timestamp,
     cut_off: CutOff,
-    /// How long the node has waited for its peers while the store answered.
+    /// How long the node has waited for its peers. Only time in which the store answered counts.
     waited: Duration,
-    /// A node waits so long at least: a peer that started during the outage is not known before it has connected.
+    /// The shortest time that a node waits. A peer that started during the outage is not known before it has connected.
     wait_at_least: Duration,
     n_beats: u64,
     n_mismatches: u32,
     /// The store's clock at the last reply.
     as_of: Timestamp,
-    /// A jump of the store's clock by more than this leaves it unknown which keys are still there.
+    /// The largest jump of the store's clock after which the keys are surely still there.
     max_jump: Duration,
 }
 
-/// Whether the node was out of the store's reach, so that its departures wait until its peers have said who is with them
-/// (docs/design.md, decision 21).
+/// Whether the node was out of the store's reach. If it was, its departures wait until its peers have asserted their
+/// users (docs/design.md, decision 21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CutOff {
     No,
-    /// The store has not answered since.
+    /// The store has not answered since then.
     Still,
-    /// It answered again at this time, by its own clock.
+    /// The store answered again at this time, by the store's clock.
     Until(Timestamp),
 }
 
-/// How often in a row a beat may not help against a refusal. Then what is stored makes no sense, and a new connection, with its
-/// growing delay, asks less often.
+/// How many beats in a row may fail to help against a refusal. After that, the stored data makes no sense. The writer
+/// opens a new connection instead. The delay before each new connection grows, so the writer asks less often.
 const MAX_REFUSALS: u32 = 3;
 
-/// Generations are whole numbers that Lua counts exactly.
+/// The highest generation. Generations are whole numbers that Lua counts exactly.
 const MAX_GENERATION: u64 = 1 << 52;
 
-/// The longest time, of that in which the store answers, that a node waits for its peers: one that never asserts must not keep
-/// the departed online for ever.
+/// The longest time that a node waits for its peers. Only time in which the store answers counts. A peer that never
+/// asserts must not keep departed users online for ever.
 const WAIT_AT_MOST: Duration = Duration::from_secs(60);
 
-/// Which part of the life of a user's keys the store's clock may jump before everything is asserted anew. The refresher
-/// extends all keys in each quarter.
+/// The writer divides the life of a user's keys by this number. If the store's clock jumps by more than the result, the
+/// node asserts everything anew. The refresher extends all keys in each quarter of their life.
 const MAX_JUMP_PART: u32 = 4;
 
 /// How the end of the process tells the writer to stop.
@@ -83,17 +84,19 @@ pub struct DrainHandle {
 }
 
 impl DrainHandle {
-    /// Stops the writer: nothing is asserted any more, and the lease ends after the spread and the grace, so that whoever
-    /// comes back on another node before that was never away. Ends when the store has confirmed it, or cannot.
+    /// Stops the writer. The node asserts nothing after that. The lease ends after the spread and the grace. A user who
+    /// comes back on another node before the lease ends was never away.
+    ///
+    /// This function ends when the store has confirmed the drain, or cannot confirm it.
     pub(crate) async fn drain(self) {
         self.stop.cancel();
-        // An error is a writer that has ended already.
+        // An error says that the writer has ended already.
         let _ = self.done.await;
     }
 }
 
 impl Writer {
-    /// A writer for `table`; the receiver follows the node's standing with the store.
+    /// A writer for `table`. The receiver follows the node's standing with the store.
     pub fn new(
         store: Arc<dyn PresenceStore>,
         table: Arc<Table>,
@@ -123,7 +126,7 @@ impl Writer {
         (writer, receiver)
     }
 
-    /// The task, and the handle that ends it. `drain_lease` is how long the lease lasts after a drain.
+    /// The task, and the handle that ends it. `drain_lease` is the length of the lease after a drain.
     pub fn into_task(mut self, drain_lease: Duration) -> (DrainHandle, impl Future<Output = ()> + Send) {
         let stop = CancellationToken::new();
         let (done, on_done) = oneshot::channel();
@@ -148,7 +151,7 @@ impl Writer {
             };
             let Err(error) = served else { return };
             self.report(&error);
-            // Nobody else ends them while the store is away.
+            // No other code ends the graces while the store is away.
             self.table.end_due_graces(Instant::now());
             tokio::select! {
                 () = self.backoff.wait() => {}
@@ -157,8 +160,8 @@ impl Writer {
         }
     }
 
-    /// Announces the drain while a connection is being replaced. If the store is known to be away nobody waits for it: the
-    /// lease has to run out.
+    /// Announces the drain while a connection is being replaced. If the store is known to be away, nobody waits for it:
+    /// the lease has to run out.
     async fn drain_unconnected(&self, lease: Duration) {
         if matches!(*self.link.borrow(), Link::Down { .. }) {
             return;
@@ -174,7 +177,7 @@ impl Writer {
         self.claim.generation += 1;
         self.heard_at = Timestamp(0);
         if let CutOff::Until(_) = self.cut_off {
-            // It was out of reach again meanwhile: what peers said before that does not count.
+            // The store was out of reach again meanwhile. What peers said before that does not count.
             self.cut_off = CutOff::Still;
         }
         self.table.begin_assertion();
@@ -193,7 +196,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Drives the store over one connection; returns when told to stop, fails when the connection does.
+    /// Drives the store over one connection. Returns when it is told to stop. Fails when the connection fails.
     async fn serve(
         &mut self,
         writer: &mut dyn StoreWriter,
@@ -207,7 +210,7 @@ impl Writer {
         let mut is_behind = false;
         loop {
             tokio::select! {
-                // A beat goes before orders that are left over.
+                // A beat goes before the orders that are left over.
                 biased;
                 () = stop.cancelled() => {
                     if let Err(error) = writer.drain(drain_lease).await {
@@ -229,7 +232,7 @@ impl Writer {
         }
     }
 
-    /// Sends orders until none is left, but not so long that the next beat is late. Whether none was left.
+    /// Sends orders until none is left. It stops earlier if the next beat would be late. Returns whether none was left.
     async fn drive_all(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<bool> {
         let started = Instant::now();
         let mut n_refused = 0;
@@ -255,7 +258,7 @@ impl Writer {
                 self.table.settle(order, Some(outcome));
             }
             if refused.is_some() {
-                // What was refused is still to be asserted.
+                // The refused orders are still to be asserted.
                 self.table.begin_assertion();
                 n_refused += 1;
             }
@@ -264,8 +267,9 @@ impl Writer {
             }
             match refused {
                 None => {}
-                // Somebody else's connection claims to be this node's newer one: take over again. Node ids are never used
-                // twice, so a hand has written that. Doubling reaches whatever it has written.
+                // Another connection claims to be a newer one of this node: the writer takes over again. Node ids are
+                // never used twice, so somebody has written that claim by hand. Doubling the generation exceeds any
+                // number that was written.
                 Some(Refusal::OldGeneration) => {
                     self.claim.generation = self.claim.generation.saturating_mul(2).min(MAX_GENERATION);
                     return Err(StoreError::Unreachable("a newer connection of this node has taken over".to_owned()));
@@ -279,7 +283,8 @@ impl Writer {
         Ok(false)
     }
 
-    /// Beats, and does what the reply asks for until the node holds a lease under which its orders are accepted.
+    /// Beats, and does what the reply asks for. It goes on until the node holds a lease, and the store accepts orders
+    /// under that lease.
     async fn beat(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<BeatReply> {
         for _ in 0..=MAX_REFUSALS {
             let started = Instant::now();
@@ -343,7 +348,8 @@ impl Writer {
         self.table.defer_departures();
     }
 
-    /// After an outage, first who is here, then who left: the node drives its departures once every peer has asserted.
+    /// After an outage the store must hear who is here before it hears who left. So the node waits with its departures
+    /// until every peer has asserted.
     fn follow_peers(&mut self, reply: &BeatReply) {
         let CutOff::Until(since) = self.cut_off else {
             if self.cut_off == CutOff::Still {
@@ -359,12 +365,13 @@ impl Writer {
             self.cut_off = CutOff::No;
             self.table.release_departures();
         } else if reply.now < since {
-            // The store's clock was set back, and with it what peers say.
+            // The store's clock was set back. The times that peers report went back with it.
             self.cut_off = CutOff::Until(reply.now);
         }
     }
 
-    /// Two mismatches in a row, with nothing in flight, are a real difference.
+    /// Compares the number of sockets with the store. If two counts in a row differ while nothing is in flight, the
+    /// difference is real.
     async fn compare_count(&mut self, writer: &mut dyn StoreWriter, n_sockets: u64) -> StoreResult<()> {
         match self.table.confirmed_range() {
             Some(range) if !range.contains(&n_sockets) => self.n_mismatches += 1,
@@ -381,7 +388,7 @@ impl Writer {
 
     fn publish_link(&mut self, reply: BeatReply) {
         self.n_beats += 1;
-        // What the store says of who left may come before what it will hear of who is here.
+        // The store may name users who left before it hears of users who are here.
         let holding = reply.holding || self.cut_off != CutOff::No;
         let link = Link::Up { position: reply.position, holding, n_beats: self.n_beats };
         if !matches!(self.link.send_replace(link), Link::Up { .. }) {
@@ -389,10 +396,11 @@ impl Writer {
         }
     }
 
-    /// The first failure after a good connection is given one quick new try before the node counts as cut off.
+    /// Reports a failure. After a good connection, the first failure gets one quick new try. After that the link counts
+    /// as down.
     fn report(&mut self, error: &StoreError) {
         self.metrics.store_error();
-        // Whatever broke the connection may have kept peers away, too.
+        // The cause that broke the connection may have kept peers away, too.
         self.count_as_cut_off();
         if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
             warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");

@@ -1,7 +1,8 @@
-//! The node's copy of who is present: all reads come from it, and everything that is told.
+//! The node's copy of who is present. All reads and all announcements come from it.
 //!
-//! `View` decides, without I/O; this file feeds it: it subscribes, applies transitions in order, notices that it is deaf or
-//! has missed something, and fills the gap from the store's log or from a snapshot.
+//! [`View`] decides, without I/O. This file feeds the view. It subscribes and applies transitions in order. It notices
+//! that the subscription is silent or that transitions are missing. It fills the gap from the store's log or from a
+//! snapshot.
 
 mod view;
 
@@ -24,14 +25,15 @@ use crate::metrics::{CatchUpSource, ReplicaMetrics};
 use crate::node::{Link, Table};
 use crate::store::{PresenceStore, StoreResult};
 
-/// Who is told every change of the view, in order. Called while the view is locked, so that the order of what is told is the
-/// order of the changes, and a list read afterwards contains all that was told before: it must not block.
+/// Receives every change of the view, in order. It is called while the view is locked. So announcements have the order
+/// of the changes. A list that is read afterwards contains all changes that were announced before. An implementation
+/// must not block.
 pub trait Announce: Send + Sync {
     /// Takes the announcement up for delivery.
     fn announce(&self, announcement: &Announcement);
 
-    /// What is announced from here to [`Announce::end_catch_up`] fills one gap. If it is much, listeners may be told to start
-    /// over instead.
+    /// The announcements from here to [`Announce::end_catch_up`] fill one gap. If there are many, listeners may be told
+    /// to start over instead.
     fn begin_catch_up(&self);
 
     /// See [`Announce::begin_catch_up`].
@@ -53,15 +55,15 @@ pub(crate) struct Replica {
     deaf: Notify,
 }
 
-/// How long a joiner waits for its own transition before a catch-up is started, and before it is welcomed all the same.
-/// Source: docs/design.md, decision 6.
+/// How long a joiner waits for its own transition: first until a catch-up starts, then until the joiner is welcomed
+/// without it. Source: docs/design.md, decision 6.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
 const WELCOME_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a subscription was given up.
 enum GivenUp {
     Stopped,
-    /// It ended, or it delivers nothing although the store goes on.
+    /// The subscription ended, or it delivers nothing although the store goes on.
     Lost,
 }
 
@@ -90,18 +92,18 @@ impl Replica {
         })
     }
 
-    /// The view, for reading. Hold it shortly: transitions wait.
+    /// The view, for reading. Hold the lock only for a short time, because transitions wait for it.
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the node can be asked: it has read a first snapshot, of a store whose users had time to be asserted.
+    /// Whether the node can answer. It must have read a first snapshot of a store whose users had time to be asserted.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// The last time at which what a reader of `view` sees was surely right, if it may not be now: the store is out of reach,
-    /// or has not been read for the first time.
+    /// The last time at which the contents of `view` were surely right. It is none while they are surely right. They
+    /// may be wrong while the store is out of reach, or before the store has been read for the first time.
     pub(crate) fn degraded_since(&self, view: &View) -> Option<Timestamp> {
         view.degraded().or_else(|| (!self.is_ready()).then_some(self.started_at))
     }
@@ -113,13 +115,14 @@ impl Replica {
         }
     }
 
-    /// The store has not confirmed in time that the user arrived. A socket of theirs is wanted here all the same, so they are
-    /// told provisionally.
+    /// The store has not confirmed in time that the user arrived. A socket of the user is still wanted here, so the
+    /// view announces the user provisionally.
     pub(crate) fn arrived_unconfirmed(&self, user: &UserId, presence: &Presence) {
         self.update(|view, tell| view.arrive_unconfirmed(user, presence, clock::now(), tell));
     }
 
-    /// Waits until the view reflects `confirmed`, the reply to an order; false if that, or the reply itself, takes too long.
+    /// Waits until the view reflects `confirmed`, the reply to an order. Returns false if the reply or the view takes
+    /// too long.
     pub(crate) async fn reflects(&self, confirmed: impl Future<Output = Option<Position>>) -> bool {
         if self.view().degraded().is_some() {
             return false;
@@ -150,7 +153,8 @@ impl Replica {
         }
     }
 
-    /// Marks the view degraded when the store is out of reach, and compares its position with that of every beat.
+    /// Marks the view degraded when the store is out of reach. Compares the view's position with the position of every
+    /// beat.
     async fn follow_link(&self) {
         let mut link = self.link.clone();
         let mut beaten: Option<Position> = None;
@@ -165,23 +169,24 @@ impl Replica {
                 Link::Up { position, holding, .. } => {
                     self.check_position(position, beaten);
                     if !holding && !self.end_hold_if_reflected(position) {
-                        // What the beat knew of is under way, or missing: once it is read, the hold ends.
+                        // The transitions before the beat are under way, or missing. The hold ends when the view has
+                        // read them.
                         self.catch_up_wanted.notify_one();
                     }
                     beaten = Some(position);
                 }
             }
         }
-        // The writer has ended; the view stays as it is until the process does.
+        // The writer has ended. The view stays as it is until the process ends.
         std::future::pending().await
     }
 
     fn degrade(&self, as_of: Timestamp) {
-        // Read while the view is locked: whoever is inserted after this finds the view degraded.
+        // The table is read while the view is locked. So a socket that is inserted after this finds the view degraded.
         self.update_many(|view, tell| view.degrade(as_of, self.table.wanted_users(), clock::now(), tell));
     }
 
-    /// The store was at `position` at this beat and at `before` at the one before.
+    /// Compares positions. The store was at `position` at this beat, and at `before` at the beat before.
     fn check_position(&self, position: Position, before: Option<Position>) {
         let (known, degraded) = {
             let view = self.view();
@@ -226,7 +231,8 @@ impl Replica {
         }
     }
 
-    /// A store that cannot be listened to may answer all the same: then the view follows from try to try, degraded.
+    /// A store may answer although the node cannot subscribe. Then the view catches up at every try, and stays
+    /// degraded.
     async fn catch_up_unsubscribed(&self) {
         if matches!(*self.link.borrow(), Link::Up { .. }) && self.is_ready() {
             self.degrade(clock::now());
@@ -268,7 +274,7 @@ impl Replica {
         applied
     }
 
-    /// Fills the gap between the view and the store, trying until it succeeds.
+    /// Fills the gap between the view and the store. It tries until it succeeds.
     async fn catch_up(&self, backoff: &mut Backoff) {
         let mut reminder = Reminder::default();
         loop {
@@ -295,7 +301,8 @@ impl Replica {
         let link = *self.link.borrow();
         self.read_missed().await?;
         if let Link::Up { position, holding, .. } = link {
-            // Own sockets were asserted before the link was up, so a catch-up begun after that has passed them.
+            // The node asserted its own sockets before the link was up. So a catch-up that began after that has passed
+            // them.
             self.recover();
             if !holding {
                 self.end_hold_if_reflected(position);
@@ -304,7 +311,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Brings the view to where the store is now.
+    /// Brings the view to the store's position.
     async fn read_missed(&self) -> StoreResult<()> {
         let known = self.view().position();
         let missed = if known.epoch > 0 { self.store.log_after(known).await? } else { None };
@@ -329,7 +336,8 @@ impl Replica {
     }
 
     fn recover(&self) {
-        // Asked while the view is locked, as in `degrade`: a store that went away meanwhile keeps the view degraded.
+        // The link is read while the view is locked, as in `degrade`. If the store went away meanwhile, the view stays
+        // degraded.
         let was_degraded = self.update(|view, _| match *self.link.borrow() {
             Link::Up { .. } => view.recover(),
             Link::Starting | Link::Down { .. } => None,
@@ -340,8 +348,8 @@ impl Replica {
         }
     }
 
-    /// A beat at `position` said that departures of its epoch are not held any more. That ends the hold of a view which is up
-    /// to date and reflects that beat. Whether departures are told from here on.
+    /// A beat at `position` said that the store does not hold departures of its epoch any more. That ends the hold of a
+    /// view that is up to date and reflects the beat. Returns whether departures are told from here on.
     fn end_hold_if_reflected(&self, position: Position) -> bool {
         if !self.view().is_holding() {
             return true;
@@ -361,10 +369,10 @@ impl Replica {
         has_ended
     }
 
-    /// As [`Replica::update`], for what may change many users at once.
+    /// As [`Replica::update`], for a change that may concern many users at once.
     fn update_many<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         self.update(|view, tell| {
-            // Within the lock, so that nothing else is announced meanwhile.
+            // This is inside the lock, so that nothing else is announced meanwhile.
             self.announce.begin_catch_up();
             let result = change(view, tell);
             self.announce.end_catch_up();
@@ -372,7 +380,7 @@ impl Replica {
         })
     }
 
-    /// Changes the view, and tells every change while it is locked.
+    /// Changes the view, and tells every change while the view is locked.
     fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut view, &mut |announcement| {
@@ -382,7 +390,7 @@ impl Replica {
         let due = view.take_due_waiters();
         drop(view);
         for waiter in due {
-            // A session that ended no longer waits.
+            // A session that has ended does not wait any more.
             let _ = waiter.send(());
         }
         result

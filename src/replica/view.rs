@@ -1,4 +1,5 @@
-//! What this node says about presence: a pure state machine, fed by the store's transitions and by what is unknown.
+//! Decides what this node says about presence. The view is a pure state machine. Its input is the store's transitions,
+//! and what the node knows while the store is out of reach.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -6,53 +7,58 @@ use tokio::sync::oneshot;
 
 use crate::domain::{Change, OfflineReason, Position, Presence, Roster, Timestamp, Transition, UserId};
 
-/// One change of the view, as every listener on this node is told it.
+/// One change of the view. Every listener on this node is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Counts the changes of this node's view, from 1. A list carries the view's; what is above it comes after the list.
+    /// Counts the changes of this node's view, from 1. A list carries the sequence of its view. Changes with a higher
+    /// sequence come after the list.
     pub sequence: u64,
-    /// Whom it is about.
+    /// The user that the change is about.
     pub user: UserId,
     /// What happened.
     pub change: Change,
-    /// The epoch that it is told in.
+    /// The epoch of the view at this change.
     pub epoch: u64,
-    /// The revision that it is told at; none if it is provisional: the store has not confirmed it yet.
+    /// The store's revision at this change. It is none if the change is provisional: the store has not confirmed it
+    /// yet.
     pub revision: Option<u64>,
-    /// Whether it fills a gap: it happened at or before `revision`, perhaps among other things.
+    /// Whether the change fills a gap. The change then happened at or before `revision`. Other changes may have
+    /// happened besides.
     pub catch_up: bool,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
 /// What [`View::apply`] made of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It is in effect.
+    /// The transition is in effect.
     Yes,
-    /// It was in effect already.
+    /// The transition was in effect already.
     Before,
-    /// Others are missing before it: catch up.
+    /// Transitions are missing before this one: the view must catch up.
     Gap,
 }
 
-/// The users that this node tells of, and how far they are to be trusted.
+/// The users that this node shows, and how sure it is of each.
 ///
-/// `told` is exactly what a listener who heard everything believes. It differs from the store's roster only by users who
-/// are in it although the store, as far as this node knows, does not have them:
-/// - *provisional*: a socket of theirs is wanted here and the store has not confirmed it;
-/// - *held*: the store lost its data, and they may not have been asserted again yet.
+/// A listener that heard every announcement believes exactly `told`. `told` is the store's roster and some more users.
+/// As far as this node knows, the store does not have these users. There are two kinds:
+/// - *provisional*: a socket of the user is wanted here, and the store has not confirmed it;
+/// - *held*: the store lost its data or was out of reach, and perhaps no node has asserted the user again yet.
 ///
-/// A departure is believed only if no socket here contradicts it. One that is contradicted leaves the user provisional until
-/// this node has asserted them again.
+/// The view believes a departure only if no socket here contradicts it. If a socket contradicts it, the user becomes
+/// provisional until this node has asserted the user again.
 ///
-/// Invariant: a user is announced online only when not in `told`, and offline only when in it, so nobody hears the same user
-/// come or go twice in a row (test: `a_listener_never_hears_the_same_twice`).
+/// Invariant: the view announces a user as online only if the user is not in `told`, and as offline only if the user is
+/// in `told`. So no listener hears the same user come twice in a row, or go twice in a row (test:
+/// `a_listener_never_hears_the_same_twice`).
 pub(crate) struct View {
     told: Roster,
     sequence: u64,
     provisional: HashSet<UserId>,
-    /// Those of them of whom no socket was wanted here at the last beat.
+    /// The provisional users that had no wanted socket here at the last beat. The view drops such a user if the next
+    /// beat finds no wanted socket either.
     parting: HashSet<UserId>,
     holding: Hold,
     held: HashMap<UserId, OfflineReason>,
@@ -60,22 +66,22 @@ pub(crate) struct View {
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
 
-/// Whether departures are only noted, until a beat says that they may be told.
+/// Whether the view tells departures or only notes them. It notes them until a beat says that it may tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
-    /// They are told.
+    /// The view tells departures.
     No,
-    /// The store was out of reach: what it hears of who left may come before what it hears of who is here.
+    /// The store was out of reach. It may hear of users who left before it hears of users who are here.
     Outage,
-    /// The epoch is new to this node: the store lost its data, and not everybody may have been asserted again.
+    /// The epoch is new to this node: the store lost its data. Some users may not have been asserted again yet.
     LostData,
 }
 
-/// Where announcements go.
+/// Takes each announcement.
 pub(crate) type Tell<'a> = &'a mut dyn FnMut(Announcement);
 
 impl Default for View {
-    /// Nobody, in no epoch.
+    /// A view without users, in no epoch.
     fn default() -> Self {
         Self {
             told: Roster::default(),
@@ -91,7 +97,7 @@ impl Default for View {
 }
 
 impl View {
-    /// The users, as told.
+    /// The users, as listeners were told.
     pub(crate) fn roster(&self) -> &Roster {
         &self.told
     }
@@ -101,23 +107,23 @@ impl View {
         self.sequence
     }
 
-    /// The store's position that is reflected.
+    /// The position of the store that the view reflects.
     pub(crate) fn position(&self) -> Position {
         self.told.position()
     }
 
-    /// If the view may be out of date: the last time it was not.
+    /// The last time at which the view was surely up to date. It is none while the view is not degraded.
     pub(crate) fn degraded(&self) -> Option<Timestamp> {
         self.degraded
     }
 
-    /// Whether departures are noted, not told.
+    /// Whether the view only notes departures.
     pub(crate) fn is_holding(&self) -> bool {
         self.holding != Hold::No
     }
 
-    /// Applies the next transition of the store. `contradicts` says whether a departure with a revision contradicts what is
-    /// known here of the user's sockets.
+    /// Applies the next transition of the store. `contradicts` gets the user and the revision of a departure. It says
+    /// whether the user's sockets here contradict that departure.
     pub(crate) fn apply(
         &mut self,
         transition: &Transition,
@@ -141,8 +147,8 @@ impl View {
         Applied::Yes
     }
 
-    /// Takes over the store's roster at another position, telling the difference. Users whose socket is wanted here stay:
-    /// this node asserts them.
+    /// Takes over the store's roster at another position, and tells the difference. A user with a wanted socket here
+    /// stays, because this node asserts that user.
     pub(crate) fn replace(
         &mut self,
         target: &Roster,
@@ -156,7 +162,7 @@ impl View {
         self.converge(changes, target.position(), is_wanted, at, tell);
     }
 
-    /// Takes over transitions that were missed, telling what they come to for each user.
+    /// Takes over transitions that were missed. For each user it tells only the result of them.
     pub(crate) fn catch_up(
         &mut self,
         missed: &[Transition],
@@ -168,7 +174,7 @@ impl View {
         let mut outcome = BTreeMap::new();
         for transition in missed {
             let change = match &transition.change {
-                // As a set operation: whoever has a profile change is present.
+                // This is a set operation: a user with a profile change is present.
                 Change::Online(presence) | Change::Changed(presence) => Change::Online(presence.clone()),
                 Change::Offline(reason) => Change::Offline(*reason),
             };
@@ -177,8 +183,8 @@ impl View {
         self.converge(outcome, last.position, is_wanted, at, tell);
     }
 
-    /// The time in which departures were only noted is over: whoever is still absent is gone. To be called when the view
-    /// reflects the beat that said so.
+    /// Ends the time in which the view only notes departures. A user who is still absent is gone. Call this when the
+    /// view reflects the beat that ended that time.
     pub(crate) fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         self.holding = Hold::No;
         let revision = Some(self.position().revision);
@@ -191,7 +197,7 @@ impl View {
         }
     }
 
-    /// The store is out of reach since `as_of`. Everybody `wanted` here who is not known yet arrives provisionally.
+    /// The store is out of reach since `as_of`. Each user in `wanted` who is not known yet arrives provisionally.
     pub(crate) fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
         self.degraded.get_or_insert(as_of);
         self.holding = self.holding.max(Hold::Outage);
@@ -201,17 +207,18 @@ impl View {
         }
     }
 
-    /// The view is up to date again. Returns since when it was not.
+    /// Marks the view as up to date again. Returns since when it was out of date.
     pub(crate) fn recover(&mut self) -> Option<Timestamp> {
         self.degraded.take()
     }
 
-    /// Whether [`View::arrive`] has to be told of the user's arrival.
+    /// Whether the caller must call [`View::arrive`] when the user arrives.
     pub(crate) fn awaits_arrival(&self, user: &UserId) -> bool {
         self.degraded.is_some() || self.parting.contains(user)
     }
 
-    /// A socket of the user is wanted here. While the store is out of reach, that is all there is to know.
+    /// A socket of the user is wanted here. While the store is out of reach, the node knows nothing else, so the user
+    /// arrives provisionally.
     pub(crate) fn arrive(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
         self.parting.remove(user);
         if self.degraded.is_some() {
@@ -219,7 +226,7 @@ impl View {
         }
     }
 
-    /// A socket of the user is wanted here, and the store does not say that it has it.
+    /// A socket of the user is wanted here. The store does not say that it has the socket.
     pub(crate) fn arrive_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
         if !self.told.contains(user) {
             self.put(user, &Change::Online(presence.clone()), None, false, at, tell);
@@ -227,9 +234,11 @@ impl View {
         }
     }
 
-    /// Drops the provisional users of whom no socket was wanted here at this beat and the one before: the store does not have
-    /// them. To be called at each beat, when the view reflects where the store was at the beat before. The store has then
-    /// decided every order for a user who was unwanted at the last beat, and the view has told what it decided.
+    /// Drops each provisional user who had no wanted socket here at this beat and at the beat before. The store does
+    /// not have such a user.
+    ///
+    /// Call this at each beat, when the view reflects the store's position at the beat before. By then the store has
+    /// decided every order for a user who was unwanted at the last beat. The view has told each of these decisions.
     pub(crate) fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
@@ -237,7 +246,7 @@ impl View {
         let revision = Some(self.position().revision);
         for user in parted {
             if self.is_holding() {
-                // Another node may have a socket of theirs, and not have asserted it yet.
+                // Another node may have a socket of this user, and may not have asserted it yet.
                 self.hold(&user, OfflineReason::Unknown);
             } else {
                 self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
@@ -245,14 +254,14 @@ impl View {
         }
     }
 
-    /// Wakes the receiver once `revision` is reflected.
+    /// Wakes the receiver when the view reflects `revision`.
     pub(crate) fn wait_for(&mut self, revision: u64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.entry(revision).or_default().push(sender);
         receiver
     }
 
-    /// Those whose revision is reflected now.
+    /// Takes the waiters whose revision the view reflects.
     pub(crate) fn take_due_waiters(&mut self) -> Vec<oneshot::Sender<()>> {
         if self.waiters.first_key_value().is_none_or(|(revision, _)| *revision > self.position().revision) {
             return Vec::new();
@@ -276,7 +285,7 @@ impl View {
         for (user, change) in changes {
             match change {
                 Change::Offline(_) if is_wanted(&user) => self.doubt(&user),
-                // Those who were held already keep the reason that is known.
+                // A user who is held already keeps the reason that is known.
                 Change::Offline(_) if self.held.contains_key(&user) => {}
                 Change::Offline(reason) if self.holding == Hold::LostData => {
                     self.hold(&user, lost_with_the_data(reason));
@@ -287,7 +296,7 @@ impl View {
         }
     }
 
-    /// A socket here contradicts the store, which says that the user is gone.
+    /// The store says that the user is gone, and a socket here contradicts it.
     fn doubt(&mut self, user: &UserId) {
         if self.told.contains(user) {
             self.held.remove(user);
@@ -302,7 +311,8 @@ impl View {
         }
     }
 
-    /// Puts a change that the store confirms, or a provisional one, into effect and tells it if it is one.
+    /// Puts a change into effect, and tells it if it changes anything. The store has confirmed the change, or the
+    /// change is provisional.
     fn put(
         &mut self,
         user: &UserId,
@@ -322,7 +332,8 @@ impl View {
     }
 }
 
-/// A user missing in a store that lost its data was lost with their node, if nothing better is known.
+/// The reason for a user who is missing in a store that lost its data. If no better reason is known, the user was lost
+/// with the user's node.
 fn lost_with_the_data(reason: OfflineReason) -> OfflineReason {
     match reason {
         OfflineReason::Unknown => OfflineReason::NodeLost,
@@ -384,7 +395,7 @@ mod tests {
         ]
     }
 
-    /// A store with a complete log, one node's wishes, and a listener who believes what they are told.
+    /// A store with a complete log, one node's wishes, and a listener who believes every announcement.
     struct World {
         view: View,
         present: BTreeSet<UserId>,
@@ -472,7 +483,7 @@ mod tests {
                 Event::Toggle(n) => {
                     let user = user(n);
                     let online = !self.present.contains(&user);
-                    // While the store can be reached, it holds whoever has a socket here.
+                    // While the store can be reached, it holds every user with a socket here.
                     if !self.down && (online || !self.local.contains(&user)) {
                         self.set(&user, online);
                     }
@@ -557,7 +568,7 @@ mod tests {
             for event in events {
                 world.happen(event);
             }
-            // When every fault is over, what was told is the truth.
+            // When every fault is over, the listener believes the truth.
             world.happen(Event::Up { lost_data: false });
             world.catch_up(true);
             world.happen(Event::EndHold);
@@ -574,7 +585,7 @@ mod tests {
         let mut told = Vec::new();
         let nobody = |_: &UserId| false;
         view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
-        // They leave. The beat's reply overtakes what the store has published of them.
+        // The user leaves. The beat's reply overtakes the transitions that the store published about the user.
         view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
         let left = Change::Offline(OfflineReason::Left);
         for (revision, change) in [(1, Change::Online(Presence::default())), (2, left.clone())] {

@@ -14,13 +14,14 @@ use tokio::io::Interest;
 use super::close::End;
 use crate::wire::reader::{Incoming, Reader, Violation};
 
-/// Reads one client's messages. Holds no memory while nothing is half read.
+/// Reads one client's messages. It holds no memory while nothing is half read.
 pub(crate) struct Inbound {
     stream: Rc<TcpStream>,
     reader: Reader,
 }
 
-/// What is read at once. One buffer for a worker's thread, because a read that has data never waits.
+/// How many bytes one read takes. All sockets of a worker's thread share one buffer, because a read that has data never
+/// waits.
 const READ_BYTES: usize = 16 * 1024;
 
 thread_local! {
@@ -31,7 +32,7 @@ impl Inbound {
     /// Reads from `stream`, after `early`.
     pub(crate) fn new(stream: Rc<TcpStream>, early: BytesMut, max_message_bytes: usize) -> Self {
         let mut reader = Reader::new(max_message_bytes);
-        // A copy, for `early` is a part of a buffer of 8 KiB that would be kept.
+        // The reader gets a copy. `early` is part of a buffer of 8 KiB, and that whole buffer would be kept.
         reader.push(&early);
         Self { stream, reader }
     }
@@ -42,7 +43,7 @@ impl Inbound {
     /// The reason to end the session.
     ///
     /// # Cancel safety
-    /// What was read stays in the reader for the next call.
+    /// The bytes that were read stay in the reader for the next call.
     pub(crate) async fn next(&mut self) -> Result<Incoming, End> {
         poll_fn(|context| {
             loop {
@@ -55,7 +56,7 @@ impl Inbound {
         .await
     }
 
-    /// Reads what still comes and makes nothing of it, until the stream ends.
+    /// Reads and throws away all bytes that still come, until the stream ends.
     pub(crate) async fn discard(&mut self) {
         poll_fn(|context| {
             while ready!(self.poll_read(context, |_, _| ())).is_ok() {}
@@ -64,8 +65,8 @@ impl Inbound {
         .await;
     }
 
-    /// Waits until there is something to read, and reads. A peer that sends all the time uses up the task's turn (tokio's
-    /// budget), so that whatever the task waits for besides comes to its own.
+    /// Waits until there is something to read, and reads it. A peer that sends all the time uses up the task's turn
+    /// (tokio's budget). So the other things that the task waits for get their turn too.
     fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&mut Reader, &[u8])) -> Poll<Result<(), End>> {
         ready!(self.stream.poll_read_ready(context)).map_err(|_| End::Broken)?;
         Poll::Ready(self.read(take))
@@ -83,8 +84,9 @@ impl Inbound {
         })
     }
 
-    /// Reads what is there. Less than a whole buffer was all of it, so the stream is not ready any more: another read, which
-    /// would find nothing, is saved. The end of the stream stays to be seen (tokio's own `poll_read` does the same).
+    /// Reads the bytes that are there. A read that does not fill the buffer took all of them. So the stream counts as
+    /// not ready, which saves a second read that would find nothing. The end of the stream is seen later (tokio's own
+    /// `poll_read` does the same).
     fn read_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut n_bytes = 0;
         let read = self.stream.try_io(Interest::READABLE, || {

@@ -1,8 +1,8 @@
 //! The embedded store: the default, for one process and no Redis.
 //!
-//! A table of sockets and a [`Roster`], behind the same seam as Redis and delivering through the same kind of channel, so
-//! that nothing above can tell them apart. It lives and ends with its process, so a lease never runs out, an epoch never
-//! changes, and there is nothing to sweep.
+//! The store is a table of sockets and a [`Roster`]. It has the same seam as Redis, and delivers through the same kind
+//! of channel. So the parts above cannot tell the two apart. The store lives and ends with its process. So a lease
+//! never runs out, an epoch never changes, and there is nothing to sweep.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ struct State {
     subscribers: Vec<mpsc::Sender<Transition>>,
 }
 
-/// Transitions on their way to a subscriber. Behind it the writer waits, so nothing is ever lost here.
+/// How many transitions may wait for a subscriber. Above that the writer waits, so nothing is ever lost here.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
 impl MemoryStore {
@@ -49,7 +49,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held can only come from an allocation that failed; the state is as good as before.
+        // A panic under the lock can only come from a failed allocation. The state is still good after it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,7 +65,8 @@ impl MemoryStore {
                 (outcome, transition.map(|transition| (transition, state.subscribers.clone())))
             };
             outcomes.push(outcome);
-            // The one writer calls this, one at a time: transitions reach the channel in the order of their decision.
+            // Only the one writer calls this, one call at a time. So transitions reach the channel in the order of
+            // their decision.
             if let Some((transition, subscribers)) = told {
                 for subscriber in subscribers {
                     // A closed subscription has nobody to tell.
@@ -79,7 +80,7 @@ impl MemoryStore {
 
 impl State {
     fn decide(&mut self, order: &Order) -> Option<Transition> {
-        // The one scope that there is; another one needs a state of its own.
+        // There is only one scope. Another scope would need a state of its own.
         let Scope::Service = order.scope;
         match &order.intent {
             Intent::Join(presence) => self.join(order, presence),
@@ -116,7 +117,7 @@ impl State {
         self.record(order.user.clone(), change, now)
     }
 
-    /// Removes the order's socket, and those of the user's others that `also` picks.
+    /// Removes the order's socket, and the user's other sockets that `also` picks.
     fn remove(
         &mut self,
         order: &Order,
@@ -134,7 +135,7 @@ impl State {
         self.record(order.user.clone(), Change::Offline(reason), clock::now())
     }
 
-    /// Takes the next revision, if the change is one.
+    /// Takes the next revision, if the change changes anything.
     fn record(&mut self, user: UserId, change: Change, at: Timestamp) -> Option<Transition> {
         let change = self.roster.apply(&user, &change)?;
         let Position { epoch, revision } = self.roster.position();
@@ -176,7 +177,7 @@ impl PresenceStore for MemoryStore {
         async { Ok(Swept::default()) }.boxed()
     }
 
-    /// A user is present here exactly while a socket is; `State` has no other way.
+    /// Here a user is present exactly while the user has a socket. `State` has no other way.
     fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
         async { Ok(Audited::default()) }.boxed()
     }

@@ -1,17 +1,19 @@
 //! The truth about presence, behind one seam.
 //!
-//! A store holds which sockets exist, decides from that who is present, numbers every transition and delivers each, in
-//! order, to every node that is subscribed. The rules, which `tests/it/store_contract.rs` holds every implementation to:
+//! A store knows which sockets exist. From that it decides who is present. It numbers every transition, and delivers
+//! the transitions in order to every subscribed node. `tests/it/store_contract.rs` checks these rules for every
+//! implementation:
 //!
-//! - A user is present while the store holds at least one of their sockets. Only [`StoreWriter::drive`] and
-//!   [`PresenceStore::sweep`] change that, and only they make transitions, one per first arrival, last departure and
-//!   change of profile.
+//! - A user is present while the store holds at least one socket of the user. Only [`StoreWriter::drive`] and
+//!   [`PresenceStore::sweep`] change that, and only they make transitions. They make one transition for each first
+//!   arrival, each last departure and each change of profile.
 //! - Revisions count up by one within an epoch and never fall. A transition, the state behind it and its place in the log
 //!   come into effect together or not at all.
-//! - Every intention is idempotent: stating it again, after an outcome that was never heard, changes nothing.
-//! - Every reply carries the position at which it is true.
-//! - Absence is a value, not an error; an error means that the outcome is unknown ([`StoreError`]), never "no".
-//! - Every call has a deadline of its own; none waits for ever.
+//! - Every intention is idempotent. A node may state it again after an outcome that it did not hear: that changes
+//!   nothing.
+//! - Every reply carries the position at which the reply is true.
+//! - Absence is a value, not an error. An error means that the outcome is unknown ([`StoreError`]), never "no".
+//! - Every call has a deadline of its own. No call waits for ever.
 //!
 //! Deliberately absent: sessions, frames, and any clock but the store's.
 
@@ -27,17 +29,19 @@ use crate::domain::{
     NodeId, OfflineReason, Position, Presence, Roster, Scope, SocketId, Timestamp, Transition, UserId,
 };
 
-/// The store as one node sees it. Object-safe: the parts above are not generic over it (docs/adr/0002).
+/// The store as one node sees it. The trait is object-safe: the parts above are not generic over it (docs/adr/0002).
 pub trait PresenceStore: Send + Sync {
-    /// Opens the ordered connection that this node's writer drives the store with. Each call opens a new one; commands of
-    /// the one before may still be under way, and are refused once the new one has beaten with a higher generation.
+    /// Opens the ordered connection for this node's writer. Each call opens a new connection. Commands of the former
+    /// connection may still be under way. The store refuses them after the new connection has beaten with a higher
+    /// generation.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached in time or refuses this node.
     fn open_writer(&self) -> BoxFuture<'_, StoreResult<Box<dyn StoreWriter>>>;
 
-    /// Subscribes to transitions: every one decided after this returns is delivered, in order, while the subscription lasts.
-    /// The receiver ends when it is lost. A slow receiver may lose transitions, which shows as a gap in the revisions.
+    /// Subscribes to transitions. While the subscription lasts, it delivers in order every transition that is decided
+    /// after this call returns. The receiver ends when the subscription is lost. A slow receiver may lose transitions,
+    /// and sees a gap in the revisions.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached in time.
@@ -46,32 +50,33 @@ pub trait PresenceStore: Send + Sync {
     /// Reads everybody who is present, at one position.
     ///
     /// # Errors
-    /// [`StoreError`] if the store cannot be reached, or changed its epoch meanwhile: try again.
+    /// [`StoreError`] if the store cannot be reached, or changed its epoch meanwhile. The caller may try again.
     fn snapshot(&self) -> BoxFuture<'_, StoreResult<Roster>>;
 
-    /// Reads the transitions after `position`, in order, none missing; `None` if the log does not reach back that far or
-    /// belongs to another epoch.
+    /// Reads the transitions after `position`, in order and without a gap. Returns `None` if the log does not reach
+    /// back that far, or if it belongs to another epoch.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>>;
 
-    /// Extends the life of what the store holds about these sockets; never re-creates anything. Returns the sockets of which
-    /// something is missing, for their owner to assert again.
+    /// Extends the life of the store's keys about these sockets. It never creates a key again. Returns the sockets with
+    /// missing keys, so that their owner asserts them again.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>>;
 
-    /// Takes one bounded step of sweeping every node whose lease has run out: their sockets go, and their users with them.
+    /// Takes one bounded step of sweeping every node whose lease has run out. The node's sockets go. A user without
+    /// another socket goes too.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
 
-    /// Goes once over all users who count as online, slowly, unless a node has just done so: mends those who looked like ghosts
-    /// to an earlier audit, of whatever node, and still do; and notes who looks like one now. A backstop: every ghost found is
-    /// a bug, or somebody's hand in the data.
+    /// Goes slowly over all users who count as online, unless a node has just done so. It notes the users who look like
+    /// ghosts now. It mends the users whom an earlier audit of any node noted, if they still look like ghosts. The
+    /// audit is a backstop: each ghost comes from a bug, or from somebody who changed the data by hand.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
@@ -80,10 +85,10 @@ pub trait PresenceStore: Send + Sync {
 
 /// The ordered connection of one node's writer. Calls are made one at a time.
 pub trait StoreWriter: Send {
-    /// Renews the node's lease, or takes one; learns where the store is.
+    /// Renews the node's lease, or takes one. The reply also says where the store is.
     ///
     /// # Errors
-    /// [`StoreError`]: whether the lease was renewed is unknown.
+    /// [`StoreError`]: it is unknown whether the lease was renewed.
     fn beat(&mut self, beat: Beat) -> BoxFuture<'_, StoreResult<BeatReply>>;
 
     /// States what the node wants of some sockets, in order. Replies in the same order.
@@ -92,17 +97,18 @@ pub trait StoreWriter: Send {
     /// [`StoreError`]: the outcome of every order is unknown.
     fn drive<'a>(&'a mut self, claim: Claim, orders: &'a [Order]) -> BoxFuture<'a, StoreResult<Vec<Outcome>>>;
 
-    /// Sweeps this node itself, after it was fenced: until this returns true, nothing of its former life may be asserted.
+    /// Sweeps this node itself, after it was fenced. Until this returns true, nothing of the node's former life may be
+    /// asserted.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn sweep_self(&mut self) -> BoxFuture<'_, StoreResult<bool>>;
 
-    /// Lets the lease end after `lease`, and everything still held then go with reason `node_drained`. Later orders of this
-    /// node are refused.
+    /// Lets the lease end after `lease`. Sockets that are still held at that time go with reason `node_drained`. Later
+    /// orders of this node are refused.
     ///
     /// # Errors
-    /// [`StoreError`]: the lease then ends by itself, with reason `node_lost`.
+    /// [`StoreError`]: the lease ends by itself, with reason `node_lost`.
     fn drain(&mut self, lease: Duration) -> BoxFuture<'_, StoreResult<()>>;
 
     /// The sockets that the store holds for this node, for a reconcile.
@@ -115,16 +121,18 @@ pub trait StoreWriter: Send {
 /// What a node says when it beats.
 #[derive(Debug, Clone, Copy)]
 pub struct Beat {
-    /// The generation of the writer's connection; a higher one outlaws the lower.
+    /// The generation of the writer's connection. A higher generation makes the store refuse the lower ones.
     pub generation: u64,
-    /// The highest revision this node has seen, so that a store that lost its data goes on above it.
+    /// The highest revision that this node has seen. A store that lost its data goes on above it.
     pub seen: u64,
-    /// The epoch in which the store holds everything that the node wanted when its connection began; 0 if it does not yet.
+    /// The epoch in which the store holds everything that the node wanted when its connection began. It is 0 if the
+    /// store does not hold it yet.
     pub asserted: u64,
-    /// The store's time of the last reply on this connection; 0 if this is its first call. A beat that a frozen connection
-    /// delivers late is known by it: it heard nothing since.
+    /// The store's time of the last reply on this connection, 0 before the first reply. A frozen connection may deliver
+    /// a beat late. The store recognizes such a beat by this time, because the beat heard nothing since.
     pub heard_at: Timestamp,
-    /// If the node waits for its peers ([`BeatReply::peers_asserted`]): since when, by the store's clock.
+    /// Since when the node waits for its peers ([`BeatReply::peers_asserted`]), by the store's clock. It is none if the
+    /// node does not wait.
     pub waits_since: Option<Timestamp>,
 }
 
@@ -135,11 +143,11 @@ pub struct BeatReply {
     pub lease: LeaseState,
     /// The store's position.
     pub position: Position,
-    /// Whether Offline transitions of this epoch are to be noted only, because the store lost its data (docs/design.md,
-    /// decision 7). Once false, it stays so for the epoch.
+    /// Whether nodes must only note Offline transitions of this epoch, because the store lost its data (docs/design.md,
+    /// decision 7). Once it is false, it stays false for the epoch.
     pub holding: bool,
-    /// Whether each node that has not drained has asserted what it holds, by a beat whose `heard_at` is not before this
-    /// node's `waits_since`. False for a node that does not wait.
+    /// Whether each node has asserted what it holds, in a beat whose `heard_at` is not before this node's
+    /// `waits_since`. Drained nodes do not count. It is false for a node that does not wait.
     pub peers_asserted: bool,
     /// How many sockets the store holds for this node.
     pub n_sockets: u64,
@@ -150,15 +158,15 @@ pub struct BeatReply {
 /// What became of a lease at a beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
-    /// It was there and goes on.
+    /// The lease was there and goes on.
     Renewed,
-    /// There was none: a new one begins, under which nothing has been asserted yet.
+    /// There was no lease. A new lease begins, and nothing has been asserted under it yet.
     Granted,
-    /// It ran out and a sweep has begun: see [`StoreWriter::sweep_self`].
+    /// The lease ran out and a sweep has begun: see [`StoreWriter::sweep_self`].
     Fenced,
 }
 
-/// In whose name orders are given: refused if the store has moved on.
+/// The epoch and the connection that a node gives orders for. The store refuses the orders if it has moved on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The epoch that the node believes in.
@@ -170,11 +178,11 @@ pub struct Claim {
 /// One socket's entry in a scope, and what the node wants of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Where.
+    /// The scope of the entry.
     pub scope: Scope,
-    /// The socket; always one of this node's own.
+    /// The socket. It is always one of this node's own.
     pub socket: SocketId,
-    /// Whose it is.
+    /// The user of the socket.
     pub user: UserId,
     /// What is wanted.
     pub intent: Intent,
@@ -183,25 +191,27 @@ pub struct Order {
 /// What a node can want of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// To be there. The presence is the profile that the client stated: with `updated_at` 0 it is new and the store dates it,
-    /// otherwise it is asserted again as of then. Without a profile the stored one stays, and nothing is dated.
+    /// The socket is to be there. The presence is the profile that the client stated. If `updated_at` is 0, the profile
+    /// is new and the store dates it. Otherwise the profile is asserted again with that date. Without a profile the
+    /// stored profile stays, and nothing is dated.
     Join(Presence),
-    /// To be marked as in grace, if it is there.
+    /// The socket is to be marked as in grace, if it is there.
     Grace,
-    /// To be gone, because the client said so: the user's sockets in grace, on any node, go along.
+    /// The socket is to be gone, because the client said so. The user's sockets in grace go too, on any node.
     Leave,
-    /// To be gone, alone, for this reason.
+    /// Only this socket is to be gone, for this reason.
     Remove(OfflineReason),
 }
 
 /// The store's answer to one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// In effect.
+    /// The order is in effect.
     Done {
-        /// Where the store was then: whoever has applied this has seen the order's transition.
+        /// The store's position after the order. A node that has applied this position has seen the order's transition.
         position: Position,
-        /// After a join or a removal, if the user is present: the date of their profile, 0 if none was stated.
+        /// After a join or a removal: the date of the user's profile, if the user is present. It is 0 if no profile was
+        /// stated.
         profile_at: Option<Timestamp>,
     },
     /// Nothing changed.
@@ -211,11 +221,11 @@ pub enum Outcome {
 /// Why a store refuses an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The store has begun another epoch: beat, then assert everything.
+    /// The store has begun another epoch. The node must beat, and then assert everything.
     ForeignEpoch,
     /// A newer connection of this node has taken over.
     OldGeneration,
-    /// The node has no live lease: beat.
+    /// The node has no live lease. The node must beat.
     NoLease,
 }
 
@@ -249,7 +259,7 @@ pub struct SweptBatch {
     pub n_sockets: u64,
     /// Users who went offline.
     pub n_users: u64,
-    /// How long before this the lease of a node that died had run out; only its first batch knows.
+    /// How long ago the lease of a dead node had run out. Only the first batch of the node knows this.
     pub overdue: Option<Duration>,
     /// Whether the node holds nothing any more.
     pub finished: bool,
@@ -258,17 +268,18 @@ pub struct SweptBatch {
 /// A call on the store whose outcome is unknown.
 ///
 /// # Design
-/// A caller can do one thing about any of these: mark itself degraded, try again with a delay, and state its intentions
-/// anew. So the variants only tell where to look. Refusals are no errors: they are answers.
+/// A caller can do only this about any of these errors: mark itself degraded, try again with a delay, and state its
+/// intentions anew. So the variants only tell where to look. A refusal is not an error: it is an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer within the deadline.
     #[error("no answer from the store within {0:?}")]
     Deadline(Duration),
-    /// The connection could not be made, broke, or the server could not serve.
+    /// The connection could not be made, or it broke, or the server could not serve.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// The server answered, and refuses this configuration: a wrong password, no permission, another server altogether.
+    /// The server answered, and refuses this configuration. Examples: a wrong password, no permission, another kind of
+    /// server.
     #[error("the store refuses: {0}")]
     Misconfigured(String),
     /// The answer is not of the form that this version writes.

@@ -1,10 +1,10 @@
-//! WebSocket frames from client to server (RFC 6455 §5): bytes in, whole messages out. Knows no socket.
+//! Turns WebSocket frames from client to server (RFC 6455 §5) into whole messages. It gets bytes, and knows no socket.
 
 use actix_http::ws::{Codec, Frame, Item, ProtocolError};
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-/// Unmasks, joins fragments, checks. Holds no memory while nothing is half read.
+/// Unmasks frames, joins fragments and checks both. It holds no memory while nothing is half read.
 pub struct Reader {
     codec: Codec,
     /// Bytes of a frame that has not come whole.
@@ -24,17 +24,17 @@ struct Fragments {
 pub enum Incoming {
     /// Text, valid UTF-8.
     Text(String),
-    /// Binary; its content is of no interest.
+    /// A binary message. Its content is not used.
     Binary,
-    /// To be answered with the same payload.
+    /// A ping. The answer has the same payload.
     Ping(Bytes),
-    /// Answers a ping.
+    /// A pong: the answer to a ping.
     Pong,
-    /// The close code, if there was one.
+    /// A close frame, and its close code if there was one.
     Close(Option<u16>),
 }
 
-/// Why what the client sends can be read no further.
+/// Why the reader cannot read the client's bytes any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
     /// A frame is against RFC 6455.
@@ -45,17 +45,18 @@ pub enum Violation {
     TooLarge,
 }
 
-/// The longest payload of a control frame, and the longest that a header says in seven bits. Source: RFC 6455 §5.2, §5.5
+/// The longest payload of a control frame. It is also the longest payload whose length fits into seven bits of the
+/// header. Source: RFC 6455 §5.2, §5.5
 const MAX_SHORT_LENGTH: u8 = 125;
 
 impl Reader {
-    /// For messages of at most `max_message_bytes`.
+    /// A reader for messages of at most `max_message_bytes`.
     pub fn new(max_message_bytes: usize) -> Self {
         let codec = Codec::new().max_size(max_message_bytes);
         Self { codec, buffer: BytesMut::new(), fragments: None, max_message_bytes }
     }
 
-    /// Takes in what has come; [`Reader::next_message`] is then to be called until it has nothing more.
+    /// Takes in the bytes that have come. Call [`Reader::next_message`] after it, until that has no more message.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -63,13 +64,13 @@ impl Reader {
     /// The next whole message, if all of it has come.
     ///
     /// # Errors
-    /// The client broke the protocol, and nothing further that it sends is to be read. How the bytes were cut when they were
-    /// pushed makes no difference to what is found.
+    /// The client broke the protocol. Nothing further that the client sends may be read. The result does not depend on
+    /// how the bytes were cut when they were pushed.
     pub fn next_message(&mut self) -> Result<Option<Incoming>, Violation> {
         loop {
             let announced = announced_length(&self.buffer)?;
             let Some(frame) = self.codec.decode(&mut self.buffer).map_err(|error| violation(&error))? else {
-                // The codec waits for all of a frame, however long it says it will be.
+                // The codec waits for the whole frame, however long the frame says that it is.
                 if announced.is_some_and(|length| length > self.room() as u64) {
                     return Err(Violation::TooLarge);
                 }
@@ -85,19 +86,19 @@ impl Reader {
         Ok(None)
     }
 
-    /// The memory held for what is half read, in bytes.
+    /// The memory held for a half-read frame or message, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
     }
 
-    /// How long the payload of the frame at the front of the buffer may be.
+    /// The longest payload that the frame at the front of the buffer may have.
     fn room(&self) -> usize {
         let continues = self.buffer.first().is_some_and(|first| first & 0x0F == 0);
         let taken = self.fragments.as_ref().filter(|_| continues).map_or(0, |fragments| fragments.bytes.len());
         self.max_message_bytes - taken
     }
 
-    /// A frame as a message, unless it is only a part of one.
+    /// Returns a frame as a message. Returns `None` if the frame is only a part of a message.
     fn take_in(&mut self, frame: Frame) -> Result<Option<Incoming>, Violation> {
         Ok(Some(match frame {
             Frame::Text(bytes) => Incoming::Text(text(bytes.to_vec())?),
@@ -137,10 +138,14 @@ impl Reader {
     }
 }
 
-/// The length of the payload of the frame at the front of `bytes`, once its header tells.
+/// The length of the payload of the frame at the front of `bytes`. It is `None` until the header has come.
 ///
-/// Refuses what the codec lets pass (a length in more bytes than it needs), what it takes for a matter of size (a length of
-/// 64 bits), and what it finds only when all of the frame has come (a control frame that is too long or a fragment).
+/// This function refuses three kinds of frames:
+///
+/// - A length that uses more bytes than it needs. The codec accepts such a frame.
+/// - A length whose highest bit of 64 is set. The codec reports such a frame as too large, not as against the protocol.
+/// - A control frame that is too long, or that is a fragment. The codec finds this only when the whole frame has come.
+///
 /// Source: RFC 6455 §5.2, §5.5
 fn announced_length(bytes: &[u8]) -> Result<Option<u64>, Violation> {
     let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
@@ -215,7 +220,7 @@ mod tests {
             reader.push(&header[header.len() - 1..]);
             assert_eq!(reader.next_message(), Err(expected), "{header:x?}");
         }
-        // Together with the fragments before it.
+        // The fragments before it count as well.
         let mut reader = Reader::new(4);
         reader.push(&[0x01, 0x83, 0, 0, 0, 0, b'a', b'b', b'c', 0x80, 0x82]);
         assert_eq!(reader.next_message(), Err(Violation::TooLarge));

@@ -1,4 +1,4 @@
-//! What the writer is asked for, as sockets come and go and the store answers or does not.
+//! Tests of the orders that the writer gets. Sockets come and go, and the store answers or does not answer.
 
 use super::*;
 use crate::domain::user::ProfileFields;
@@ -191,7 +191,7 @@ fn while_departures_are_deferred_joins_are_ordered_and_nothing_is_removed() {
     assert_eq!(orders.iter().map(|order| order.socket).collect::<Vec<_>>(), [comes.socket()]);
     table.settle(&orders[0], done(8, 1));
     assert_quiet(&table);
-    // Whatever else happens meanwhile, it waits once.
+    // Other events may happen meanwhile. The socket still waits only once.
     table.forget_confirmations();
     let again = next_order(&table);
     assert!(matches!(again.intent, Intent::Join(_)), "{again:?}");

@@ -1,6 +1,6 @@
 //! The search for ghosts: one node at a time goes over all users who count as online, for the whole fleet.
 //!
-//! Each step takes a connection of the pool and gives it back, which may be the only one.
+//! Each step takes a connection of the pool and gives it back. That connection may be the only one.
 
 use std::time::Duration;
 
@@ -10,20 +10,22 @@ use super::{RedisStore, extend, format};
 use crate::domain::{NodeId, Scope, UserId};
 use crate::store::{Audited, StoreResult};
 
-/// Users in one step of an audit, and the pause after it, so that a million users cost Redis no more than 2 % of its time.
+/// Users in one step of an audit, and the pause after the step. A million users cost Redis no more than 2 % of its
+/// time.
 const PAGE: usize = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The least time between two audits, in intervals: longer than the refresh of every node's own sockets, which has the same
-/// interval, so that who is found in one and not asserted again by the next is a ghost.
+/// The least time between two audits, in intervals. It is longer than the interval in which every node refreshes its
+/// own sockets. So a user is a ghost if one audit finds the user and no node asserts the user again before the next
+/// audit.
 const REST: f64 = 1.05;
 
-/// For how many audits a suspect is remembered if there are none.
+/// For how many audits a suspect is remembered if no audit runs.
 const SUSPECTED_AUDITS: u64 = 4;
 
 impl RedisStore {
-    /// One audit of the fleet: the node that claims it does it, for all. What it finds is kept in Redis, for the next audit
-    /// may be another node's.
+    /// One audit of the fleet. The node that claims the audit does it for all nodes. The results are kept in Redis,
+    /// because another node may do the next audit.
     pub(super) async fn audit_users(&self) -> StoreResult<Audited> {
         let mut audited = Audited::default();
         if !self.claim_audit().await? {
@@ -49,35 +51,37 @@ impl RedisStore {
         }
     }
 
-    /// How long an audit keeps others away after its last step: until every node has asserted what its own refresh missed.
+    /// How long an audit keeps other nodes away after its last step. It lasts until every node has asserted the users
+    /// that its own refresh missed.
     fn audit_life_ms(&self) -> u64 {
         self.shared.presence.audit.mul_f64(REST).as_millis() as u64
     }
 
-    /// Whether the next audit is this node's.
+    /// Whether this node does the next audit.
     async fn claim_audit(&self) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
         let (key, life_ms) = (&self.shared.keys.audit, self.audit_life_ms());
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(key).arg(self.shared.node.as_str()).arg("NX").arg("PX").arg(life_ms);
-        // What a hand has put there, whatever it is, keeps nobody away for longer than a claim does.
+        // Somebody may have written anything there by hand. It keeps nobody away for longer than a claim does.
         pipeline.cmd("PEXPIRE").arg(key).arg(life_ms).arg("LT").ignore();
         let (claimed,): (Option<String>,) = self.shared.within(pipeline.query_async(&mut *connection)).await?;
         Ok(claimed.is_some())
     }
 
-    /// Whether the audit is still this node's, which may have been paused; then the claim lives on.
+    /// Whether the audit is still this node's. The node may have been paused. If the audit is this node's, the claim
+    /// lives on.
     async fn keep_audit(&self) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
         let mut pipeline = redis::pipe();
         pipeline.get(&self.shared.keys.audit);
-        // Of another's claim this only lengthens the life.
+        // If the claim is another node's, this only lengthens its life.
         pipeline.add_command(extend(&self.shared.keys.audit, &self.audit_life_ms().to_string())).ignore();
         let (holder,): (Option<Vec<u8>>,) = self.shared.within(pipeline.query_async(&mut *connection)).await?;
         Ok(holder.as_deref() == Some(self.shared.node.as_str().as_bytes()))
     }
 
-    /// Deletes a key of another type in the place of the suspects.
+    /// Deletes the key of the suspects if it has another type.
     async fn clear_foreign_suspects(&self) -> StoreResult<()> {
         let mut connection = self.connection().await?;
         let key = &self.shared.keys.audit_suspects;
@@ -89,8 +93,8 @@ impl RedisStore {
         self.shared.within(redis::cmd("DEL").arg(key).query_async(&mut *connection)).await
     }
 
-    /// Takes one of those whom an audit found at least an interval ago: their owner has had the time to assert them again. Who
-    /// was found long ago is forgotten: Redis was away since, or its data is old.
+    /// Takes one suspect that an audit found at least one interval ago. The suspect's owner has had time to assert the
+    /// user again. A suspect that was found long ago is forgotten: Redis was away since, or its data is old.
     async fn next_suspect(&self) -> StoreResult<Option<UserId>> {
         let mut connection = self.connection().await?;
         let key = &self.shared.keys.audit_suspects;
@@ -111,7 +115,7 @@ impl RedisStore {
         }
     }
 
-    /// Mends a suspect who still looks like a ghost; whether there was anything to mend.
+    /// Mends a suspect who still looks like a ghost. Returns whether there was anything to mend.
     async fn mend(&self, user: &UserId) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
         let mut mend = self.shared.preamble.call(&self.shared.scripts.mend, Scope::Service);
@@ -119,7 +123,7 @@ impl RedisStore {
         self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await
     }
 
-    /// Removes what is no node from the nodes.
+    /// Removes members of the node list that are not nodes.
     async fn audit_nodes(&self) -> StoreResult<()> {
         let mut connection = self.connection().await?;
         let key = &self.shared.keys.nodes;
@@ -130,7 +134,8 @@ impl RedisStore {
         self.shared.remove_foreign(&mut *connection, "ZREM", key, &nodes).await
     }
 
-    /// Removes what is not ours among some users and their data, and notes who of them looks like a ghost; the next cursor.
+    /// Goes over some users and their data. Removes records that are not ours, and notes the users who look like
+    /// ghosts. Returns the next cursor.
     async fn audit_page(&self, cursor: u64) -> StoreResult<u64> {
         let mut connection = self.connection().await?;
         let key = &self.shared.keys.scope(Scope::Service).users;
@@ -152,12 +157,13 @@ impl RedisStore {
         Ok(next)
     }
 
-    /// Notes suspects with the time at which they were first found, for some audits at most.
+    /// Notes suspects, each with the time at which it was first found. The notes live for some audits at most.
     async fn suspect(&self, connection: &mut impl ConnectionLike, users: &[String]) -> StoreResult<()> {
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(connection)).await?;
         let key = &self.shared.keys.audit_suspects;
         let mut add = redis::cmd("ZADD");
-        // LT keeps the earlier time: the first, unless the clock was set back or a hand has written a time.
+        // LT keeps the earlier time. That is the first time, unless the clock was set back or somebody wrote a time by
+        // hand.
         add.arg(key).arg("LT");
         for user in users {
             add.arg(format::timestamp(time).0).arg(user);

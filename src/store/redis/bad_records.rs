@@ -1,4 +1,4 @@
-//! What is found in Redis that no node can have written.
+//! Records in Redis that no node can have written.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,25 +6,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::warn;
 
-/// Bad records that are remembered as logged; beyond this, they are only counted.
+/// How many bad records are remembered as logged. Above that, bad records are only counted.
 const LOGGED_MAX: usize = 1000;
 
-/// Counts bad records each time that one is found, and logs each once: one that stays, or a hand that goes on, does not fill
-/// the log.
+/// Counts a bad record each time that it is found, and logs each record once. So a record that stays does not fill the
+/// log. Somebody who keeps writing the same record does not fill it either.
 pub struct BadRecords {
     count: Arc<dyn Fn() + Send + Sync>,
     logged: Mutex<HashSet<u64>>,
 }
 
 impl BadRecords {
-    /// `count` is called for each that is found.
+    /// `count` is called for each bad record that is found.
     pub fn new(count: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { count, logged: Mutex::default() }
     }
 
     /// `record` was found in `key` and is left out.
     pub fn found(&self, key: &str, record: &[u8]) {
-        /// What is shown of a record.
+        /// How many bytes of a record are shown.
         const SHOWN_BYTES: usize = 200;
         (self.count)();
         if self.is_new(key, record) {

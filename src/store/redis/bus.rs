@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::{Shared, StoreResult, format};
 use crate::domain::{Scope, Transition};
 
-/// Transitions read from Redis and not yet taken by the replica. Beyond this they are dropped here rather than piled up: the
+/// How many transitions from Redis may wait for the replica. Above that they are dropped here instead of piled up. The
 /// replica sees the gap and reads the log.
 const CAPACITY: usize = 16_384;
 
@@ -20,8 +20,8 @@ pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Trans
     let ended = CancellationToken::new();
     let (forward, on_end) = (sender.clone(), ended.clone().drop_guard());
     let taken_for = shared.clone();
-    // Called by the task that reads the connection, which drops it when the connection ends. It never waits: Redis cuts a
-    // subscriber that does not read.
+    // The task that reads the connection calls this. It drops this closure when the connection ends. The closure never
+    // waits, because Redis cuts a subscriber that does not read.
     let take = move |push: PushInfo| {
         let _ends_with_this = &on_end;
         forward_message(&taken_for, &push, &forward);
@@ -30,7 +30,7 @@ pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Trans
     let config = AsyncConnectionConfig::new().set_push_sender(take);
     let mut connection = Connection::open(shared, &shared.push_client, config).await?;
     shared.within(connection.subscribe(&shared.keys.scope(Scope::Service).events)).await?;
-    // Keeps the connection, and the receiver with it, as long as it is worth something.
+    // This task keeps the connection and the receiver while the connection is usable.
     tokio::spawn(async move {
         tokio::select! {
             () = ended.cancelled() => {}
@@ -44,7 +44,8 @@ pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Trans
 fn forward_message(shared: &Shared, push: &PushInfo, sender: &mpsc::Sender<Transition>) {
     let (PushKind::Message, [_, Value::BulkString(message)]) = (&push.kind, &push.data[..]) else { return };
     match format::transition(message) {
-        // Full: the replica will see the gap. Closed: the connection is about to be given up.
+        // If the channel is full, the replica will see the gap. If it is closed, the connection is about to be given
+        // up.
         Ok(transition) => drop(sender.try_send(transition)),
         Err(_) => shared.bad_records.found(&shared.keys.scope(Scope::Service).events, message),
     }

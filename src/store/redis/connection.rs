@@ -1,7 +1,8 @@
 //! Opens, checks and gives up every connection of this node.
 //!
-//! An address may be given to another server (DNS, a virtual address, a proxy) while connections to the old one stay open. So
-//! the connection that was opened last says which server the address leads to, and connections to any other are given up.
+//! An address may be given to another server (DNS, a virtual address, a proxy) while connections to the old server stay
+//! open. So the connection that was opened last says which server the address leads to. Connections to any other server
+//! are given up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub struct Connection {
     inner: MultiplexedConnection,
     server: RunId,
     reached: watch::Receiver<Option<RunId>>,
-    /// Whether every call was answered, and none with an error.
+    /// Whether every call was answered, and no answer was an error.
     is_sound: bool,
 }
 
@@ -32,10 +33,10 @@ impl Connection {
     /// Connects, and checks that the server is a primary and grants what a node needs.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`] names the right that is missing; then all other connections are given up as well, so
-    /// that the whole node is degraded and nothing half works.
+    /// [`StoreError::Misconfigured`] names the right that is missing. In that case all other connections are given up
+    /// too. So the whole node is degraded, and no part of it works alone.
     pub async fn open(shared: &Shared, client: &Client, config: AsyncConnectionConfig) -> StoreResult<Self> {
-        // The response timeout is ours (`Shared::within`), one for each call.
+        // The response timeout is our own (`Shared::within`), one for each call.
         let config = config.set_connection_timeout(Some(shared.connect_timeout)).set_response_timeout(None);
         let connect = client.get_multiplexed_async_connection_with_config(&config);
         let mut inner = tokio::time::timeout(shared.connect_timeout, connect)
@@ -61,16 +62,16 @@ impl Connection {
         self.inner.subscribe(channel).await
     }
 
-    /// Waits until the connection is to be given up, because the address leads to another server.
+    /// Waits until the connection must be given up, because the address leads to another server.
     ///
     /// # Cancel safety
-    /// May be dropped and called again.
+    /// This call may be dropped and made again.
     pub async fn dismissed(&mut self) {
-        // An error is a store that was dropped.
+        // An error says that the store was dropped.
         let _ = self.reached.wait_for(|reached| reached.as_ref() != Some(&self.server)).await;
     }
 
-    /// Makes one call, unless the connection is to be given up.
+    /// Makes one call, unless the connection must be given up.
     async fn call<T>(
         &mut self,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -133,7 +134,7 @@ async fn check(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreRe
     Err(StoreError::Misconfigured(format!("the Redis user lacks {} (see docs/redis.md)", missing.join(" "))))
 }
 
-/// Which server this is, if it is a primary.
+/// The run id of the server, if the server is a primary.
 async fn identify(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreResult<RunId> {
     let mut command = redis::cmd("INFO");
     command.arg("server").arg("replication");
@@ -147,7 +148,7 @@ async fn identify(shared: &Shared, connection: &mut impl ConnectionLike) -> Stor
 }
 
 impl Shared {
-    /// Notes the server that the address leads to; none if it refuses this node.
+    /// Notes the server that the address leads to. It is none if the server refuses this node.
     fn lead_to(&self, server: Option<&RunId>) {
         self.reached.send_if_modified(|reached| {
             let is_other = reached.as_ref() != server;
@@ -162,8 +163,8 @@ impl Shared {
 /// Makes the connections of the pool.
 pub struct Connections {
     pub shared: Arc<Shared>,
-    /// How long each is used. The next one shows where the address leads: it may have been given to another server while the
-    /// old one goes on as a primary, and works.
+    /// How long each connection is used. The next connection shows where the address leads. The address may lead to
+    /// another server while the old server goes on as a primary and works.
     pub life: Duration,
 }
 
@@ -179,7 +180,7 @@ impl Manager for Connections {
         if !connection.is_sound || metrics.age() > self.life {
             return Err(RecycleError::message("it failed, or is old"));
         }
-        // Asked each time: a primary that became a replica does not end its connections.
+        // This is asked each time. A primary that became a replica does not end its connections.
         let server = identify(&self.shared, connection).await?;
         if server != connection.server { Err(RecycleError::message("it leads elsewhere")) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! The JSON and the replies that the scripts write, read back. The shapes are documented in `docs/redis.md`.
+//! Reads the JSON and the replies that the scripts write. `docs/redis.md` documents their form.
 
 use std::str::FromStr;
 
@@ -33,13 +33,13 @@ struct PresenceJson {
 
 impl PresenceJson {
     fn into_presence(self) -> Presence {
-        // What is stored was checked by the node that accepted it, whose limits may have been others.
+        // The node that accepted the profile has checked it. The limits of that node may have been others.
         let profile = Profile::from_fields(&self.fields, usize::MAX).ok().flatten();
         Presence { profile, updated_at: Timestamp(self.updated_at) }
     }
 }
 
-/// No revision is as high, so that JavaScript and Lua count exactly (docs/design.md, decision 4).
+/// Every revision is below this number, so that JavaScript and Lua count exactly (docs/design.md, decision 4).
 const REVISION_END: u64 = 1 << 53;
 
 /// Reads a published or logged transition.
@@ -74,12 +74,12 @@ pub fn user_id(text: &str) -> StoreResult<UserId> {
     UserId::parse(text).map_err(|error| StoreError::Malformed(format!("user id {text:?} {error}")))
 }
 
-/// What a member or a field says, if it is of the form that nodes write.
+/// Reads a member or a field. Returns `None` if it does not have the form that nodes write.
 pub fn parsed<T: FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// The user that a member or a value names, if a node can have written it.
+/// The user that a member or a value names. It is `None` if no node can have written it.
 pub fn known_user(bytes: &[u8]) -> Option<UserId> {
     UserId::parse(std::str::from_utf8(bytes).ok()?).ok()
 }
@@ -119,15 +119,17 @@ pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
     })
 }
 
-/// Reads where the store is from `run_id` and `epoch` of the epoch's hash, the revision, and the answer to `INFO server`.
+/// Reads the store's position. It comes from `run_id` and `epoch` of the epoch's hash, from the revision, and from the
+/// answer to `INFO server`.
 pub fn head(epoch: &[Option<Vec<u8>>; 2], revision: Option<&[u8]>, server: &str) -> StoreResult<Position> {
     let [run_id, id] = epoch;
-    // Without these no node has beaten since the data was lost; soon one will have.
+    // If these are missing, no node has beaten since the data was lost. Soon a node will beat.
     let revision = revision.and_then(parsed::<u64>).filter(|revision| *revision < REVISION_END);
     let (Some(epoch), Some(revision)) = (id.as_deref().and_then(parsed::<u64>), revision) else {
         return Err(StoreError::EpochChanged);
     };
-    // Nor with those of an earlier life of the server: it came back with old data, which says nothing of the present.
+    // If they are of an earlier life of the server, it came back with old data. Old data says nothing about the
+    // present.
     let server_id = server.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim);
     if run_id.as_deref() != server_id.map(str::as_bytes) {
         return Err(StoreError::EpochChanged);

@@ -1,4 +1,4 @@
-//! Every Redis key and channel, spelled here and nowhere else. `docs/redis.md` describes what each holds.
+//! Every Redis key and channel is spelled here, and only here. `docs/redis.md` describes what each holds.
 
 use std::fmt::{self, Display};
 
@@ -8,24 +8,24 @@ use crate::domain::{NodeId, Scope, SocketId, UserId};
 
 /// The names of one partition, and of the scopes in it.
 ///
-/// A script's keys must all share one partition. Standalone Redis has exactly one, whose names are the plain ones; Redis
-/// Cluster would put the partition's hash tag into `prefix`, so it needs new names but no new design.
+/// A script's keys must all share one partition. Standalone Redis has exactly one partition, with the plain names.
+/// Redis Cluster would put the partition's hash tag into `prefix`. So it needs new names but no new design.
 #[derive(Debug, Clone)]
 pub struct Keys {
     /// HASH `run_id`, `epoch`, `holdUntil`, `holdLimit`.
     pub epoch: String,
-    /// ZSET node id to lease end in ms; 0 while the node is being swept.
+    /// ZSET node id to lease end in ms. The lease end is 0 while the node is being swept.
     pub nodes: String,
-    /// ZSET node id to the time, in ms, as of which the node has asserted what it holds.
+    /// ZSET node id to a time in ms. At that time the node had asserted what it holds.
     pub asserted: String,
-    /// STRING, ms: no sweep begins before.
+    /// STRING, a time in ms. No sweep begins before it.
     pub sweep_after: String,
-    /// STRING, the node that audits or has just audited; nobody else does while it lives.
+    /// STRING, the node that audits or has just audited. No other node audits while this key lives.
     pub audit: String,
-    /// ZSET user id to when an audit first found that they look like a ghost, in ms.
+    /// ZSET user id to a time in ms. At that time an audit first found that the user looks like a ghost.
     pub audit_suspects: String,
-    /// The beginnings of the keys that are the same in every scope, and that a script completes with an id, in the order of
-    /// `lua/prelude.lua`.
+    /// The beginnings of keys that are the same in every scope. A script completes each with an id. They are in the
+    /// order of `lua/prelude.lua`.
     families: [String; 5],
     service: ScopeKeys,
 }
@@ -37,7 +37,7 @@ pub struct ScopeKeys {
     pub revision: String,
     /// STREAM of transitions.
     pub log: String,
-    /// SET of the users who are there.
+    /// SET of the users who are present.
     pub users: String,
     /// Pub/sub channel of transitions.
     pub events: String,
@@ -45,7 +45,8 @@ pub struct ScopeKeys {
     user_sockets: String,
 }
 
-/// The key of one id: written straight into a command, for heartbeats name three each (docs/performance.md).
+/// The key of one id. It is written straight into a command, because heartbeats name three keys each
+/// (docs/performance.md).
 pub struct Key<'a, Id> {
     family: &'a str,
     id: Id,
@@ -113,7 +114,8 @@ impl Keys {
         [&self.epoch, revision, log, &self.nodes, &self.sweep_after, users, &self.asserted]
     }
 
-    /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`, each followed by a key that it is to cover.
+    /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`. After each pattern comes a key that the
+    /// pattern must cover.
     pub fn samples(&self) -> Vec<String> {
         let fixed = self.fixed(Scope::Service).into_iter().chain([&*self.audit, &self.audit_suspects]);
         let fixed = fixed.flat_map(|key| [format!("~{key}"), key.to_owned()]);
@@ -121,7 +123,7 @@ impl Keys {
         fixed.chain(families.flat_map(|family| [format!("~{family}*"), format!("{family}id")])).collect()
     }
 
-    /// The first of `ARGV` of every script for a scope, in the order of `lua/prelude.lua`.
+    /// The first members of `ARGV` of every script for a scope, in the order of `lua/prelude.lua`.
     pub fn families(&self, scope: Scope) -> [&str; 7] {
         let ScopeKeys { user_sockets, events, .. } = self.scope(scope);
         let [socket_user, presence, node_sockets, node_generation, last_seen] = &self.families;

@@ -1,13 +1,16 @@
-//! The truth in Redis: the only place that knows of Redis.
+//! The truth in Redis. Only this module knows of Redis.
 //!
-//! - `keys.rs`: every name; `docs/redis.md` says what each holds.
-//! - `lua/*.lua`: every decision, one atomic script each; `scripts.rs` joins and calls them, `format.rs` reads what they say.
+//! - `keys.rs`: every name. `docs/redis.md` says what each holds.
+//! - `lua/*.lua`: every decision, each in one atomic script. `scripts.rs` joins and calls the scripts. `format.rs`
+//!   reads their replies.
 //! - `connection.rs`: how a connection is opened, checked and given up.
-//! - `writer.rs`: the node's one ordered connection. `bus.rs`: its subscription. Both end when their connection does; whoever
-//!   opened them opens new ones, with a delay, for no connection of the client library heals a half-open link (docs/adr/0005).
-//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts. `bad_records.rs`: what a hand has
-//!   put among our data.
-//! - This file: the occasional calls (refresh, sweep), over a small pool, which those two use as well.
+//! - `writer.rs`: the node's one ordered connection. `bus.rs`: the node's subscription. Both end when their connection
+//!   ends. The code that opened them opens new ones, with a delay, because no connection of the client library heals a
+//!   half-open link (docs/adr/0005).
+//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts. `bad_records.rs`: records
+//!   that somebody wrote by hand among our data.
+//! - This file: the occasional calls (refresh, sweep), over a small pool. The long reads and the audit use the pool
+//!   too.
 
 mod audit;
 mod bad_records;
@@ -54,10 +57,10 @@ pub struct RedisStore {
 struct Shared {
     node: NodeId,
     client: Client,
-    /// The same in RESP3, in which a connection that has subscribed answers commands.
+    /// The same client in RESP3. In RESP3 a subscribed connection still answers commands.
     push_client: Client,
-    /// The server that the address leads to, as the connection opened last found it; none before the first, and while it
-    /// refuses this node.
+    /// The server that the address leads to, as the last opened connection found it. It is none before the first
+    /// connection, and while the server refuses this node.
     reached: watch::Sender<Option<RunId>>,
     keys: Keys,
     scripts: Scripts,
@@ -69,7 +72,7 @@ struct Shared {
 }
 
 impl RedisStore {
-    /// Prepares a store at `url`; nothing is connected yet. `count_bad_record` is called for each record found in Redis that
+    /// Prepares a store at `url`. It connects nothing yet. `count_bad_record` is called for each record in Redis that
     /// no node can have written.
     ///
     /// # Errors
@@ -98,7 +101,7 @@ impl RedisStore {
             connect_timeout: redis.connect_timeout,
             call_timeout: redis.call_timeout,
         });
-        // So that a switched address shows before peers take this node for dead.
+        // A switched address must show before peers take this node for dead.
         let connections = Connections { shared: shared.clone(), life: presence.lease / 2 };
         let pool = Pool::builder(connections)
             .max_size(redis.pool_size)
@@ -125,7 +128,7 @@ impl RedisStore {
         let mut expired = redis::cmd("ZRANGEBYSCORE");
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
         let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut *connection)).await?;
-        // Nobody sweeps what is no node, and nodes that were cut off would wait for it.
+        // No node sweeps a member that is not a node. Nodes that were cut off would wait for it.
         let (nodes, foreign): (Vec<_>, Vec<_>) =
             nodes.into_iter().partition(|member| format::parsed::<NodeId>(member).is_some());
         self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &foreign).await?;
@@ -198,7 +201,7 @@ impl Shared {
         }
     }
 
-    /// Calls a script that is needed so seldom that it is loaded along with each call.
+    /// Calls a script that is seldom needed. So the script is loaded along with each call.
     async fn load_and_call<T: FromRedisValue>(
         &self,
         connection: &mut impl ConnectionLike,
@@ -211,7 +214,7 @@ impl Shared {
         Ok(reply)
     }
 
-    /// The user that a member of `key` is; none, and counted, if no node can have written it.
+    /// The user that a member of `key` names. If no node can have written the member, it is counted and this is none.
     fn known_user(&self, key: &str, member: &[u8]) -> Option<UserId> {
         let user = format::known_user(member);
         if user.is_none() {
@@ -220,7 +223,7 @@ impl Shared {
         user
     }
 
-    /// A user's stored data; none, and counted, if no node can have written it.
+    /// A user's stored data. If no node can have written the data, it is counted and this is none.
     fn known_presence(&self, user: &UserId, stored: &[u8]) -> Option<Presence> {
         let presence = format::presence(stored).ok();
         if presence.is_none() {
@@ -229,7 +232,7 @@ impl Shared {
         presence
     }
 
-    /// Removes members or fields that no node can have written: one of them must not stop what is done for all others.
+    /// Removes members or fields that no node can have written. One of them must not stop the work for all others.
     async fn remove_foreign(
         &self,
         connection: &mut impl ConnectionLike,
@@ -244,8 +247,8 @@ impl Shared {
         self.within(redis::cmd(command).arg(key).arg(members).query_async::<()>(connection)).await
     }
 
-    /// Deletes what no node can have written in place of these users' data. A missing one is asked for, too: it may be there,
-    /// and of another type.
+    /// Deletes data of these users that no node can have written. It asks for missing data, too: a key may be there
+    /// with another type.
     async fn forget_unreadable(&self, connection: &mut impl ConnectionLike, users: &[UserId]) -> StoreResult<()> {
         if users.is_empty() {
             return Ok(());
@@ -262,7 +265,7 @@ impl Shared {
         Ok(())
     }
 
-    /// One batch of an expired node; none if the node is not to be swept.
+    /// Sweeps one batch of an expired node. It is none if the node must not be swept.
     async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
         let mut sweep = self.preamble.call(&self.scripts.sweep, Scope::Service);
         sweep.arg(node.as_str()).arg(self.presence.sweep_batch).arg(self.presence.lease.as_millis() as u64);
@@ -279,7 +282,7 @@ impl Shared {
     }
 }
 
-/// Sets a key's life. The room is for usual ids and prefixes, so that the command need not grow.
+/// Sets a key's life. The command has room for usual ids and prefixes, so that it need not grow.
 fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
     const ROOM_BYTES: usize = 96;
     let mut command = Cmd::with_capacity(3, ROOM_BYTES);
@@ -287,8 +290,9 @@ fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
     command
 }
 
-/// A client for `url` that speaks `protocol`. The library leaves Nagle's algorithm on, which would hold back a pipeline's last
-/// part until the server has acknowledged the one before; and it names itself to the server, for which a user may lack the right.
+/// A client for `url` that speaks `protocol`. Two defaults of the library are switched off. Nagle's algorithm would
+/// hold back a pipeline's last part until the server has acknowledged the part before. The library also names itself to
+/// the server, and a user may lack the right for that.
 fn client_of(url: &str, protocol: ProtocolVersion) -> StoreResult<Client> {
     let misconfigured = |error: RedisError| StoreError::Misconfigured(error.to_string());
     let info: ConnectionInfo = url.into_connection_info().map_err(misconfigured)?;
@@ -298,14 +302,14 @@ fn client_of(url: &str, protocol: ProtocolVersion) -> StoreResult<Client> {
 }
 
 fn store_error(error: RedisError) -> StoreError {
-    // A pipeline reports the failures of all its commands; the first says what is wrong.
+    // A pipeline reports the failures of all its commands. The first failure says what is wrong.
     let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, first)| first.clone()));
     let error = first.map_or(error, RedisError::from);
     match error.kind() {
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => {
             StoreError::Misconfigured(error.to_string())
         }
-        // A server that loads its data, or has no memory left, may serve later; NOAUTH and NOPERM need a person.
+        // A server that loads its data, or has no memory left, may serve later. NOAUTH and NOPERM need a person.
         ErrorKind::Server(ServerErrorKind::NoPerm) => StoreError::Misconfigured(error.to_string()),
         _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
             StoreError::Misconfigured(error.to_string())

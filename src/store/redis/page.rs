@@ -1,14 +1,15 @@
-//! How much a long read asks for at once: Redis has pages of so many records, and a slow line wants pages of so many bytes.
+//! How much a long read asks for at once. Redis counts pages in records, and a slow line needs pages of limited bytes.
 
-/// What a page should have: much beside a round trip, and fetched within a second over a line of 2 Mbit/s.
+/// The size that a page should have. It is large beside a round trip. A line of 2 Mbit/s fetches it in about a second.
 const PAGE_BYTES: usize = 256 * 1024;
 
-/// Records in the first page, of which nothing is known yet, and by how much a page may be larger than the one before.
+/// Records in the first page, when the size of records is unknown. A page may grow by at most this factor over the page
+/// before.
 const FIRST: usize = 32;
 const GROWTH: usize = 4;
 
-/// How many records the next page of one read asks for: as many as make about [`PAGE_BYTES`] if they are like those of the
-/// page before.
+/// How many records the next page of one read asks for. If they are like the records of the page before, they make
+/// about [`PAGE_BYTES`].
 #[derive(Debug)]
 pub struct PageSize {
     count: usize,
@@ -27,7 +28,7 @@ impl PageSize {
         self.count
     }
 
-    /// A page came, with so many records and bytes.
+    /// A page came, with this many records and bytes.
     pub fn adapt(&mut self, n_records: usize, n_bytes: usize) {
         if n_records > 0 {
             let record_bytes = n_bytes.div_ceil(n_records).max(1);
@@ -35,7 +36,7 @@ impl PageSize {
         }
     }
 
-    /// A page did not come in time: from here on they are smaller. False if they cannot be.
+    /// A page did not come in time. The following pages are smaller. Returns false if they cannot be smaller.
     pub fn shrink(&mut self) -> bool {
         let can_shrink = self.count > 1;
         self.count = (self.count / GROWTH).max(1);

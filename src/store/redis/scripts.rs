@@ -1,4 +1,4 @@
-//! The Lua scripts, joined with their prelude when the program is built, and the words that they share.
+//! The Lua scripts and the arguments that they share. Each script is joined with the prelude when the program is built.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Scripts {
     pub rights: Script,
 }
 
-/// One script: its text and the hash that it is called by.
+/// One script: its text, and the hash that calls it.
 pub struct Script {
     code: &'static str,
     hash: String,
@@ -33,14 +33,14 @@ impl Script {
         Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
     }
 
-    /// `SCRIPT LOAD`: from then on the server knows the script by its hash.
+    /// `SCRIPT LOAD`. After it the server knows the script by its hash.
     pub fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(self.code);
         command
     }
 
-    /// `EVALSHA` of a script that stands without the prelude; the caller appends the arguments.
+    /// `EVALSHA` of a script without the prelude. The caller appends the arguments.
     pub fn call_without_keys(&self) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.hash).arg(0);
@@ -71,7 +71,7 @@ impl Scripts {
         }
     }
 
-    /// Loads the scripts that the writer calls by hash, where nothing falls back on NOSCRIPT.
+    /// Loads the scripts that the writer calls by hash. The writer has no fallback for NOSCRIPT.
     pub fn load_all(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
         for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
@@ -81,7 +81,7 @@ impl Scripts {
     }
 }
 
-/// What every call of a script begins with: the fixed part of `lua/prelude.lua`.
+/// The beginning of every call of a script: the fixed part of `lua/prelude.lua`.
 #[derive(Debug, Clone)]
 pub struct Preamble {
     keys: Keys,
@@ -90,13 +90,14 @@ pub struct Preamble {
 }
 
 impl Preamble {
-    /// `last_seen` is its life and the least stay that it is written for.
+    /// `last_seen` has two times: the life of a last-seen key, and the shortest stay that it is written for.
     pub fn new(keys: Keys, log_length: usize, last_seen: (Duration, Duration)) -> Self {
         let (ttl, least) = last_seen;
         Self { keys, log_length, last_seen: format!("{} {}", ttl.as_millis(), least.as_millis()) }
     }
 
-    /// `EVALSHA` of `script` with the fixed keys and arguments of a scope; the caller appends the script's own.
+    /// `EVALSHA` of `script` with the fixed keys and arguments of a scope. The caller appends the script's own
+    /// arguments.
     pub fn call(&self, script: &Script, scope: Scope) -> Cmd {
         let (keys, families) = (self.keys.fixed(scope), self.keys.families(scope));
         let mut command = redis::cmd("EVALSHA");

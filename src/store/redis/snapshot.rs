@@ -1,4 +1,4 @@
-//! The long reads: everybody who is online, and the log. Both go by pages that a slow line can carry (`page.rs`).
+//! The long reads: all users who are online, and the log. Both go by pages that a slow line can carry (`page.rs`).
 
 use std::time::Instant;
 
@@ -12,29 +12,30 @@ use super::{RedisStore, Shared};
 use crate::domain::{Position, Presence, Roster, Scope, Transition, UserId};
 use crate::store::{StoreError, StoreResult};
 
-/// Users in one page of a snapshot at most: 0.7 ms of the server's time (docs/performance.md), in which nothing else runs
-/// there.
+/// Users in one page of a snapshot at most. They take 0.7 ms of the server's time (docs/performance.md). Nothing else
+/// runs on the server in that time.
 const USERS_MAX: usize = 1000;
 
 /// Entries in one read of the log at most.
 const ENTRIES_MAX: usize = 5000;
 
-/// A log that takes longer than so many calls may is left for a snapshot, which is shorter where the same users came and went
-/// again and again.
+/// A log read may take as long as this many calls may take. After that it is given up for a snapshot. A snapshot is
+/// shorter if the same users came and went again and again.
 const LOG_CALLS: u32 = 10;
 
-/// Makes the calls of one long read. It gives its connection back after each, which may be the only one of the pool.
+/// Makes the calls of one long read. It gives its connection back after each call, because that may be the only one of
+/// the pool.
 struct Reader<'a> {
     store: &'a RedisStore,
 }
 
 /// What a log says.
 enum Log {
-    /// Every transition that was asked for.
+    /// The log has every transition that was asked for.
     Whole(Vec<Transition>),
-    /// Some are missing, or cannot be read.
+    /// Some transitions are missing, or cannot be read.
     Broken,
-    /// It did not come in time.
+    /// The log did not come in time.
     Slow,
 }
 
@@ -47,7 +48,8 @@ impl RedisStore {
         if end.epoch != start.epoch {
             return Err(StoreError::EpochChanged);
         }
-        // The scan saw some users before and some after the transitions that came meanwhile; they are set operations.
+        // The scan saw some users before the transitions that came meanwhile, and some users after them. Transitions
+        // are set operations, so both are right.
         let Log::Whole(meanwhile) = reader.log(start, end, None).await? else {
             return Err(StoreError::Malformed("the log has a gap, or an entry that is not ours".to_owned()));
         };
@@ -123,13 +125,14 @@ impl Reader<'_> {
         let stored: Vec<Option<Vec<u8>>> = self.page(size, get).await?;
         size.adapt(stored.len(), stored.iter().flatten().map(Vec::len).sum());
         let read = |(user, stored): (&UserId, &Option<Vec<u8>>)| {
-            // Whose data is missing or not to be read is present all the same, without a profile.
+            // A user whose data is missing or cannot be read is still present, without a profile.
             stored.as_deref().and_then(|stored| self.shared().known_presence(user, stored)).unwrap_or_default()
         };
         Ok(users.iter().zip(&stored).map(read).collect())
     }
 
-    /// The transitions after `from` up to `to`. With a time to give up at, late pages make it
+    /// The transitions after `from` up to `to`. If `give_up_at` is set, late pages give [`Log::Slow`] instead of an
+    /// error.
     /// [`Log::Slow`] instead of an error.
     async fn log(&self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
         let key = self.shared().keys.scope(Scope::Service).log.clone();
@@ -169,7 +172,7 @@ impl Reader<'_> {
         Ok(Log::Whole(transitions))
     }
 
-    /// One page. If it does not come in time, smaller ones are tried: Redis may be well, and the line slow.
+    /// One page. If it does not come in time, smaller pages are tried: Redis may be well, and the line slow.
     async fn page<T: FromRedisValue>(&self, size: &mut PageSize, command: impl Fn(usize) -> Cmd) -> StoreResult<T> {
         loop {
             let mut pipeline = redis::pipe();
@@ -185,7 +188,7 @@ impl Reader<'_> {
         let mut connection = self.store.connection().await?;
         let reply = self.shared().within(pipeline.query_async(&mut *connection)).await;
         if reply.is_err() {
-            // Closed at once, with what is still under way on it.
+            // The connection is closed at once, with the calls that are still under way on it.
             drop(Object::take(connection));
         }
         reply

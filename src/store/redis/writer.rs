@@ -56,7 +56,7 @@ impl RedisWriter {
         command.arg(self.shared.node.as_str()).arg(beat.generation);
         command.arg(self.shared.presence.lease.as_millis() as u64).arg(beat.seen);
         command.arg(beat.asserted).arg(beat.heard_at.0).arg(beat.waits_since.map_or(0, |since| since.0));
-        // If somebody flushed the scripts this fails, and the connection that replaces this one loads them again.
+        // If somebody flushed the scripts, this fails. The connection that replaces this one loads them again.
         let reply: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
         format::beat_reply(&reply)
     }

@@ -1,4 +1,5 @@
--- beat.lua: a node is alive. Begins a new epoch if the data is not this server life's, then renews or grants the lease.
+-- beat.lua: a node is alive. If the data is not of this life of the server, the script begins a new epoch. Then it
+-- renews or grants the lease.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] generation  [12] lease, ms  [13] highest revision that the node has seen
@@ -8,30 +9,31 @@
 -- ==== Reply ====
 -- {'RENEWED' | 'GRANTED' | 'FENCED', epoch, revision, holding (1 or 0), all peers have asserted since [16] (1 or 0),
 -- now in ms, sockets held for the node}
--- FENCED: the lease ran out and a sweep has begun, or the node was drained; nothing is renewed until it is swept.
+-- FENCED: the lease ran out and a sweep has begun, or the node was drained. Nothing is renewed until the node is swept.
 -- ==== Why atomic ====
--- Of two nodes that notice the new life at once, one begins the epoch and the other joins it.
+-- Two nodes may notice the new life at once. Then one begins the epoch and the other joins it.
 local node, generation = ARGV[10], tonumber(ARGV[11])
 local lease_ms, seen = tonumber(ARGV[12]), tonumber(ARGV[13])
 local asserted_epoch, heard_ms, waits_since_ms = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
 
--- Before the first write: a replica may be writable, and what is written to it is lost.
+-- This check comes before the first write. A replica may be writable, and data written to a replica is lost.
 local info = redis.call('INFO', 'server', 'replication')
 if not string.find(info, 'role:master', 1, true) then return native.error_reply('READONLY this server is no primary') end
 local run_id = string.match(info, 'run_id:(%x+)')
 
--- A hold waits for every node, but no longer than this: a node that never asserts must not keep the departed online for ever.
+-- A hold waits for every node, but no longer than this. A node that never asserts must not keep departed users online
+-- for ever.
 local WAIT_AT_MOST_MS = 60000
 
 local lease_ends_at = now_ms + lease_ms
 
--- Departures are held for one lease at least: only then have all nodes that live been heard from.
+-- Departures are held for at least one lease. By then all live nodes have been heard from.
 local function hold_from_now()
   redis.call('HSET', EPOCH, 'holdUntil', text(lease_ends_at), 'holdLimit', text(now_ms + math.max(lease_ms, WAIT_AT_MOST_MS)))
 end
 
--- Whether each node that has not drained has asserted what it holds, and heard of it since `since_ms`. A node whose lease has
--- run out counts until it is swept.
+-- Whether each node has asserted what it holds, and has heard of it since `since_ms`. Drained nodes do not count. A
+-- node whose lease has run out counts until it is swept.
 local function all_have_asserted(since_ms)
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do
     local asserted_at = tonumber(redis.call('ZSCORE', ASSERTED, peer) or '')
@@ -42,7 +44,8 @@ local function all_have_asserted(since_ms)
   return true
 end
 
--- A key of another type, or a number that no script writes, is the work of a hand: such a key is cleared, and the epoch ends.
+-- A key of another type was written by hand. So was a number that no script writes. Such a key is cleared, and the
+-- epoch ends.
 local is_sound = true
 local types = {
   [EPOCH] = 'hash', [REVISION] = 'string', [LOG] = 'stream', [NODES] = 'zset', [SWEEP_AFTER] = 'string', [USERS] = 'set',
@@ -56,7 +59,8 @@ for key, ours in pairs(types) do
   end
 end
 
--- The clock of Redis may be set back, or a hand has written a time. Nothing may last longer than one lease from now.
+-- The clock of Redis may be set back, or somebody may write a time by hand. Nothing may last longer than one lease from
+-- now.
 for _, peer in ipairs(redis.call('ZRANGEBYSCORE', NODES, '(' .. text(lease_ends_at), '+inf')) do
   redis.call('ZADD', NODES, text(lease_ends_at), peer)
 end
@@ -69,17 +73,17 @@ end
 local revision = whole(redis.call('GET', REVISION))
 local life = redis.call('HMGET', EPOCH, 'run_id', 'epoch', 'holdUntil')
 local life_epoch = whole(life[2])
--- Nodes say the epoch as they read it, and scripts compare texts.
+-- Nodes say the epoch in the text that they read, and scripts compare texts.
 local is_canonical = life_epoch and text(life_epoch) == life[2]
 if not (revision and is_canonical and life_epoch <= revision and whole(life[3])) then is_sound = false end
 
--- A hand alone brings numbers above half of the range: 2^52 us are in the year 2112. No epoch begins above them, for it would
--- find no room.
+-- Only a number written by hand is above half of the range: 2^52 us are in the year 2112. No epoch begins above such a
+-- number, because the epoch would find no room.
 local function below_half(number) return number and number < 2 ^ 52 and number or 0 end
 seen = below_half(seen)
 
--- A restart, a failover or old data restored changes run_id; FLUSHALL removes the stored one; a revision below one that was
--- seen is data of the past. Each means: what is stored is not the present.
+-- A restart, a failover or restored old data changes run_id. FLUSHALL removes the stored run_id. A revision below one
+-- that a node has seen is data of the past. Each case means that the stored data is not the present.
 if not is_sound or life[1] ~= run_id or revision < seen then
   local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
   local last_logged = last and tonumber(string.match(last[1], '^%d+'))
@@ -93,7 +97,8 @@ end
 local epoch, hold_until = unpack(redis.call('HMGET', EPOCH, 'epoch', 'holdUntil'))
 local holding = whole(hold_until) > 0
 
--- After an outage every node gets one lease to come back. (Until the first of these beats, sweep.lua holds back by itself.)
+-- After an outage every node gets one lease to come back. (Until the first of these beats, sweep.lua holds back by
+-- itself.)
 if somebody_beats(lease_ms) == false then
   redis.call('SET', SWEEP_AFTER, text(lease_ends_at), 'PX', lease_ms)
   if holding then hold_from_now() end
@@ -102,14 +107,15 @@ end
 local lease_end = redis.call('ZSCORE', NODES, node)
 local state = not lease_end and 'GRANTED' or (tonumber(lease_end) == 0 and 'FENCED' or 'RENEWED')
 local stored = redis.call('GET', NODE_GENERATION .. node)
--- A drained node has ended: this beat was under way on a connection that it had given up.
+-- A drained node has ended. This beat was under way on a connection that the node had given up.
 if stored == 'drained' then state = 'FENCED' end
 if state ~= 'FENCED' then
   redis.call('ZADD', NODES, text(lease_ends_at), node)
   if (whole(stored) or 0) < generation then
     redis.call('SET', NODE_GENERATION .. node, text(generation))
   end
-  -- Dated by what the node had heard: a beat that a frozen connection delivers late says nothing of after the frost.
+  -- The date is the time of the reply that the node had heard. So a beat that a frozen connection delivers late says
+  -- nothing about the time after the frost.
   if state == 'RENEWED' and asserted_epoch == epoch then
     redis.call('ZADD', ASSERTED, text(heard_ms), node)
   else
@@ -117,7 +123,7 @@ if state ~= 'FENCED' then
   end
 end
 
--- A hold ends here and nowhere else: when its time has come and everybody has asserted.
+-- A hold ends only here: when its time has come and every node has asserted.
 if holding then
   local stored_hold = redis.call('HMGET', EPOCH, 'holdUntil', 'holdLimit')
   local hold_until_ms, hold_limit_ms = whole(stored_hold[1]), whole(stored_hold[2]) or 0

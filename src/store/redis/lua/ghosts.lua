@@ -1,18 +1,18 @@
--- ghosts.lua: of some users who count as online, those who look like ghosts: no socket of theirs is stored, or one is whose
--- node does not exist. Reads only; whether they are ghosts is for mend.lua, a while later: their owner may be about to
--- assert them again.
+-- ghosts.lua: finds ghosts among some users who count as online. A user looks like a ghost if no socket of the user is
+-- stored, or if one is stored whose node does not exist. The script only reads. A while later mend.lua decides whether
+-- they are ghosts, because their owner may be about to assert them again.
 --
 -- ==== ARGV (own) ====
 -- [10..] user ids
 -- ==== Reply ====
 -- the user ids that look like ghosts
 -- ==== Why atomic ====
--- Users, sockets and nodes are compared as of one moment.
+-- Users, sockets and nodes are compared at one moment.
 local ghosts = {}
 for i = 10, #ARGV do
   local n_deleted_before = n_deleted
   local is_suspect = redis.call('SISMEMBER', USERS, ARGV[i]) == 1 and looks_like_a_ghost(ARGV[i])
-  -- Whose key was of another type has lost it in this moment: their node is given time to assert them again.
+  -- If the user's key was of another type, it was deleted just now. The user's node gets time to assert the user again.
   if is_suspect and n_deleted == n_deleted_before then
     ghosts[#ghosts + 1] = ARGV[i]
   end

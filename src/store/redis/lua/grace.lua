@@ -1,11 +1,12 @@
--- grace.lua: a socket broke; it stays registered, marked, until its node removes it or the user leaves. Idempotent.
+-- grace.lua: a socket broke. It stays registered, with a mark, until its node removes it or the user leaves.
+-- Idempotent.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
 -- ==== Reply ====
 -- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
--- Mark only what is there: a leave may have taken the socket along, and a mark must not bring it back.
+-- Only a socket that is there is marked. A leave may have removed the socket, and a mark must not bring it back.
 local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
 
 local refused = refusal(node, epoch, generation)

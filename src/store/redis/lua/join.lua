@@ -7,7 +7,8 @@
 -- ==== Reply ====
 -- {'OK', revision, date of the stored profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
--- SADD decides whether the user is new. Between that and the publication a leave could otherwise overtake.
+-- SADD decides whether the user is new. Otherwise a leave could overtake the join between that decision and the
+-- publication.
 local node, epoch, generation, socket, user, members = unpack(ARGV, 10, 15)
 local stated_at, ttl_ms = tonumber(ARGV[16]), ARGV[17]
 
@@ -18,12 +19,13 @@ local sockets_key, presence_key = USER_SOCKETS .. user, PRESENCE .. user
 local user_json = cjson.encode(user)
 local stored = redis.call('GET', presence_key)
 
--- Which profile holds: a new statement is dated now unless it says what is stored; an old one, asserted again, wins by date.
--- A presence without a profile has no date (0): it must not beat a real profile that another node asserts again later.
+-- This decides which profile holds. A new statement is dated now, unless it says the same as the stored profile. An old
+-- statement that is asserted again wins by its date. A presence without a profile has no date (0). It must not beat a
+-- real profile that another node asserts again later.
 local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
 local says_the_same = stored and #stored < #head + 17 and string.sub(stored, 1, #head) == head
   and string.find(stored, '^%d+}$', #head + 1)
--- What is stored is published as it is: what cannot be read counts as absent.
+-- The stored presence is published as it is. So a presence that cannot be read counts as absent.
 if stored and not says_the_same and not is_presence(stored) then stored = nil end
 local stored_at = updated_at_of(stored)
 local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
@@ -41,7 +43,7 @@ redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 if redis.call('SADD', USERS, user) == 1 then
   return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), presence_at }
 elseif wins and members ~= '' then
-  -- Also if none was stored: a node may have read its snapshot while it was missing.
+  -- This also holds if no presence was stored. A node may have read its snapshot while the presence was missing.
   return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), presence_at }
 end
 return { 'OK', redis.call('GET', REVISION), presence_at }

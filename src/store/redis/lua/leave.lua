@@ -1,18 +1,18 @@
--- leave.lua: the client of a socket said goodbye. The user's sockets in grace, on any node, and those on drained nodes go
--- along: their clients are gone already, and the goodbye must not wait for them. Idempotent.
+-- leave.lua: the client of a socket said goodbye. The user's sockets in grace go too, on any node. The user's sockets
+-- on drained nodes go too. Their clients are gone already, and the goodbye must not wait for them. Idempotent.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
 -- ==== Reply ====
 -- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
--- The user is offline exactly when the last socket goes; a join in between would be lost or told twice.
+-- The user is offline exactly when the last socket goes. A join in between would be lost or told twice.
 local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
 
 local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
--- A user may have many sockets on few nodes: each node is looked up once.
+-- A user may have many sockets on few nodes, so each node is looked up only once.
 local drained = {}
 local function is_drained(other)
   if drained[other] == nil then drained[other] = redis.call('GET', NODE_GENERATION .. other) == 'drained' end

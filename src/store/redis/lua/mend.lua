@@ -1,12 +1,12 @@
--- mend.lua: one user who has looked like a ghost for a while. Sockets of nodes that do not exist go; if none is left, the
--- user goes offline with reason node_lost.
+-- mend.lua: mends one user who has looked like a ghost for a while. Sockets of nodes that do not exist go. If no socket
+-- is left, the user goes offline with reason node_lost.
 --
 -- ==== ARGV (own) ====
 -- [10] user id
 -- ==== Reply ====
 -- 1 if anything was mended, else 0
 -- ==== Why atomic ====
--- The user may have come back since; then nothing may be removed.
+-- The user may have come back since. Then nothing may be removed.
 local user = ARGV[10]
 
 local epoch = redis.call('HGET', EPOCH, 'epoch')

@@ -1,7 +1,8 @@
--- prelude.lua: what every script of Rollcall begins with (the files are joined when the program is built).
+-- prelude.lua: the beginning of every script of Rollcall. The files are joined when the program is built.
 --
--- A script is one atomic step: nobody sees a state change without its revision, its log entry and its publication, or the
--- other way round. Redis rolls nothing back, so a script checks everything that can fail before its first write.
+-- A script is one atomic step. Nobody sees a state change without its revision, its log entry and its publication.
+-- Nobody sees one of those without the state change. Redis rolls nothing back, so a script checks everything that can
+-- fail before its first write.
 --
 -- ==== KEYS (the same for every script; names in src/store/redis/keys.rs, contents in docs/redis.md) ====
 -- KEYS[1] epoch (HASH)   KEYS[2] revision (STRING)      KEYS[3] log (STREAM)
@@ -14,10 +15,11 @@ local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED = unpack(KEYS)
 local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
 local CHANNEL, LOG_LENGTH = ARGV[7], ARGV[8]
 
--- `redis.call` for all scripts. A key of another type than the command expects is not ours: a hand has put it there. A key
--- with an id in its name is deleted, and the command goes on without it: whoever owns what was there asserts it anew, or the
--- audit finds that it is missing. For the other keys the script fails, and the next beat begins a new epoch (beat.lua); where
--- this file names only those, it calls Redis directly, which is cheaper.
+-- `redis.call` for all scripts. If a key has another type than the command expects, the key is not ours: somebody wrote
+-- it by hand. A key with an id in its name is deleted, and the command goes on without it. Then the owner of the lost
+-- data asserts it anew, or the audit finds that it is missing. For the other keys the script fails, and the next beat
+-- begins a new epoch (beat.lua). Where this file names only those other keys, it calls Redis directly, which is
+-- cheaper.
 local n_deleted = 0
 local native, type = redis, type
 local native_pcall = native.pcall
@@ -40,15 +42,17 @@ local function call(...)
 end
 local redis = { call = call }
 
--- A whole number from 0 to 2^53, in decimal. Lua's own form keeps 14 digits; '%.0f' keeps all, but costs 5000 instructions for
--- a number of 16 digits, four times a join (callgrind); '%d' is 32 bits wide on some machines, hence in two parts.
+-- The decimal text of a whole number from 0 to 2^53. Lua's own form keeps only 14 digits. '%.0f' keeps all digits, but
+-- costs 5000 instructions for a number of 16 digits: four times a join (callgrind). '%d' is only 32 bits wide on some
+-- machines. So this function writes the number in two parts.
 local function text(number)
   local high = math.floor(number / 100000000)
   if high == 0 then return string.format('%d', number) end
   return string.format('%d%08d', high, number - high * 100000000)
 end
 
--- The number that a stored text is; nil unless it is whole and below 2^53, with room for all that one script numbers.
+-- The number in a stored text. It is nil unless the number is whole and below LIMIT. LIMIT is below 2^53 and leaves
+-- room for all revisions of one script.
 local LIMIT = 9007199250000000
 local function whole(stored)
   local number = stored and #stored <= 16 and string.find(stored, '^%d+$') and tonumber(stored)
@@ -61,12 +65,13 @@ local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now_ms = math.floor(now_us / 1000)
 local now_text = text(now_ms)
 
--- Why an order of a node is refused, or nil: 'EPOCH' (the data is another life's), 'GENERATION' (a newer connection of the
--- node has taken over), 'LEASE' (the node has no live lease).
+-- Why an order of a node is refused, or nil. 'EPOCH': the data is of another life. 'GENERATION': a newer connection of
+-- the node has taken over. 'LEASE': the node has no live lease.
 local function refusal(node, epoch, generation)
-  -- Two keys in one call: a call from Lua costs a microsecond, and every join makes these.
+  -- This reads two keys in one call. A call from Lua costs a microsecond, and every join makes these calls.
   local known = native.call('MGET', REVISION, NODE_GENERATION .. node)
-  -- A revision that is no whole number is for the beat to find; `whole` costs as much as a call.
+  -- A revision that is no whole number is for the beat to find. `whole` costs as much as a call, so it is not used
+  -- here.
   if native.call('HGET', EPOCH, 'epoch') ~= epoch or (tonumber(known[1] or '') or LIMIT) >= LIMIT then return 'EPOCH' end
   if known[2] ~= generation then return 'GENERATION' end
   local lease_end = native.call('ZSCORE', NODES, node)
@@ -74,10 +79,10 @@ local function refusal(node, epoch, generation)
   return nil
 end
 
--- Whether some node has beaten within three quarters of a lease; nil if there is none that could. If none has, Redis was out
--- of reach, and leases that ran out meanwhile say nothing about their nodes. A slow node beats every other beat, so half a
--- lease would not tell it from one that is away (settings allow three beats a lease). Drained nodes do not beat, and do not
--- count.
+-- Whether some node has beaten within three quarters of a lease. It is nil if no node could beat. If no node has
+-- beaten, Redis was out of reach. Leases that ran out meanwhile then say nothing about their nodes. A slow node beats
+-- at every other beat. So half a lease would not tell a slow node from a node that is away (settings allow three beats
+-- a lease). Drained nodes do not beat and do not count.
 local function somebody_beats(lease_ms)
   for _, peer in ipairs(redis.call('ZREVRANGE', NODES, 0, -1)) do
     if redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
@@ -95,7 +100,8 @@ local function announce(epoch, kind, user_json, detail)
     .. user_json .. ',' .. detail .. ',"at":' .. now_text .. '}'
   local logged = native_pcall('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, revision .. '-0', 'event', event)
   if type(logged) == 'table' then
-    -- A hand has put an entry there that is above the revision: the log begins anew, and who has missed something reads all.
+    -- Somebody wrote an entry by hand, with an id above the revision. The log begins anew. A node that has missed
+    -- something reads everything.
     native.call('DEL', LOG)
     native.call('XADD', LOG, revision .. '-0', 'event', event)
   end
@@ -103,15 +109,16 @@ local function announce(epoch, kind, user_json, detail)
   return revision
 end
 
--- The entry of a socket in its user's hash: {"grace":0,"since":1795312607336,"node":"ej9g50la5m0l"}. The mark comes first, so
--- that it has a place and need not be searched for among what a client may have written.
+-- The entry of a socket in its user's hash: {"grace":0,"since":1795312607336,"node":"ej9g50la5m0l"}. The mark comes
+-- first, so it has a fixed place. Nothing has to search for it among text that a client may have written.
 local MARK_AT = string.len('{"grace":0')
 local function entry_of(node) return '{"grace":0,"since":' .. now_text .. ',"node":"' .. node .. '"}' end
 local function is_in_grace(entry) return string.sub(entry, MARK_AT, MARK_AT) == '1' end
 local function in_grace(entry) return string.sub(entry, 1, MARK_AT - 1) .. '1' .. string.sub(entry, MARK_AT + 1) end
 local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[01],"since":(%d+)')) end
 
--- Takes one socket out of the three places that know it. Returns since when it was there, in ms; nil if that is not known.
+-- Takes one socket out of the three places that know it. Returns the time since when the socket was there, in ms.
+-- Returns nil if that time is not known.
 local function remove_socket(user, socket, node)
   local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
   if entry then redis.call('HDEL', USER_SOCKETS .. user, socket) end
@@ -120,16 +127,17 @@ local function remove_socket(user, socket, node)
   return entry and since_of(entry)
 end
 
--- The earlier of two times, each of which may be nil.
+-- The earlier of two times. Each of them may be nil.
 local function earlier(a, b) return a and b and math.min(a, b) or a or b end
 
--- After sockets of the user were removed, the first of which was there since `since` (nil if that is not known): if none is
--- left, makes that known. Returns whether it was a transition.
+-- Call this after sockets of the user were removed. `since` is the time since when the first of them was there, or nil
+-- if that is not known. If the user has no socket left, this makes the departure known. Returns whether it was a
+-- transition.
 local function settle(epoch, user, reason, since)
   local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
   local stayed = since and now_ms - since >= tonumber(least_ms)
   if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then
-    -- The last socket may have been there for a moment only; the user was for longer.
+    -- The last socket may have been there only for a moment. The user was there for longer.
     if stayed then redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms) end
     return false
   end
@@ -137,7 +145,7 @@ local function settle(epoch, user, reason, since)
   if stayed or not since then
     redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms)
   else
-    -- Else ids that come and go at once would leave a key behind for each.
+    -- XX writes only over an existing key. Otherwise each id that comes and goes at once would leave a key behind.
     redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms, 'XX')
   end
   announce(epoch, 'offline', cjson.encode(user), '"reason":"' .. reason .. '"')
@@ -147,7 +155,7 @@ end
 -- The node that a socket id names: the part before the dot.
 local function node_of(socket) return string.match(socket, '^([^.]*)') end
 
--- Whether a user has no socket, or one whose node does not exist.
+-- Whether a user has no socket, or has a socket whose node does not exist.
 local function looks_like_a_ghost(user)
   local sockets = redis.call('HKEYS', USER_SOCKETS .. user)
   for _, socket in ipairs(sockets) do
@@ -162,7 +170,7 @@ local function is_presence(stored)
   return is_json and type(user) == 'table' and type(user.updatedAt) == 'number' and user.updatedAt < LIMIT
 end
 
--- The date in a presence JSON: written last, so that it is found without decoding. 0 if there is none.
+-- The date in a presence JSON. It is written last, so that it is found without decoding. It is 0 if there is no date.
 local function updated_at_of(presence)
   return presence and tonumber(string.match(presence, '"updatedAt":(%d+)}$')) or 0
 end

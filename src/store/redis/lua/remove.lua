@@ -1,11 +1,11 @@
--- remove.lua: one socket is gone, alone: its grace is over, or its node never meant it to be there. Idempotent.
+-- remove.lua: removes one socket alone. Its grace is over, or its node never wanted it to be there. Idempotent.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id  [15] reason
 -- ==== Reply ====
 -- {'OK', revision, date of the user's profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}; without a date if the user is gone
 -- ==== Why atomic ====
--- As leave.lua.
+-- The reason is the same as in leave.lua.
 local node, epoch, generation, socket, user, reason = unpack(ARGV, 10, 15)
 
 local refused = refusal(node, epoch, generation)

@@ -1,26 +1,27 @@
--- rights.lua: which rights the user of this connection lacks, of those that a node needs. Reads and writes nothing. It stands
--- without prelude.lua and without KEYS, for both need rights themselves.
+-- rights.lua: finds the rights that a node needs and that the user of this connection lacks. The script reads and
+-- writes nothing. It has no prelude.lua and no KEYS, because both need rights themselves.
 --
 -- ==== ARGV ====
 -- [1] channel  [2..] pairs: a key pattern as a rule of ACL SETUSER, and a key that it is to cover
 -- ==== Reply ====
 -- the missing rights, as rules of ACL SETUSER
 -- ==== Why atomic ====
--- It need not be.
+-- It need not be atomic.
 local CHANNEL = ARGV[1]
 
--- A server that cannot be asked is not one that refuses.
+-- A server without this call cannot be asked. That does not mean that it refuses a right.
 if not redis.acl_check_cmd then return {} end
 
--- Each call must be well formed: Redis 7.0 crashes on a command that names fewer keys than it says it does.
+-- Each call must be well formed. Redis 7.0 crashes on a command that names fewer keys than it says.
 local function grants(...)
-  -- An error is a command that the server does not have.
+  -- An error says that the server does not have the command.
   local known, granted = pcall(redis.acl_check_cmd, ...)
   return known and granted
 end
 
--- All commands of the scripts and of src/store/redis/ (tests/it/acl.rs compares them), but those without which this does not
--- run: EVALSHA, SCRIPT LOAD and INFO. First those without a key, then those with one, and what follows the key.
+-- All commands of the scripts and of src/store/redis/ (tests/it/acl.rs compares them). EVALSHA, SCRIPT LOAD and INFO
+-- are left out, because this script does not run without them. The commands without a key come first. The commands with
+-- one key follow, each with the arguments after the key.
 local PLAIN = { 'time', 'multi', 'exec' }
 local WITH_KEY = {
   { 'type' }, { 'get' }, { 'set', 'v' }, { 'mget' }, { 'incr' }, { 'del' }, { 'exists' }, { 'pexpire', '1' },
@@ -38,7 +39,7 @@ for _, command in ipairs(PLAIN) do
   if not grants(command) then lacks('+' .. command) end
 end
 
--- A command that no key is granted to is missing, and so is a key that no command is granted on.
+-- A command is missing if it is granted on no key. A key is missing if no command is granted on it.
 local granted_key, n_unknown = {}, (#ARGV - 1) / 2
 local lacked = {}
 for _, command in ipairs(WITH_KEY) do
@@ -48,12 +49,12 @@ for _, command in ipairs(WITH_KEY) do
       is_granted = true
       if not granted_key[i] then granted_key[i], n_unknown = true, n_unknown - 1 end
     end
-    -- The first command usually settles all keys; then one key is enough for each of the others.
+    -- The first command usually settles all keys. Then one key is enough for each other command.
     if is_granted and n_unknown == 0 then break end
   end
   if not is_granted then lacked[#lacked + 1] = '+' .. command[1] end
 end
--- If none is granted, it is the keys that are missing.
+-- If no command is granted, only the keys are missing.
 if #lacked < #WITH_KEY then
   for _, rule in ipairs(lacked) do lacks(rule) end
 end

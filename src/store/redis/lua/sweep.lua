@@ -1,15 +1,16 @@
--- sweep.lua: one bounded batch of a node whose lease has run out. The first batch fences the node (lease end 0), so that
--- any peer, or the node itself, can go on; the node's traces go when it holds nothing.
+-- sweep.lua: removes one bounded batch of sockets of a node whose lease has run out. The first batch fences the node
+-- (lease end 0). After that, any peer or the node itself can go on. The node's traces go when it holds no socket.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] sockets at most  [12] lease, ms
 -- ==== Reply ====
 -- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline, ms since the lease ended}
--- The last is -1 unless the lease was lost (not drained) and this is the batch that found it.
--- LIVE: the lease is good, or sweeps are suspended: by beat.lua, or because no node has beaten since Redis was out of reach.
+-- The last is -1 unless the lease was lost (not drained) and this batch is the first to find that.
+-- LIVE: the lease is good, or sweeps are suspended. beat.lua suspends them, or no node has beaten since Redis was out
+-- of reach.
 -- GONE: there is no such node.
 -- ==== Why atomic ====
--- The lease is compared again before anything is removed: the node may have beaten since it was listed.
+-- The lease is checked again before anything is removed. The node may have beaten since it was listed.
 local node, limit, lease_ms = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local lease_end = tonumber(redis.call('ZSCORE', NODES, node) or '')
