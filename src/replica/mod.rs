@@ -1,6 +1,6 @@
 //! The node's copy of who is present. All reads and all announcements come from it.
 //!
-//! [`View`] decides, without I/O. This file feeds the view. It subscribes and applies transitions in order. It notices
+//! `View` decides, without I/O. This file feeds the view. It subscribes and applies transitions in order. It notices
 //! that the subscription is silent or that transitions are missing. It fills the gap from the store's log or from a
 //! snapshot.
 
