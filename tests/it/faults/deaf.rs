@@ -56,13 +56,15 @@ async fn a_deaf_subscription_is_noticed_by_the_beats_and_the_difference_is_told_
     wait_until_degraded(&nodes[0], true).await;
     // No subscription can be made yet, but Redis can be asked.
     let ada = watch.wait_for("user_online", "ada").await;
-    let left = watch.wait_for("user_offline", "gone").await;
-    assert_eq!((&ada.frame["catchUp"], &left.frame["catchUp"]), (&true.into(), &true.into()));
+    assert_eq!(ada.frame["catchUp"], true);
     let bob = nodes[0].join("bob").await;
     watch.wait_for("user_online", "bob").await;
 
     proxy.thaw();
     wait_until_degraded(&nodes[0], false).await;
+    // A departure may wait until the view is up to date: a degraded node only notes departures (ADR 0007).
+    let left = watch.wait_for("user_offline", "gone").await;
+    assert_eq!(left.frame["catchUp"], true);
     drop(bob);
     // A last catch-up may still be under way; after it, who comes is heard.
     let mut online = vec!["ada".to_owned(), "watch".to_owned()];
