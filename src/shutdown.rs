@@ -80,8 +80,8 @@ impl Drain {
     /// Drains the node, within `deadline` (`drain.timeout_ms`):
     ///
     /// 1. No new connections, and `/readyz` says 503.
-    /// 2. The writer stops: what the sockets do from now on is no longer told to the store, whose lease for this node is set
-    ///    to the reconnect spread and the grace. Whoever comes back elsewhere within that was never away.
+    /// 2. The writer stops. The store no longer hears what the sockets do. The node's lease now ends after the reconnect
+    ///    spread and the grace. A user who comes back on another node before that was never away.
     /// 3. Every socket is closed with 1001 and its moment to come back.
     pub(crate) async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
         info!(sockets = self.sessions.len(), "Draining");

@@ -1,8 +1,8 @@
 //! The plain format: upper-case events with three members, for clients that only show who is there; described in
 //! `docs/plain.md`.
 //!
-//! Source: the contract's S4. A user id that is the usual decimal form of a whole number is written as a JSON number, for the
-//! clients of S4 compare it with one.
+//! Source: the contract's S4. If a user id is the usual decimal form of a whole number, it is written as a JSON number. The
+//! clients of S4 compare it with a number.
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -19,11 +19,7 @@ const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [1, 2, 3, 4];
 
 async fn node() -> Node {
-    let mut settings = test_settings();
-    settings.websocket.max_frame_bytes = LIMIT;
-    let node = Node::spawn(settings).await;
-    node.wait_ready().await;
-    node
+    Node::start_with(|settings| settings.websocket.max_frame_bytes = LIMIT).await
 }
 
 /// A request that anybody may send, of this many bytes. Its answer is a `user_online_status`.

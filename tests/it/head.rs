@@ -69,9 +69,7 @@ impl Connection {
 }
 
 async fn node() -> Node {
-    let node = Node::spawn(test_settings()).await;
-    node.wait_ready().await;
-    node
+    Node::start_with(|_| ()).await
 }
 
 /// Every resource, an error of one, and what is not there.

@@ -10,9 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 async fn node() -> Node {
-    let node = Node::spawn(test_settings()).await;
-    node.wait_ready().await;
-    node
+    Node::start_with(|_| ()).await
 }
 
 /// A node and the sockets of these users.

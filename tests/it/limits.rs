@@ -10,14 +10,6 @@ use rollcall::settings::Settings;
 
 use crate::support::*;
 
-async fn node_with(change: impl FnOnce(&mut Settings)) -> Node {
-    let mut settings = test_settings();
-    change(&mut settings);
-    let node = Node::spawn(settings).await;
-    node.wait_ready().await;
-    node
-}
-
 /// The answer to a request with this `ref`; what comes before it is skipped.
 async fn ask(client: &mut WsClient, mut request: Value, reference: u64) -> Value {
     request["ref"] = reference.into();
@@ -32,7 +24,8 @@ async fn limited(node: &Node, limit: &str) -> u64 {
 #[tokio::test]
 async fn who_asks_too_often_is_refused_and_who_goes_on_is_closed() {
     let node =
-        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 4)).await;
+        Node::start_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 4))
+            .await;
     let watch = node.join("watch").await;
     let mut ada = node.join("ada").await;
     let join = || json!({"type": "join_user", "userId": "ada"});
@@ -65,7 +58,8 @@ async fn who_asks_too_often_is_refused_and_who_goes_on_is_closed() {
 #[tokio::test]
 async fn who_waits_as_told_is_served_again() {
     let node =
-        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (5, 2)).await;
+        Node::start_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (5, 2))
+            .await;
     let mut ada = node.join("ada").await;
     let mut reference = 0;
     let refused = loop {
@@ -84,7 +78,8 @@ async fn who_waits_as_told_is_served_again() {
 #[tokio::test]
 async fn heartbeats_and_checks_are_never_refused() {
     let node =
-        node_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 1)).await;
+        Node::start_with(|settings| (settings.limits.requests_per_second, settings.limits.request_burst) = (1, 1))
+            .await;
     let mut ada = node.join("ada").await;
     for reference in 0..200 {
         let request = if reference % 2 == 0 {
@@ -99,7 +94,7 @@ async fn heartbeats_and_checks_are_never_refused() {
 
 #[tokio::test]
 async fn a_user_has_so_many_sockets_on_a_node_and_no_more() {
-    let node = node_with(|settings| settings.limits.sockets_per_user = 2).await;
+    let node = Node::start_with(|settings| settings.limits.sockets_per_user = 2).await;
     let first = node.join("ada").await;
     let _second = node.join("ada").await;
     let mut third = node.ws("/ws?userId=ada").await;
@@ -117,7 +112,7 @@ async fn a_user_has_so_many_sockets_on_a_node_and_no_more() {
 
 /// A node with a list of about 1 MiB, and the sockets of its users.
 async fn node_with_a_large_list(change: impl FnOnce(&mut Settings)) -> (Node, Vec<WsClient>) {
-    let node = node_with(|settings| {
+    let node = Node::start_with(|settings| {
         settings.limits.profile_bytes = 65_536;
         settings.websocket.max_frame_bytes = 1 << 20;
         change(settings);
@@ -200,7 +195,7 @@ async fn answers_that_nobody_reads_have_one_bound() {
 
 #[tokio::test]
 async fn a_page_ends_at_its_bytes_and_the_next_one_goes_on() {
-    let node = node_with(|settings| settings.limits.page_bytes = 4096).await;
+    let node = Node::start_with(|settings| settings.limits.page_bytes = 4096).await;
     let mut sockets = Vec::new();
     for user in ["a", "b", "c", "d", "e"] {
         let mut socket = node.ws("/ws").await;
@@ -224,7 +219,7 @@ async fn a_page_ends_at_its_bytes_and_the_next_one_goes_on() {
 
 #[tokio::test]
 async fn http_connections_are_bounded_and_sockets_are_not_among_them() {
-    let node = node_with(|settings| settings.server.max_http_connections = 3).await;
+    let node = Node::start_with(|settings| settings.server.max_http_connections = 3).await;
     let mut sockets = Vec::new();
     for _ in 0..5 {
         sockets.push(node.join("ada").await);
@@ -252,7 +247,7 @@ async fn http_connections_are_bounded_and_sockets_are_not_among_them() {
 
 #[tokio::test]
 async fn connections_whose_requests_never_end_give_their_places_back() {
-    let node = node_with(|settings| {
+    let node = Node::start_with(|settings| {
         settings.server.max_http_connections = 4;
         settings.server.request_timeout = Duration::from_millis(500);
     })

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rollcall::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::support::raw_ws::{FIN, PING, PONG, TEXT, frame};
@@ -10,15 +9,7 @@ use crate::support::*;
 
 /// A ready node with the embedded store.
 async fn node() -> Node {
-    node_with(|_| ()).await
-}
-
-async fn node_with(change: impl FnOnce(&mut Settings)) -> Node {
-    let mut settings = test_settings();
-    change(&mut settings);
-    let node = Node::spawn(settings).await;
-    node.wait_ready().await;
-    node
+    Node::start_with(|_| ()).await
 }
 
 /// The names of a frame's members, sorted.
@@ -228,7 +219,7 @@ async fn joining_again_with_another_profile_is_a_change() {
 
 #[tokio::test]
 async fn the_list_is_read_in_pages_in_the_order_of_the_ids_bytes() {
-    let node = node_with(|settings| settings.limits.page_default = 3).await;
+    let node = Node::start_with(|settings| settings.limits.page_default = 3).await;
     let mut clients = Vec::new();
     for id in ["é", "b", "a", "B", "10", "9"] {
         clients.push(node.join(id).await);
@@ -259,7 +250,7 @@ async fn the_list_is_read_in_pages_in_the_order_of_the_ids_bytes() {
 
 #[tokio::test]
 async fn the_first_list_is_a_page_too() {
-    let node = node_with(|settings| settings.limits.page_default = 1).await;
+    let node = Node::start_with(|settings| settings.limits.page_default = 1).await;
     let _ada = node.join("ada").await;
     let mut bob = node.ws("/ws?userId=bob").await;
     assert_eq!(bob.expect_type("welcome").await["onlineCount"], 2);
@@ -349,7 +340,7 @@ async fn a_farewell_is_told_at_once_and_a_broken_socket_after_the_grace() {
 
 #[tokio::test]
 async fn who_comes_back_within_the_grace_was_never_away() {
-    let node = node_with(|settings| {
+    let node = Node::start_with(|settings| {
         // As long as the test may take, and the lease longer still.
         settings.presence.grace = Duration::from_secs(60);
         settings.presence.lease = Duration::from_secs(100);
@@ -483,7 +474,7 @@ async fn whoever_breaks_rfc_6455_is_gone_after_the_grace() {
 
 #[tokio::test]
 async fn who_does_not_say_who_they_are_is_closed() {
-    let node = node_with(|settings| settings.websocket.join_timeout = Duration::from_millis(200)).await;
+    let node = Node::start_with(|settings| settings.websocket.join_timeout = Duration::from_millis(200)).await;
     let mut nameless = node.ws("/ws").await;
     assert_eq!(nameless.expect_close().await, (1008, "User ID required".to_owned()));
     // Whoever has left has as long again.
@@ -494,7 +485,7 @@ async fn who_does_not_say_who_they_are_is_closed() {
 
 #[tokio::test]
 async fn who_answers_no_ping_is_closed_and_gone() {
-    let node = node_with(|settings| {
+    let node = Node::start_with(|settings| {
         settings.websocket.ping_interval = Duration::from_millis(100);
         settings.websocket.silence_timeout = Duration::from_millis(1500);
     })
@@ -508,7 +499,7 @@ async fn who_answers_no_ping_is_closed_and_gone() {
 
 #[tokio::test]
 async fn who_answers_pings_may_say_nothing_for_ever() {
-    let node = node_with(|settings| {
+    let node = Node::start_with(|settings| {
         settings.websocket.ping_interval = Duration::from_millis(50);
         settings.websocket.silence_timeout = Duration::from_millis(1500);
     })
@@ -558,7 +549,7 @@ async fn a_websocket_to_another_path_is_not_found() {
 
 #[tokio::test]
 async fn a_full_node_says_so_and_when_to_try_again() {
-    let node = node_with(|settings| settings.server.max_sockets = 2).await;
+    let node = Node::start_with(|settings| settings.server.max_sockets = 2).await;
     let ada = node.join("ada").await;
     let _nameless = node.ws("/ws").await;
     let refusal = WsClient::try_connect(node.addr(), "/ws?userId=bob").await.err().expect("a refusal");

@@ -69,7 +69,8 @@ impl Behind {
     }
 }
 
-/// Waits out a time that has to pass for something that nobody can be asked about, such as a grace on a node that is cut off.
+/// Waits until a time has passed. Use it only if no answer shows the end of that time. An example is a grace on a node
+/// that is cut off.
 async fn pass(time: Duration) {
     let end = tokio::time::Instant::now() + time;
     eventually_within(time + DEADLINE, async || tokio::time::Instant::now() >= end, "the time has passed").await;

@@ -28,7 +28,7 @@ use rollcall::shutdown::{Signals, Trigger};
 use rollcall::store::PresenceStore;
 
 use super::process::OwnedProcess;
-use super::{DEADLINE, Endpoint};
+use super::{DEADLINE, Endpoint, test_settings};
 
 /// A node in this process, on a thread with an actix system of its own.
 ///
@@ -40,6 +40,15 @@ pub struct Node {
 }
 
 impl Node {
+    /// A ready node with the embedded store and [`test_settings`], some of them changed.
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Node {
+        let mut settings = test_settings();
+        change(&mut settings);
+        let node = Node::spawn(settings).await;
+        node.wait_ready().await;
+        node
+    }
+
     /// Starts a node; it listens, and may not be ready yet ([`Endpoint::wait_ready`]).
     ///
     /// # Panics
