@@ -136,14 +136,24 @@ async fn reads_nothing(node: &Node) -> TcpStream {
     let mut stream = socket.connect(node.addr()).await.expect("somebody listens");
     let request = "GET /api/online-users HTTP/1.1\r\nHost: test\r\n\r\n".repeat(12);
     stream.write_all(request.as_bytes()).await.expect("the node reads");
+    // An answer says that the node holds this connection. Otherwise a later one could take its place first.
+    let mut answer = [0; 12];
+    let is_answered = async || stream.peek(&mut answer).await.is_ok_and(|n_bytes| n_bytes == 12);
+    eventually(is_answered, "a first answer").await;
+    assert_eq!(&answer[..9], b"HTTP/1.1 ");
     stream
+}
+
+/// The status and the body of an answer; none if the connection ends without one.
+async fn answer(node: &Node, path: &str) -> Option<(u16, String)> {
+    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
+    let answer = http.get(format!("http://{}{path}", node.addr())).send().await.ok()?;
+    Some((answer.status().as_u16(), answer.text().await.ok()?))
 }
 
 /// The status of an answer; none if the connection ends without one.
 async fn status(node: &Node, path: &str) -> Option<u16> {
-    let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
-    let answer = http.get(format!("http://{}{path}", node.addr())).send().await;
-    answer.ok().map(|answer| answer.status().as_u16())
+    answer(node, path).await.map(|(status, _)| status)
 }
 
 #[tokio::test]
@@ -155,9 +165,9 @@ async fn a_connection_ends_if_nobody_reads_its_answer() {
     .await;
     // Both places are taken.
     let _stuck = [reads_nothing(&node).await, reads_nothing(&node).await];
-    // Each question takes a place of its own, which the server may give back a moment after its client has let go.
-    let counted = async || match status(&node, "/healthz").await {
-        Some(200) => node.get_raw("/metrics").await.body.contains("rollcall_limited_total{limit=\"write_timeout\"} 2"),
+    // Each question takes a place of its own. The server may give it back a moment after its client has let go.
+    let counted = async || match answer(&node, "/metrics").await {
+        Some((200, metrics)) => metrics.contains("rollcall_limited_total{limit=\"write_timeout\"} 2"),
         _ => false,
     };
     eventually(counted, "both have ended, and their places are free again").await;
@@ -261,12 +271,17 @@ async fn connections_whose_requests_never_end_give_their_places_back() {
             _ => "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ",
         };
         stream.write_all(request.as_bytes()).await.expect("it is read");
+        // The answer says that this connection has its place. Otherwise a later one could take the place first.
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("an answer in time");
+        read.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
         open.push(stream);
     }
     eventually_eq(async || status(&node, "/healthz").await, Some(200), "there is room again").await;
     for mut stream in open {
-        let mut answer = Vec::new();
-        let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "the connection is closed");
     }
     eventually(async || limited(&node, "request_timeout").await >= 4, "all four are counted").await;
