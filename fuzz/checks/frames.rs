@@ -20,7 +20,7 @@ const LIMITS: [usize; 6] = [4, 125, 126, 1000, 16_384, 70_000];
 ///
 /// # Panics
 /// When something does not hold.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     let Some((&[choice, piece], rest)) = input.split_first_chunk() else { return };
     let limit = LIMITS[usize::from(choice >> 1) % LIMITS.len()];
     if choice & 1 == 0 {

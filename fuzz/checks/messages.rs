@@ -16,7 +16,7 @@ const MAX_ERROR_BYTES: usize = 512;
 
 /// # Panics
 /// When something does not hold.
-pub fn check(input: &[u8]) {
+pub(crate) fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     for format in Format::ALL {
         match format.parse(&text, LIMITS) {

@@ -3,5 +3,5 @@
 
 use crate::support::shared::frame;
 
-pub mod frames;
-pub mod messages;
+pub(crate) mod frames;
+pub(crate) mod messages;

@@ -18,7 +18,7 @@ use crate::support::http::{head_length, upgrade_request};
 
 /// What a crowd of sockets has heard together.
 #[derive(Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Frames `user_online`, `user_changed` and `user_offline`.
     pub events: AtomicU64,
     /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
@@ -47,13 +47,13 @@ pub struct Tally {
 
 impl Tally {
     /// From now on every event's delay since this moment is recorded.
-    pub fn mark(&self) {
+    pub(crate) fn mark(&self) {
         *self.mark.lock().expect("not poisoned") = Some(Instant::now());
         self.marked.store(true, Ordering::Release);
     }
 
     /// The delays recorded, in order; recording ends.
-    pub fn take_latencies(&self) -> Vec<Duration> {
+    pub(crate) fn take_latencies(&self) -> Vec<Duration> {
         self.marked.store(false, Ordering::Release);
         let mut latencies = std::mem::take(&mut *self.latencies.lock().expect("not poisoned"));
         latencies.sort_unstable();
@@ -61,7 +61,7 @@ impl Tally {
     }
 
     /// Waits until `counter` has reached exactly `expected`.
-    pub async fn until(&self, what: &str, counter: &AtomicU64, expected: u64, patience: Duration) -> Result<()> {
+    pub(crate) async fn until(&self, what: &str, counter: &AtomicU64, expected: u64, patience: Duration) -> Result<()> {
         let started = Instant::now();
         loop {
             let count = counter.load(Ordering::Acquire);
@@ -75,7 +75,7 @@ impl Tally {
     }
 
     /// Waits until exactly `expected` events have come, and goes on at once.
-    pub async fn until_told(&self, expected: u64, patience: Duration) -> Result<()> {
+    pub(crate) async fn until_told(&self, expected: u64, patience: Duration) -> Result<()> {
         self.awaited.store(expected, Ordering::SeqCst);
         loop {
             let count = self.events.load(Ordering::SeqCst);
@@ -98,7 +98,7 @@ impl Tally {
     }
 
     /// Fails if something came that nobody asked for, or a connection ended.
-    pub fn check_quiet(&self) -> Result<()> {
+    pub(crate) fn check_quiet(&self) -> Result<()> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (unexpected, resyncs, closed) = (load(&self.unexpected), load(&self.resyncs), load(&self.closed));
         ensure!(
@@ -111,7 +111,7 @@ impl Tally {
 
 /// What one socket has heard.
 #[derive(Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     pub events: AtomicU64,
     pub online: AtomicU64,
     pub lists: AtomicU64,
@@ -129,7 +129,7 @@ pub struct Heard {
 
 /// How a socket connects.
 #[derive(Clone)]
-pub struct Way {
+pub(crate) struct Way {
     /// The server.
     pub addr: SocketAddr,
     /// Whether it speaks HTTP and WebSocket; the floor does not.
@@ -139,7 +139,7 @@ pub struct Way {
 }
 
 /// One connection; the stream ends when this is dropped.
-pub struct Socket {
+pub(crate) struct Socket {
     stream: Arc<TcpStream>,
     pub heard: Arc<Heard>,
     reader: JoinHandle<()>,
@@ -157,7 +157,7 @@ thread_local! {
 
 impl Socket {
     /// Connects as number `i` of the crowd; `user` joins at once.
-    pub async fn open(way: &Way, i: usize, user: Option<&str>, tally: &Arc<Tally>) -> Result<Self> {
+    pub(crate) async fn open(way: &Way, i: usize, user: Option<&str>, tally: &Arc<Tally>) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = way.receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
@@ -179,17 +179,17 @@ impl Socket {
     }
 
     /// Sends a text frame.
-    pub async fn send(&self, text: &str) -> Result<()> {
+    pub(crate) async fn send(&self, text: &str) -> Result<()> {
         write_all(&self.stream, &text_frame(text)).await
     }
 
     /// Closes with 1000: the user means it.
-    pub async fn close(&self) -> Result<()> {
+    pub(crate) async fn close(&self) -> Result<()> {
         write_all(&self.stream, &frame(FIN | CLOSE, MASK, &1000_u16.to_be_bytes())).await
     }
 
     /// Waits for the server to have said something in particular.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Heard) -> bool) -> Result<()> {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Heard) -> bool) -> Result<()> {
         let waiting = async {
             while !holds(&self.heard) {
                 self.heard.changed.notified().await;
@@ -199,7 +199,7 @@ impl Socket {
     }
 
     /// Stops or goes on reading.
-    pub fn set_deaf(&self, deaf: bool) {
+    pub(crate) fn set_deaf(&self, deaf: bool) {
         self.heard.deaf.store(deaf, Ordering::Release);
         self.heard.hearing.notify_one();
     }
@@ -220,7 +220,7 @@ fn source(i: usize) -> SocketAddr {
 const MASK: Option<[u8; 4]> = Some([0; 4]);
 
 /// A client's text frame.
-pub fn text_frame(text: &str) -> Vec<u8> {
+pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     frame(FIN | TEXT, MASK, text.as_bytes())
 }
 

@@ -14,11 +14,11 @@ use crate::process::{Process, Programs};
 use crate::progress::Progress;
 
 /// Sockets of one process: below the 20 000 open files that systems commonly allow one.
-pub const PER_PROCESS: usize = 18_000;
+pub(crate) const PER_PROCESS: usize = 18_000;
 
 /// Who is to come.
 #[derive(Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where to.
     pub way: Way,
     /// What the users' ids begin with.
@@ -36,7 +36,7 @@ pub struct Plan {
 }
 
 /// The sockets of a plan.
-pub struct Crowd {
+pub(crate) struct Crowd {
     /// Those in this process.
     pub sockets: Vec<Socket>,
     /// What they have heard together.
@@ -45,20 +45,20 @@ pub struct Crowd {
 
 impl Plan {
     /// `count` users on `addr` who join, 128 connections in the making at a time.
-    pub fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+    pub(crate) fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
         let way = Way { addr, handshake: true, receive_bytes: None };
         Self { way, prefix: prefix.to_owned(), first: 0, count, n_users: count, at_once: 128, join: true }
     }
 
     /// The same without HTTP, for the floor.
-    pub fn bare(addr: SocketAddr, count: usize) -> Self {
+    pub(crate) fn bare(addr: SocketAddr, count: usize) -> Self {
         let mut plan = Self::of(addr, "", count);
         (plan.way.handshake, plan.join) = (false, false);
         plan
     }
 
     /// Opens all, as fast as they can. If they join, waits until each has its list.
-    pub async fn open(&self, progress: &Progress) -> Result<Crowd> {
+    pub(crate) async fn open(&self, progress: &Progress) -> Result<Crowd> {
         self.open_with(Arc::default(), progress).await
     }
 
@@ -97,13 +97,13 @@ impl Plan {
 
 impl Crowd {
     /// How many sockets.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }
 
     /// Waits until each of `n_users` joiners, and nobody else, is known to each of them: from the count in the welcome, or
     /// by one event each after it.
-    pub async fn until_all_know_all(&self, n_users: usize, progress: &Progress) -> Result<u64> {
+    pub(crate) async fn until_all_know_all(&self, n_users: usize, progress: &Progress) -> Result<u64> {
         let (tally, n) = (&self.tally, (self.len() * n_users) as u64);
         let step = progress.step("telling all of all", n as usize);
         let started = Instant::now();
@@ -134,11 +134,11 @@ impl Crowd {
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A crowd in other processes.
-pub struct Agents(Vec<Process>);
+pub(crate) struct Agents(Vec<Process>);
 
 /// What an agent says of its crowd.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub struct AgentReport {
+pub(crate) struct AgentReport {
     /// Sockets that have joined.
     pub joined: u64,
     /// What their welcomes said, added up.
@@ -151,7 +151,7 @@ pub struct AgentReport {
 
 impl Agents {
     /// Opens `count` sockets, an equal share on each of `addrs` and from a process of its own.
-    pub async fn open(
+    pub(crate) async fn open(
         programs: &Programs,
         addrs: &[SocketAddr],
         prefix: &str,
@@ -180,7 +180,7 @@ impl Agents {
     }
 
     /// What all have heard until now.
-    pub fn report(&mut self) -> Result<AgentReport> {
+    pub(crate) fn report(&mut self) -> Result<AgentReport> {
         let mut sum = AgentReport { joined: 0, online: 0, events: 0, wrong: 0 };
         for agent in &mut self.0 {
             agent.tell("report")?;
@@ -200,7 +200,7 @@ fn share(count: usize, n_nodes: usize, i: usize) -> std::ops::Range<usize> {
 }
 
 /// What an agent's process does: opens its crowd, reports whenever it is asked to, and ends with its parent.
-pub async fn agent(addr: SocketAddr, prefix: &str, first: usize, count: usize) -> Result<()> {
+pub(crate) async fn agent(addr: SocketAddr, prefix: &str, first: usize, count: usize) -> Result<()> {
     let mut plan = Plan::of(addr, prefix, count);
     plan.first = first;
     let tally = Arc::new(Tally::default());

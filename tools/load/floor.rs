@@ -25,7 +25,7 @@ enum Job {
 }
 
 /// Into how many parts the sockets fall that can be written to apart.
-pub const N_PARTS: u8 = 100;
+pub(crate) const N_PARTS: u8 = 100;
 
 /// All parts.
 const ALL: u8 = u8::MAX;
@@ -35,7 +35,7 @@ const HOW_MANY: u8 = u8::MAX - 1;
 
 /// Runs the floor with as many threads as the service has workers: prints the port of the sockets and the port on which the
 /// measurement says what to send, as often as it says so.
-pub fn run(n_threads: usize) -> Result<()> {
+pub(crate) fn run(n_threads: usize) -> Result<()> {
     let sockets = listen()?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("{} {}", sockets.local_addr()?, control.local_addr()?);
@@ -121,7 +121,7 @@ async fn read(mut reader: OwnedReadHalf) {
 }
 
 /// The floor in a process of its own.
-pub struct Floor {
+pub(crate) struct Floor {
     /// The process.
     pub process: Process,
     /// Where sockets connect.
@@ -131,11 +131,11 @@ pub struct Floor {
 }
 
 /// The connection on which the floor is told to send.
-pub struct Control(TcpStream);
+pub(crate) struct Control(TcpStream);
 
 impl Floor {
     /// Starts it. `frame` is what it sends.
-    pub async fn start(programs: &Programs, n_threads: usize, frame: &[u8]) -> Result<Self> {
+    pub(crate) async fn start(programs: &Programs, n_threads: usize, frame: &[u8]) -> Result<Self> {
         let mut process = programs.own("floor", &["floor", &n_threads.to_string()])?;
         let line = process.line()?;
         let Some((addr, control)) = line.split_once(' ') else { bail!("the floor says {line:?}") };
@@ -149,7 +149,7 @@ impl Floor {
 
 impl Control {
     /// Waits until the floor serves `count` sockets: a client may take a connection for made that is still to be accepted.
-    pub async fn until_serving(&mut self, count: usize) -> Result<()> {
+    pub(crate) async fn until_serving(&mut self, count: usize) -> Result<()> {
         let started = Instant::now();
         loop {
             self.0.write_u8(HOW_MANY).await?;
@@ -163,18 +163,18 @@ impl Control {
     }
 
     /// One event to all.
-    pub async fn send(&mut self) -> Result<()> {
+    pub(crate) async fn send(&mut self) -> Result<()> {
         self.send_to_part(ALL).await
     }
 
     /// One event to a part of the sockets, below [`N_PARTS`].
-    pub async fn send_to_part(&mut self, part: u8) -> Result<()> {
+    pub(crate) async fn send_to_part(&mut self, part: u8) -> Result<()> {
         Ok(self.0.write_all(&[part]).await?)
     }
 }
 
 /// A frame as long as the service's own for an arrival.
-pub fn frame() -> Vec<u8> {
+pub(crate) fn frame() -> Vec<u8> {
     let payload = concat!(
         r#"{"type":"user_online","userId":"actor","user":{"id":"actor","status":"online"},"#,
         r#""epoch":1795312345678901,"revision":1795312345678902,"timestamp":"2026-11-22T00:00:00.000Z"}"#

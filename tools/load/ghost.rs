@@ -15,7 +15,7 @@ use rollcall::store::redis::RedisStore;
 use crate::process::Redis;
 
 /// A node that nobody is connected to.
-pub struct Ghost {
+pub(crate) struct Ghost {
     table: Arc<Table>,
     present: Vec<Registration>,
     // Its writer goes on until this program ends.
@@ -24,7 +24,7 @@ pub struct Ghost {
 
 impl Ghost {
     /// Starts one on `redis` under `prefix`.
-    pub fn start(redis: &Redis, prefix: &str) -> Result<Self> {
+    pub(crate) fn start(redis: &Redis, prefix: &str) -> Result<Self> {
         let mut settings = Settings::default();
         settings.redis.prefix = prefix.to_owned();
         let node = NodeId::from_bits(rand::random());
@@ -40,7 +40,7 @@ impl Ghost {
     }
 
     /// Users `{prefix}{i:06}` for `i` below `count` join; returns when Redis has said so.
-    pub async fn join(&mut self, prefix: &str, count: usize, with_profile: bool) -> Result<()> {
+    pub(crate) async fn join(&mut self, prefix: &str, count: usize, with_profile: bool) -> Result<()> {
         let mut confirmed = Vec::with_capacity(count);
         for i in 0..count {
             let user = UserId::parse(&format!("{prefix}{i:06}"))?;
@@ -56,7 +56,7 @@ impl Ghost {
     }
 
     /// Everybody leaves; returns at once.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.present.drain(..).for_each(Registration::leave);
     }
 }

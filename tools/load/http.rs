@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::http::head_length;
 
 /// A response.
-pub struct Response {
+pub(crate) struct Response {
     /// The status code.
     pub status: u16,
     /// The body.
@@ -58,7 +58,7 @@ impl Connection {
 }
 
 /// One request on a connection of its own.
-pub async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
     let mut connection = Connection::open(addr, path).await?;
     let (status, body) = connection.exchange().await?;
     Ok(Response { status, body: String::from_utf8(connection.buffer[body].to_vec())? })
@@ -66,7 +66,7 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
 
 /// Asks again and again on `n_connections`, for as long as `time`. Returns how many answers came; every one was a 200 for
 /// which `is_right` holds.
-pub async fn hammer(
+pub(crate) async fn hammer(
     addr: SocketAddr,
     path: &str,
     n_connections: usize,

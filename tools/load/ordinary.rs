@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::process::{Node, Programs};
 
 /// Runs it with the defaults of actix-web; prints its address.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     actix_rt::System::new().block_on(async {
         let hub = Data::new(Mutex::new(Hub::default()));
         let app = move || {
@@ -29,7 +29,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Starts it in a process of its own. The workloads treat it as a node.
-pub fn start(programs: &Programs) -> Result<Node> {
+pub(crate) fn start(programs: &Programs) -> Result<Node> {
     let mut process = programs.own("ordinary", &["ordinary"])?;
     Ok(Node { addr: process.line()?.parse()?, process })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::process::{Process, Programs};
 
 /// Runs it on one worker; prints its address.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     actix_rt::System::new().block_on(async {
         let server = HttpServer::new(|| App::new().route("/plaintext", web::get().to(async || "Hello, World!")))
             .workers(1)
@@ -19,7 +19,7 @@ pub fn run() -> Result<()> {
 }
 
 /// It, in a process of its own.
-pub struct PlainHttp {
+pub(crate) struct PlainHttp {
     /// The process.
     pub process: Process,
     /// Where it listens.
@@ -28,7 +28,7 @@ pub struct PlainHttp {
 
 impl PlainHttp {
     /// Starts it.
-    pub fn start(programs: &Programs) -> Result<Self> {
+    pub(crate) fn start(programs: &Programs) -> Result<Self> {
         let mut process = programs.own("plain-http", &["plain-http"])?;
         Ok(Self { addr: process.line()?.parse()?, process })
     }

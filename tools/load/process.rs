@@ -17,7 +17,7 @@ use crate::support::process::OwnedProcess;
 use crate::support::redis_server;
 
 /// A child process; killed and reaped when dropped, and when this process is killed.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     process: OwnedProcess,
     stdout: BufReader<ChildStdout>,
@@ -25,7 +25,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a command of [`OwnedProcess::command`]; what it says on stderr goes to `{scratch}/{name}.log`.
-    pub fn start(name: &str, scratch: &Path, command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(name: &str, scratch: &Path, command: &mut Command) -> Result<Self> {
         Self::start_by(OwnedProcess::spawn, name, scratch, command)
     }
 
@@ -42,21 +42,21 @@ impl Process {
     }
 
     /// The next line that it prints.
-    pub fn line(&mut self) -> Result<String> {
+    pub(crate) fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         ensure!(self.stdout.read_line(&mut line)? > 0, "{} ended; its log says why", self.name);
         Ok(line.trim_end().to_owned())
     }
 
     /// Writes a line to the stdin of a process of [`Programs::own_listening`].
-    pub fn tell(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
         use std::io::Write;
         let stdin = self.process.child().stdin.as_mut().context("it does not listen")?;
         writeln!(stdin, "{line}").with_context(|| format!("{} does not listen", self.name))
     }
 
     /// CPU time that it has used, user and system: the nanoseconds of its threads.
-    pub fn cpu(&self) -> Result<Duration> {
+    pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut total_ns = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
             let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
@@ -67,13 +67,13 @@ impl Process {
     }
 
     /// Resident memory in bytes.
-    pub fn rss(&self) -> Result<u64> {
+    pub(crate) fn rss(&self) -> Result<u64> {
         rss_of(&self.process.id().to_string())
     }
 }
 
 /// Resident memory in bytes of `pid` (a number, or "self").
-pub fn rss_of(pid: &str) -> Result<u64> {
+pub(crate) fn rss_of(pid: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
@@ -81,7 +81,7 @@ pub fn rss_of(pid: &str) -> Result<u64> {
 }
 
 /// A private redis-server.
-pub struct Redis {
+pub(crate) struct Redis {
     /// Where it listens.
     pub addr: SocketAddr,
     /// Asks for its own account; one connection, for opening one costs the server as much as a join.
@@ -93,7 +93,7 @@ pub struct Redis {
 
 impl Redis {
     /// Starts one that keeps nothing on disk.
-    pub async fn start(program: &Path, scratch: &Path) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, scratch: &Path) -> Result<Self> {
         let port = Port::reserve();
         let process = redis_server::launch(program, port.number(), scratch).await.map_err(anyhow::Error::msg)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
@@ -102,13 +102,13 @@ impl Redis {
     }
 
     /// CPU time of the server, by its own account.
-    pub async fn cpu(&self) -> Result<Duration> {
+    pub(crate) async fn cpu(&self) -> Result<Duration> {
         let info = self.connection.lock().await.info("cpu").await?;
         Ok(Duration::from_secs_f64(field(&info, "used_cpu_user:")? + field(&info, "used_cpu_sys:")?))
     }
 
     /// How often the server has read from a connection: once for a whole pipeline.
-    pub async fn n_reads(&self) -> Result<u64> {
+    pub(crate) async fn n_reads(&self) -> Result<u64> {
         let info = self.connection.lock().await.info("stats").await?;
         Ok(field(&info, "total_reads_processed:")? as u64)
     }
@@ -122,7 +122,7 @@ fn field(info: &str, name: &str) -> Result<f64> {
 
 /// How a node finds out who is gone.
 #[derive(Clone, Copy)]
-pub struct Pings {
+pub(crate) struct Pings {
     /// Between two pings of a socket.
     pub interval: Duration,
     /// A socket of which nothing is heard for so long is closed.
@@ -130,7 +130,7 @@ pub struct Pings {
 }
 
 /// A node under test.
-pub struct Node {
+pub(crate) struct Node {
     /// The process.
     pub process: Process,
     /// Where it listens.
@@ -139,7 +139,7 @@ pub struct Node {
 
 impl Node {
     /// Starts a node on `redis` under `prefix`. `workers` is 0 for one per core.
-    pub fn start(
+    pub(crate) fn start(
         programs: &Programs,
         redis: &Redis,
         prefix: &str,
@@ -171,7 +171,7 @@ impl Node {
     }
 
     /// Waits until the node takes clients: on an empty Redis that is one lease.
-    pub async fn ready(&self) -> Result<()> {
+    pub(crate) async fn ready(&self) -> Result<()> {
         let started = Instant::now();
         while http::get(self.addr, "/readyz").await?.status != 200 {
             ensure!(started.elapsed() < Duration::from_secs(60), "a node does not become ready");
@@ -181,7 +181,7 @@ impl Node {
     }
 
     /// Waits until `count` users are online by the node's own account.
-    pub async fn until_online(&self, count: usize) -> Result<()> {
+    pub(crate) async fn until_online(&self, count: usize) -> Result<()> {
         let started = Instant::now();
         let wanted = format!("\"count\":{count},");
         loop {
@@ -196,7 +196,7 @@ impl Node {
 }
 
 /// What every workload starts its processes with.
-pub struct Programs {
+pub(crate) struct Programs {
     /// The release build of the service.
     pub server: PathBuf,
     /// `redis-server`.
@@ -207,12 +207,12 @@ pub struct Programs {
 
 impl Programs {
     /// This program again, as another process.
-    pub fn own(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+    pub(crate) fn own(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         Process::start(name, &self.scratch, OwnedProcess::command(std::env::current_exe()?).args(arguments))
     }
 
     /// The same for a part that is told things on its stdin, and ends when its stdin does.
-    pub fn own_listening(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+    pub(crate) fn own_listening(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         Process::start_by(OwnedProcess::spawn_listening, name, &self.scratch, command.args(arguments))
     }

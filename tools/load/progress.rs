@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Where progress is shown.
-pub enum Progress {
+pub(crate) enum Progress {
     /// On a terminal.
     Bars(Bars),
     /// As lines.
@@ -18,14 +18,14 @@ pub enum Progress {
 }
 
 /// Three parts of a terminal: what runs, how far it is, and what is to come.
-pub struct Bars {
+pub(crate) struct Bars {
     all: MultiProgress,
     head: ProgressBar,
     to_come: ProgressBar,
 }
 
 /// Something that is counted; its bar goes when it is dropped.
-pub struct Step {
+pub(crate) struct Step {
     display: Display,
     count: u64,
     done: Cell<u64>,
@@ -52,13 +52,13 @@ const NEXT_LINE: Duration = Duration::from_secs(10);
 
 impl Progress {
     /// Bars if stderr is a terminal that can move its cursor.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if std::io::stderr().is_terminal() && !is_dumb { Self::Bars(Bars::new()) } else { Self::Lines }
     }
 
     /// Begins a part of the run; the names of those `to_come` stand below it.
-    pub fn begin(&self, part: &str, to_come: &[&str]) {
+    pub(crate) fn begin(&self, part: &str, to_come: &[&str]) {
         match self {
             Self::Bars(bars) => {
                 let to_come =
@@ -72,7 +72,7 @@ impl Progress {
     }
 
     /// Says something that stays.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         match self {
             // Bars are for looks: that they cannot be drawn is no reason to lose a measurement.
             Self::Bars(bars) => drop(bars.all.println(text.trim_end())),
@@ -82,7 +82,7 @@ impl Progress {
     }
 
     /// Begins a step of `count` (users, events, …); `what` is being done.
-    pub fn step(&self, what: &str, count: usize) -> Step {
+    pub(crate) fn step(&self, what: &str, count: usize) -> Step {
         let (display, interval) = match self {
             Self::Bars(bars) => (Display::Bar(bars.step(what, count as u64)), REDRAW),
             Self::Lines => {
@@ -95,14 +95,14 @@ impl Progress {
     }
 
     /// Does `work`, which takes `time`, and shows the seconds.
-    pub async fn timed<T>(&self, what: &str, time: Duration, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn timed<T>(&self, what: &str, time: Duration, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let seconds = || started.elapsed().as_secs();
         self.counted(&format!("{what}, seconds"), time.as_secs() as usize, seconds, work).await
     }
 
     /// Does `work` as a step of `count`, and asks `n_done` now and then how far it is.
-    pub async fn counted<T>(
+    pub(crate) async fn counted<T>(
         &self,
         what: &str,
         count: usize,
@@ -151,12 +151,12 @@ impl Drop for Bars {
 
 impl Step {
     /// So many more are done.
-    pub fn advance(&self, more: usize) {
+    pub(crate) fn advance(&self, more: usize) {
         self.reach(self.done.get() + more as u64);
     }
 
     /// So many are done by now. Costs nothing to call often.
-    pub fn reach(&self, done: u64) {
+    pub(crate) fn reach(&self, done: u64) {
         self.done.set(done);
         let is_time = self.pace.lets_through(Instant::now());
         match &self.display {

@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// A connection to Redis.
-pub struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     /// Connects, and sees that the server answers.
-    pub async fn open(addr: SocketAddr) -> Result<Self> {
+    pub(crate) async fn open(addr: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let mut connection = Self(BufReader::new(stream));
@@ -22,7 +22,7 @@ impl Connection {
     }
 
     /// Sends a command without waiting for its reply.
-    pub async fn send(&mut self, words: &[&str]) -> Result<()> {
+    pub(crate) async fn send(&mut self, words: &[&str]) -> Result<()> {
         let mut out = format!("*{}\r\n", words.len());
         for word in words {
             out += &format!("${}\r\n{word}\r\n", word.len());
@@ -31,7 +31,7 @@ impl Connection {
     }
 
     /// Reads one line of a reply.
-    pub async fn line(&mut self) -> Result<String> {
+    pub(crate) async fn line(&mut self) -> Result<String> {
         let mut line = Vec::new();
         loop {
             match self.0.read_u8().await? {
@@ -56,13 +56,13 @@ impl Connection {
     }
 
     /// `INFO section`.
-    pub async fn info(&mut self, section: &str) -> Result<String> {
+    pub(crate) async fn info(&mut self, section: &str) -> Result<String> {
         self.send(&["INFO", section]).await?;
         self.bulk().await
     }
 
     /// Subscribes to `channel`; from then on [`Connection::message`] is all there is to call.
-    pub async fn subscribe(&mut self, channel: &str) -> Result<()> {
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<()> {
         self.send(&["SUBSCRIBE", channel]).await?;
         self.line().await?;
         self.bulk().await?;
@@ -72,7 +72,7 @@ impl Connection {
     }
 
     /// The next message's payload.
-    pub async fn message(&mut self) -> Result<String> {
+    pub(crate) async fn message(&mut self) -> Result<String> {
         self.line().await?;
         self.bulk().await?;
         self.bulk().await?;

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 /// A number with its unit.
 #[derive(Clone, Copy)]
-pub struct Measure(pub f64, pub &'static str);
+pub(crate) struct Measure(pub f64, pub &'static str);
 
 /// What a row is held to.
 #[derive(Clone, Copy)]
-pub enum Target {
+pub(crate) enum Target {
     /// The measure is at most this.
     AtMost(f64),
     /// The measure is at least this.
@@ -23,7 +23,7 @@ pub enum Target {
 }
 
 /// One workload's result.
-pub struct Row {
+pub(crate) struct Row {
     /// What was done.
     pub workload: String,
     /// What it came to.
@@ -93,7 +93,7 @@ impl Row {
 }
 
 /// All rows as a table for people.
-pub fn text(rows: &[Row]) -> String {
+pub(crate) fn text(rows: &[Row]) -> String {
     let head = ["workload", "measured", "in the same run", "ratio", "target", "", "checked"].map(str::to_owned);
     let cells: Vec<[String; 7]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
     let widths: [usize; 7] = std::array::from_fn(|i| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
@@ -110,7 +110,7 @@ pub fn text(rows: &[Row]) -> String {
 }
 
 /// All rows for programs.
-pub fn json(rows: &[Row], took: Duration) -> Value {
+pub(crate) fn json(rows: &[Row], took: Duration) -> Value {
     let rows: Vec<Value> = rows.iter().map(Row::json).collect();
     json!({ "tookSeconds": took.as_secs_f64(), "rows": rows })
 }
@@ -126,12 +126,12 @@ fn figure(value: f64) -> String {
 }
 
 /// Microseconds.
-pub fn us(time: Duration) -> f64 {
+pub(crate) fn us(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
 /// The value below which `part` of the sorted `times` lie.
-pub fn quantile(times: &[Duration], part: f64) -> Duration {
+pub(crate) fn quantile(times: &[Duration], part: f64) -> Duration {
     let index = (times.len() as f64 * part) as usize;
     times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }

@@ -3,28 +3,28 @@
 use std::ops::Range;
 
 /// The bit that marks the last frame of a message.
-pub const FIN: u8 = 0x80;
+pub(crate) const FIN: u8 = 0x80;
 /// Opcodes, with which a frame begins.
-pub const CONTINUATION: u8 = 0x0;
-pub const TEXT: u8 = 0x1;
-pub const BINARY: u8 = 0x2;
-pub const CLOSE: u8 = 0x8;
-pub const PING: u8 = 0x9;
-pub const PONG: u8 = 0xA;
+pub(crate) const CONTINUATION: u8 = 0x0;
+pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
+pub(crate) const CLOSE: u8 = 0x8;
+pub(crate) const PING: u8 = 0x9;
+pub(crate) const PONG: u8 = 0xA;
 
 /// The bit before the length that says that a mask follows.
 const MASKED: u8 = 0x80;
 
 /// A frame: its first byte, such as `FIN | TEXT`, then the shortest length, the mask if there is one, and the payload.
 /// A client's frame has a mask, a server's has none.
-pub fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     append_frame(&mut bytes, first, mask, payload);
     bytes
 }
 
 /// [`frame`], behind what is in `bytes` already.
-pub fn append_frame(bytes: &mut Vec<u8>, first: u8, mask: Option<[u8; 4]>, payload: &[u8]) {
+pub(crate) fn append_frame(bytes: &mut Vec<u8>, first: u8, mask: Option<[u8; 4]>, payload: &[u8]) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     bytes.push(first);
     match payload.len() {
@@ -45,7 +45,7 @@ pub fn append_frame(bytes: &mut Vec<u8>, first: u8, mask: Option<[u8; 4]>, paylo
 
 /// The first byte of the frame at the beginning of `bytes`, and where its payload is; none until the frame is whole. The
 /// frame must be a server's: it has no mask.
-pub fn whole_frame(bytes: &[u8]) -> Option<(u8, Range<usize>)> {
+pub(crate) fn whole_frame(bytes: &[u8]) -> Option<(u8, Range<usize>)> {
     let (&[first, short], rest) = bytes.split_first_chunk()?;
     let (begin, length) = match short {
         126 => (4, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),

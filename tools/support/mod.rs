@@ -5,14 +5,14 @@
 //!
 //! What is here must not use `rollcall`: a client that shares code with the server repeats its mistakes.
 
-pub mod frame;
-pub mod http;
-pub mod ports;
-pub mod process;
-pub mod redis_server;
+pub(crate) mod frame;
+pub(crate) mod http;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod redis_server;
 
 use std::time::Duration;
 
 /// How long is waited for what must happen, unless it is said otherwise. It decides only how long a failure takes, so
 /// it is generous: a loaded machine must not look like a bug.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -15,14 +15,14 @@ static RESERVED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// A killed server comes back on its port, so the port must stay free meanwhile. Ports of the kernel's own choice (bind
 /// to 0) would not: they lie in the range of outgoing connections, any of which could take the place. These lie below
 /// it, and a set keeps the tests of one binary apart.
-pub struct Port(u16);
+pub(crate) struct Port(u16);
 
 impl Port {
     /// Reserves a random free port.
     ///
     /// # Panics
     /// When a thousand ports in a row are taken: then the machine is not fit to test on.
-    pub fn reserve() -> Port {
+    pub(crate) fn reserve() -> Port {
         for _ in 0..1000 {
             let port = rand::random_range(12_000..32_000);
             if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
@@ -36,7 +36,7 @@ impl Port {
     }
 
     /// The number.
-    pub fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.0
     }
 }
@@ -52,7 +52,7 @@ impl Drop for Port {
 /// Dropping is not enough: a child process that another test is just starting has a copy of every socket until it
 /// executes its program, and a socket lives as long as its last copy. A shutdown ends it for all copies. (The standard
 /// library knows `shutdown` for streams only; to the kernel both are sockets.)
-pub fn stop_listening(listener: TcpListener) {
+pub(crate) fn stop_listening(listener: TcpListener) {
     let socket = TcpStream::from(OwnedFd::from(listener));
     // macOS says "not connected" and has no such copies: it spawns in one step.
     let _ = socket.shutdown(Shutdown::Both);

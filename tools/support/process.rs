@@ -13,7 +13,7 @@ use super::DEADLINE;
 ///
 /// Drop does not run when the owner's process itself is killed (a CI timeout). So a *guard* stands beside each child: it
 /// waits for the end of a pipe whose other end only this process holds, and then kills the child.
-pub struct OwnedProcess {
+pub(crate) struct OwnedProcess {
     name: String,
     child: Child,
     /// A line on it dismisses the guard; its end without a line is the guard's alarm. None: the program is its own guard.
@@ -32,7 +32,7 @@ const GUARDED: &str = r#"
 impl OwnedProcess {
     /// The command that runs a program under guard; add arguments, environment and outputs, then
     /// [`OwnedProcess::spawn`] it. The program's standard input is empty.
-    pub fn command(program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", GUARDED, "guarded"]).arg(program);
         command
@@ -41,7 +41,7 @@ impl OwnedProcess {
     /// Starts a command of [`OwnedProcess::command`]; take its other pipes, if it has some, with
     /// [`OwnedProcess::child`]. A program that cannot be executed ends with the status 127 and says so on its standard
     /// error.
-    pub fn spawn(command: &mut Command) -> OwnedProcess {
+    pub(crate) fn spawn(command: &mut Command) -> OwnedProcess {
         let name = command.get_args().nth(3).unwrap_or_default().to_string_lossy().into_owned();
         let mut child = command.stdin(Stdio::piped()).spawn().expect("`sh` runs");
         let guard = child.stdin.take();
@@ -50,7 +50,7 @@ impl OwnedProcess {
 
     /// Starts a program that needs no guard, because it ends when its standard input does. That input is left to the owner,
     /// in [`OwnedProcess::child`].
-    pub fn spawn_listening(command: &mut Command) -> OwnedProcess {
+    pub(crate) fn spawn_listening(command: &mut Command) -> OwnedProcess {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.stdin(Stdio::piped()).spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
@@ -58,17 +58,17 @@ impl OwnedProcess {
     }
 
     /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The child, to take its pipes.
-    pub fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// The status of the process if it has ended.
-    pub fn exited(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("a child can be waited for");
         if status.is_some() {
             // The pid is free for others from here on, so nobody may kill it any more.
@@ -81,7 +81,7 @@ impl OwnedProcess {
     ///
     /// # Panics
     /// When it has not after three times [`DEADLINE`]: a drain may take its time, but not that long.
-    pub async fn wait(&mut self) -> ExitStatus {
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
         let started = tokio::time::Instant::now();
         loop {
             if let Some(status) = self.exited() {
@@ -96,7 +96,7 @@ impl OwnedProcess {
     ///
     /// # Panics
     /// When the process has ended: its pid may belong to somebody else by now.
-    pub fn signal(&mut self, signal: &str) {
+    pub(crate) fn signal(&mut self, signal: &str) {
         if let Some(status) = self.exited() {
             panic!("no SIG{signal} to `{}`, it has ended: {status}", self.name);
         }
@@ -106,7 +106,7 @@ impl OwnedProcess {
     }
 
     /// Sends SIGSTOP, and returns once no thread of the process runs any more.
-    pub fn freeze(&mut self) {
+    pub(crate) fn freeze(&mut self) {
         self.signal("STOP");
         // The signal is only posted when `kill` returns: the process could still answer a request that the test sends
         // next. (Without /proc there is nothing to ask, and nothing to wait for.)
@@ -119,12 +119,12 @@ impl OwnedProcess {
     }
 
     /// Sends SIGCONT.
-    pub fn thaw(&mut self) {
+    pub(crate) fn thaw(&mut self) {
         self.signal("CONT");
     }
 
     /// Sends SIGKILL and reaps the process; returns at once for one that has ended.
-    pub fn kill(&mut self) -> ExitStatus {
+    pub(crate) fn kill(&mut self) -> ExitStatus {
         self.dismiss_guard();
         // An error says that it has ended, which is what is wanted.
         let _ = self.child.kill();

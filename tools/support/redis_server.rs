@@ -13,14 +13,14 @@ use super::DEADLINE;
 use super::process::OwnedProcess;
 
 /// The name of the RDB file, which is read at the start if it is there, and written only at the command `SAVE`.
-pub const RDB: &str = "dump.rdb";
+pub(crate) const RDB: &str = "dump.rdb";
 
 /// Starts a server on a port of 127.0.0.1, with `directory` for its RDB file and its log. Returns once it answers, or
 /// says why it does not, with the log.
 ///
 /// # Panics
 /// When the log cannot be created.
-pub async fn launch(program: impl AsRef<OsStr>, port: u16, directory: &Path) -> Result<OwnedProcess, String> {
+pub(crate) async fn launch(program: impl AsRef<OsStr>, port: u16, directory: &Path) -> Result<OwnedProcess, String> {
     let path = directory.join("redis.log");
     let log = File::create(&path).expect("the log file can be created");
     let errors = log.try_clone().expect("the log file can be shared");
@@ -50,7 +50,7 @@ pub async fn launch(program: impl AsRef<OsStr>, port: u16, directory: &Path) -> 
 }
 
 /// A connection to a server of 127.0.0.1. The connecting and every reply may take as long as `patience`.
-pub async fn connect(port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
+pub(crate) async fn connect(port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
     let deadlines =
         AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
@@ -58,7 +58,7 @@ pub async fn connect(port: u16, patience: Duration) -> RedisResult<MultiplexedCo
 }
 
 /// The command whose name and arguments are given as separate strings.
-pub fn command_of(arguments: &[&str]) -> Cmd {
+pub(crate) fn command_of(arguments: &[&str]) -> Cmd {
     let mut command = Cmd::new();
     command.arg(arguments);
     command

@@ -11,19 +11,19 @@ const LOGGED_MAX: usize = 1000;
 
 /// Counts a bad record each time that it is found, and logs each record once. So a record that stays does not fill the
 /// log. Somebody who keeps writing the same record does not fill it either.
-pub struct BadRecords {
+pub(super) struct BadRecords {
     count: Arc<dyn Fn() + Send + Sync>,
     logged: Mutex<HashSet<u64>>,
 }
 
 impl BadRecords {
     /// `count` is called for each bad record that is found.
-    pub fn new(count: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub(super) fn new(count: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { count, logged: Mutex::default() }
     }
 
     /// `record` was found in `key` and is left out.
-    pub fn found(&self, key: &str, record: &[u8]) {
+    pub(super) fn found(&self, key: &str, record: &[u8]) {
         /// How many bytes of a record are shown.
         const SHOWN_BYTES: usize = 200;
         (self.count)();

@@ -15,7 +15,7 @@ use crate::domain::{Scope, Transition};
 const CAPACITY: usize = 16_384;
 
 /// Subscribes; see [`crate::store::PresenceStore::subscribe`].
-pub async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
+pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let ended = CancellationToken::new();
     let (forward, on_end) = (sender.clone(), ended.clone().drop_guard());

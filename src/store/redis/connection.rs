@@ -18,10 +18,10 @@ use super::{Shared, StoreError, StoreResult, store_error};
 use crate::domain::Scope;
 
 /// One life of a Redis process.
-pub type RunId = String;
+pub(super) type RunId = String;
 
 /// A connection to a primary that grants what this node needs.
-pub struct Connection {
+pub(super) struct Connection {
     inner: MultiplexedConnection,
     server: RunId,
     reached: watch::Receiver<Option<RunId>>,
@@ -35,7 +35,7 @@ impl Connection {
     /// # Errors
     /// [`StoreError::Misconfigured`] names the right that is missing. In that case all other connections are given up
     /// too. So the whole node is degraded, and no part of it works alone.
-    pub async fn open(shared: &Shared, client: &Client, config: AsyncConnectionConfig) -> StoreResult<Self> {
+    pub(super) async fn open(shared: &Shared, client: &Client, config: AsyncConnectionConfig) -> StoreResult<Self> {
         // The response timeout is our own (`Shared::within`), one for each call.
         let config = config.set_connection_timeout(Some(shared.connect_timeout)).set_response_timeout(None);
         let connect = client.get_multiplexed_async_connection_with_config(&config);
@@ -58,7 +58,7 @@ impl Connection {
     }
 
     /// Subscribes to a channel; the client must speak RESP3.
-    pub async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
+    pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
         self.inner.subscribe(channel).await
     }
 
@@ -66,7 +66,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// This call may be dropped and made again.
-    pub async fn dismissed(&mut self) {
+    pub(super) async fn dismissed(&mut self) {
         // An error says that the store was dropped.
         let _ = self.reached.wait_for(|reached| reached.as_ref() != Some(&self.server)).await;
     }
@@ -161,11 +161,11 @@ impl Shared {
 }
 
 /// Makes the connections of the pool.
-pub struct Connections {
-    pub shared: Arc<Shared>,
+pub(super) struct Connections {
+    pub(super) shared: Arc<Shared>,
     /// How long each connection is used. The next connection shows where the address leads. The address may lead to
     /// another server while the old server goes on as a primary and works.
-    pub life: Duration,
+    pub(super) life: Duration,
 }
 
 impl Manager for Connections {

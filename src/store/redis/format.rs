@@ -43,7 +43,7 @@ impl PresenceJson {
 const REVISION_END: u64 = 1 << 53;
 
 /// Reads a published or logged transition.
-pub fn transition(json: &[u8]) -> StoreResult<Transition> {
+pub(super) fn transition(json: &[u8]) -> StoreResult<Transition> {
     let event: EventJson<'_> = serde_json::from_slice(json).map_err(|error| malformed("transition", &error))?;
     if event.revision >= REVISION_END {
         return Err(StoreError::Malformed(format!("revision {}", event.revision)));
@@ -64,28 +64,28 @@ pub fn transition(json: &[u8]) -> StoreResult<Transition> {
 }
 
 /// Reads a user's stored data.
-pub fn presence(json: &[u8]) -> StoreResult<Presence> {
+pub(super) fn presence(json: &[u8]) -> StoreResult<Presence> {
     let presence: PresenceJson = serde_json::from_slice(json).map_err(|error| malformed("presence", &error))?;
     Ok(presence.into_presence())
 }
 
 /// Reads a user id out of the store.
-pub fn user_id(text: &str) -> StoreResult<UserId> {
+pub(super) fn user_id(text: &str) -> StoreResult<UserId> {
     UserId::parse(text).map_err(|error| StoreError::Malformed(format!("user id {text:?} {error}")))
 }
 
 /// Reads a member or a field. Returns `None` if it does not have the form that nodes write.
-pub fn parsed<T: FromStr>(bytes: &[u8]) -> Option<T> {
+pub(super) fn parsed<T: FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 /// The user that a member or a value names. It is `None` if no node can have written it.
-pub fn known_user(bytes: &[u8]) -> Option<UserId> {
+pub(super) fn known_user(bytes: &[u8]) -> Option<UserId> {
     UserId::parse(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// Reads the reply of join, grace, leave or remove.
-pub fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
+pub(super) fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
     match reply {
         [ok, revision, rest @ ..] if ok == "OK" => Ok(Outcome::Done {
             position: Position { epoch, revision: number(revision)? },
@@ -99,7 +99,7 @@ pub fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
 }
 
 /// Reads the reply of beat.
-pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
+pub(super) fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
     let [state, epoch, revision, holding, peers_asserted, now_ms, n_sockets] = reply else {
         return Err(StoreError::Malformed(format!("beat {reply:?}")));
     };
@@ -121,7 +121,7 @@ pub fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
 
 /// Reads the store's position. It comes from `run_id` and `epoch` of the epoch's hash, from the revision, and from the
 /// answer to `INFO server`.
-pub fn head(epoch: &[Option<Vec<u8>>; 2], revision: Option<&[u8]>, server: &str) -> StoreResult<Position> {
+pub(super) fn head(epoch: &[Option<Vec<u8>>; 2], revision: Option<&[u8]>, server: &str) -> StoreResult<Position> {
     let [run_id, id] = epoch;
     // If these are missing, no node has beaten since the data was lost. Soon a node will beat.
     let revision = revision.and_then(parsed::<u64>).filter(|revision| *revision < REVISION_END);
@@ -138,7 +138,7 @@ pub fn head(epoch: &[Option<Vec<u8>>; 2], revision: Option<&[u8]>, server: &str)
 }
 
 /// Reads the reply of `TIME`: seconds and microseconds.
-pub fn timestamp((seconds, micros): (u64, u64)) -> Timestamp {
+pub(super) fn timestamp((seconds, micros): (u64, u64)) -> Timestamp {
     Timestamp(seconds * 1000 + micros / 1000)
 }
 

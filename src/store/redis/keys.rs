@@ -11,19 +11,19 @@ use crate::domain::{NodeId, Scope, SocketId, UserId};
 /// A script's keys must all share one partition. Standalone Redis has exactly one partition, with the plain names.
 /// Redis Cluster would put the partition's hash tag into `prefix`. So it needs new names but no new design.
 #[derive(Debug, Clone)]
-pub struct Keys {
+pub(super) struct Keys {
     /// HASH `run_id`, `epoch`, `holdUntil`, `holdLimit`.
-    pub epoch: String,
+    pub(super) epoch: String,
     /// ZSET node id to lease end in ms. The lease end is 0 while the node is being swept.
-    pub nodes: String,
+    pub(super) nodes: String,
     /// ZSET node id to a time in ms. At that time the node had asserted what it holds.
-    pub asserted: String,
+    pub(super) asserted: String,
     /// STRING, a time in ms. No sweep begins before it.
-    pub sweep_after: String,
+    pub(super) sweep_after: String,
     /// STRING, the node that audits or has just audited. No other node audits while this key lives.
-    pub audit: String,
+    pub(super) audit: String,
     /// ZSET user id to a time in ms. At that time an audit first found that the user looks like a ghost.
-    pub audit_suspects: String,
+    pub(super) audit_suspects: String,
     /// The beginnings of keys that are the same in every scope. A script completes each with an id. They are in the
     /// order of `lua/prelude.lua`.
     families: [String; 5],
@@ -32,32 +32,32 @@ pub struct Keys {
 
 /// The names of one scope.
 #[derive(Debug, Clone)]
-pub struct ScopeKeys {
+pub(super) struct ScopeKeys {
     /// STRING, the last revision.
-    pub revision: String,
+    pub(super) revision: String,
     /// STREAM of transitions.
-    pub log: String,
+    pub(super) log: String,
     /// SET of the users who are present.
-    pub users: String,
+    pub(super) users: String,
     /// Pub/sub channel of transitions.
-    pub events: String,
+    pub(super) events: String,
     /// The beginning of the key of a user's sockets.
     user_sockets: String,
 }
 
 /// The key of one id. It is written straight into a command, because heartbeats name three keys each
 /// (docs/performance.md).
-pub struct Key<'a, Id> {
+pub(super) struct Key<'a, Id> {
     family: &'a str,
     id: Id,
 }
 
 /// The one partition of standalone Redis.
-pub struct Partition;
+pub(super) struct Partition;
 
 impl Keys {
     /// The names under `prefix` (setting `redis.prefix`).
-    pub fn new(prefix: &str, _partition: Partition) -> Self {
+    pub(super) fn new(prefix: &str, _partition: Partition) -> Self {
         let name = |rest: &str| format!("{prefix}:{rest}");
         Self {
             epoch: name("epoch"),
@@ -78,24 +78,24 @@ impl Keys {
     }
 
     /// The names of a scope.
-    pub fn scope(&self, scope: Scope) -> &ScopeKeys {
+    pub(super) fn scope(&self, scope: Scope) -> &ScopeKeys {
         match scope {
             Scope::Service => &self.service,
         }
     }
 
     /// STRING: the user of a socket.
-    pub fn socket_user(&self, socket: SocketId) -> Key<'_, SocketId> {
+    pub(super) fn socket_user(&self, socket: SocketId) -> Key<'_, SocketId> {
         Key { family: &self.families[0], id: socket }
     }
 
     /// STRING: a user's data as JSON.
-    pub fn presence<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+    pub(super) fn presence<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
         Key { family: &self.families[1], id: user }
     }
 
     /// Reads the presences of these users.
-    pub fn get_presences(&self, users: &[UserId]) -> Cmd {
+    pub(super) fn get_presences(&self, users: &[UserId]) -> Cmd {
         let mut get = redis::cmd("MGET");
         for user in users {
             get.arg(self.presence(user));
@@ -104,19 +104,19 @@ impl Keys {
     }
 
     /// HASH socket id to user id: the sockets of a node.
-    pub fn node_sockets(&self, node: NodeId) -> Key<'_, NodeId> {
+    pub(super) fn node_sockets(&self, node: NodeId) -> Key<'_, NodeId> {
         Key { family: &self.families[2], id: node }
     }
 
     /// `KEYS` of every script for a scope, in the order of `lua/prelude.lua`.
-    pub fn fixed(&self, scope: Scope) -> [&str; 7] {
+    pub(super) fn fixed(&self, scope: Scope) -> [&str; 7] {
         let ScopeKeys { revision, log, users, .. } = self.scope(scope);
         [&self.epoch, revision, log, &self.nodes, &self.sweep_after, users, &self.asserted]
     }
 
     /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`. After each pattern comes a key that the
     /// pattern must cover.
-    pub fn samples(&self) -> Vec<String> {
+    pub(super) fn samples(&self) -> Vec<String> {
         let fixed = self.fixed(Scope::Service).into_iter().chain([&*self.audit, &self.audit_suspects]);
         let fixed = fixed.flat_map(|key| [format!("~{key}"), key.to_owned()]);
         let families = self.families.iter().chain([&self.service.user_sockets]);
@@ -124,7 +124,7 @@ impl Keys {
     }
 
     /// The first members of `ARGV` of every script for a scope, in the order of `lua/prelude.lua`.
-    pub fn families(&self, scope: Scope) -> [&str; 7] {
+    pub(super) fn families(&self, scope: Scope) -> [&str; 7] {
         let ScopeKeys { user_sockets, events, .. } = self.scope(scope);
         let [socket_user, presence, node_sockets, node_generation, last_seen] = &self.families;
         [user_sockets, socket_user, presence, node_sockets, node_generation, last_seen, events]
@@ -133,7 +133,7 @@ impl Keys {
 
 impl ScopeKeys {
     /// HASH socket id to JSON: the live sockets of a user.
-    pub fn user_sockets<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+    pub(super) fn user_sockets<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
         Key { family: &self.user_sockets, id: user }
     }
 }

@@ -11,7 +11,7 @@ const GROWTH: usize = 4;
 /// How many records the next page of one read asks for. If they are like the records of the page before, they make
 /// about [`PAGE_BYTES`].
 #[derive(Debug)]
-pub struct PageSize {
+pub(super) struct PageSize {
     count: usize,
     most: usize,
     bytes: usize,
@@ -19,17 +19,17 @@ pub struct PageSize {
 
 impl PageSize {
     /// For pages of at most `most` records, however small they are.
-    pub fn up_to(most: usize) -> Self {
+    pub(super) fn up_to(most: usize) -> Self {
         Self { count: FIRST.min(most), most, bytes: PAGE_BYTES }
     }
 
     /// Records to ask for.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// A page came, with this many records and bytes.
-    pub fn adapt(&mut self, n_records: usize, n_bytes: usize) {
+    pub(super) fn adapt(&mut self, n_records: usize, n_bytes: usize) {
         if n_records > 0 {
             let record_bytes = n_bytes.div_ceil(n_records).max(1);
             self.count = (self.bytes / record_bytes).min(self.count * GROWTH).clamp(1, self.most);
@@ -37,7 +37,7 @@ impl PageSize {
     }
 
     /// A page did not come in time. The following pages are smaller. Returns false if they cannot be smaller.
-    pub fn shrink(&mut self) -> bool {
+    pub(super) fn shrink(&mut self) -> bool {
         let can_shrink = self.count > 1;
         self.count = (self.count / GROWTH).max(1);
         self.bytes /= GROWTH;

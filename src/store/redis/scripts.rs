@@ -8,22 +8,22 @@ use super::keys::Keys;
 use crate::domain::Scope;
 
 /// Every script of this version.
-pub struct Scripts {
-    pub join: Script,
-    pub grace: Script,
-    pub leave: Script,
-    pub remove: Script,
-    pub beat: Script,
-    pub sweep: Script,
-    pub drain: Script,
-    pub ghosts: Script,
-    pub mend: Script,
-    pub forget: Script,
-    pub rights: Script,
+pub(super) struct Scripts {
+    pub(super) join: Script,
+    pub(super) grace: Script,
+    pub(super) leave: Script,
+    pub(super) remove: Script,
+    pub(super) beat: Script,
+    pub(super) sweep: Script,
+    pub(super) drain: Script,
+    pub(super) ghosts: Script,
+    pub(super) mend: Script,
+    pub(super) forget: Script,
+    pub(super) rights: Script,
 }
 
 /// One script: its text, and the hash that calls it.
-pub struct Script {
+pub(super) struct Script {
     code: &'static str,
     hash: String,
 }
@@ -34,14 +34,14 @@ impl Script {
     }
 
     /// `SCRIPT LOAD`. After it the server knows the script by its hash.
-    pub fn load(&self) -> Cmd {
+    pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(self.code);
         command
     }
 
     /// `EVALSHA` of a script without the prelude. The caller appends the arguments.
-    pub fn call_without_keys(&self) -> Cmd {
+    pub(super) fn call_without_keys(&self) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.hash).arg(0);
         command
@@ -55,7 +55,7 @@ macro_rules! script {
 }
 
 impl Scripts {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             join: script!("join.lua"),
             grace: script!("grace.lua"),
@@ -72,7 +72,7 @@ impl Scripts {
     }
 
     /// Loads the scripts that the writer calls by hash. The writer has no fallback for NOSCRIPT.
-    pub fn load_all(&self) -> Pipeline {
+    pub(super) fn load_all(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
         for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
             pipeline.add_command(script.load());
@@ -83,7 +83,7 @@ impl Scripts {
 
 /// The beginning of every call of a script: the fixed part of `lua/prelude.lua`.
 #[derive(Debug, Clone)]
-pub struct Preamble {
+pub(super) struct Preamble {
     keys: Keys,
     log_length: usize,
     last_seen: String,
@@ -91,14 +91,14 @@ pub struct Preamble {
 
 impl Preamble {
     /// `last_seen` has two times: the life of a last-seen key, and the shortest stay that it is written for.
-    pub fn new(keys: Keys, log_length: usize, last_seen: (Duration, Duration)) -> Self {
+    pub(super) fn new(keys: Keys, log_length: usize, last_seen: (Duration, Duration)) -> Self {
         let (ttl, least) = last_seen;
         Self { keys, log_length, last_seen: format!("{} {}", ttl.as_millis(), least.as_millis()) }
     }
 
     /// `EVALSHA` of `script` with the fixed keys and arguments of a scope. The caller appends the script's own
     /// arguments.
-    pub fn call(&self, script: &Script, scope: Scope) -> Cmd {
+    pub(super) fn call(&self, script: &Script, scope: Scope) -> Cmd {
         let (keys, families) = (self.keys.fixed(scope), self.keys.families(scope));
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.hash).arg(keys.len()).arg(&keys).arg(&families);

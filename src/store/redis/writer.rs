@@ -13,14 +13,14 @@ use crate::domain::{Scope, SocketId, UserId};
 use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
-pub struct RedisWriter {
+pub(super) struct RedisWriter {
     connection: Connection,
     shared: Arc<Shared>,
 }
 
 impl RedisWriter {
     /// Connects and loads the scripts. The caller's first call is a beat.
-    pub async fn open(shared: Arc<Shared>) -> StoreResult<Self> {
+    pub(super) async fn open(shared: Arc<Shared>) -> StoreResult<Self> {
         let mut connection = Connection::open(&shared, &shared.client, AsyncConnectionConfig::new()).await?;
         let _: Vec<String> = shared.within(shared.scripts.load_all().query_async(&mut connection)).await?;
         Ok(Self { connection, shared })

@@ -9,7 +9,7 @@ use super::source::Source;
 
 /// The modules of the crate by their paths (`crate::store::redis`), and the names in each.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     modules: BTreeMap<String, Module>,
 }
 
@@ -24,16 +24,16 @@ struct Module {
 }
 
 /// One name that a `use` brings.
-pub struct Import {
-    pub line: usize,
+pub(crate) struct Import {
+    pub(crate) line: usize,
     /// As it is written, without braces.
-    pub path: String,
+    pub(crate) path: String,
     /// What it is called here. `None` is `*`.
     name: Option<String>,
 }
 
 impl Names {
-    pub fn read(sources: &[Source]) -> Self {
+    pub(crate) fn read(sources: &[Source]) -> Self {
         let mut names = Self::default();
         for source in sources {
             let module = source.module_path();
@@ -47,7 +47,7 @@ impl Names {
     }
 
     /// Where a path leads that is written in a module: `crate::…`, or a path from another crate.
-    pub fn resolve(&self, module: &str, path: &str) -> String {
+    pub(crate) fn resolve(&self, module: &str, path: &str) -> String {
         let mut path = self.absolute(module, path);
         // Re-exports of re-exports end; a circle of them does not compile.
         for _ in 0..8 {
@@ -60,7 +60,7 @@ impl Names {
     }
 
     /// The same, without following re-exports: the path as another module would write it.
-    pub fn absolute(&self, module: &str, path: &str) -> String {
+    pub(crate) fn absolute(&self, module: &str, path: &str) -> String {
         if let Some(path) = path.strip_prefix("::") {
             return from_crates(path);
         }
@@ -130,13 +130,13 @@ fn join(path: &str, rest: &str) -> String {
 }
 
 /// A path as it is written, without its generic arguments.
-pub fn written(path: &syn::Path) -> String {
+pub(crate) fn written(path: &syn::Path) -> String {
     let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
     format!("{}{}", if path.leading_colon.is_some() { "::" } else { "" }, segments.join("::"))
 }
 
 /// Each name that a `use` brings.
-pub fn imports(item: &syn::ItemUse) -> Vec<Import> {
+pub(crate) fn imports(item: &syn::ItemUse) -> Vec<Import> {
     let mut found = Vec::new();
     flatten(&item.tree, if item.leading_colon.is_some() { "::" } else { "" }, &mut found);
     found

@@ -14,7 +14,7 @@ use super::types::{Body, Code, Declarations, Scope, Types};
 use super::uses::{How, Use};
 
 /// The fields and methods that code touches, by their paths, and the types of others that it touches.
-pub fn reached(body: &Body<'_>, declarations: &Declarations<'_>, names: &Names) -> Vec<Use> {
+pub(crate) fn reached(body: &Body<'_>, declarations: &Declarations<'_>, names: &Names) -> Vec<Use> {
     let mut reach = Reach { declarations, names, scope: &body.scope, locals: vec![BTreeMap::new()], found: Vec::new() };
     for input in body.signature.iter().flat_map(|signature| &signature.inputs) {
         match input {

@@ -8,22 +8,22 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, ImplItem, Item};
 
 /// One file under `src/`.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path under `src/`, with `/`.
-    pub file: String,
+    pub(crate) file: String,
     /// What it holds; items under `#[cfg(test)]` are left out.
-    pub syntax: syn::File,
+    pub(crate) syntax: syn::File,
 }
 
 impl Source {
     /// The module that the file is: `crate::store::redis` for `store/redis/mod.rs`.
-    pub fn module_path(&self) -> String {
+    pub(crate) fn module_path(&self) -> String {
         module_path(&self.file)
     }
 }
 
 /// All files under `src/`, by their paths there.
-pub fn read() -> Vec<(String, String)> {
+pub(crate) fn read() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect_files(&root, &mut files);
@@ -48,7 +48,7 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Parses the files, and leaves out those that hold only tests.
-pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Source> {
+pub(crate) fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Source> {
     let mut tests = BTreeSet::new();
     let mut sources = Vec::new();
     for (file, text) in texts {
@@ -141,7 +141,7 @@ fn attributes(item: &Item) -> &[Attribute] {
 
 /// The expressions among what a macro is given. `tokio::select!` takes more than expressions, so they are looked for from
 /// every token on.
-pub fn expressions(tokens: TokenStream) -> Vec<Expr> {
+pub(crate) fn expressions(tokens: TokenStream) -> Vec<Expr> {
     let beginning = |input: ParseStream| Ok((input.parse::<Expr>()?, input.parse::<TokenStream>()?));
     let mut found = Vec::new();
     let mut rest = tokens;

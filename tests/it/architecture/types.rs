@@ -11,53 +11,53 @@ use super::source::Source;
 /// The types that a type is made of, by their paths: `Arc<Table>` is an `Arc` and a `Table`.
 ///
 /// What wraps a value hands on what is in it, so that nobody has to know every wrapper.
-pub type Types = BTreeSet<String>;
+pub(crate) type Types = BTreeSet<String>;
 
 /// Something with a path of its own: `crate::session::Services::table` is a field.
 #[derive(Default)]
-pub struct Declaration {
+pub(crate) struct Declaration {
     /// What a function takes, besides `self`.
-    pub inputs: Vec<Types>,
+    pub(crate) inputs: Vec<Types>,
     /// What it is, or what a function returns.
-    pub output: Types,
+    pub(crate) output: Types,
 }
 
 /// All declarations of the crate.
 #[derive(Default)]
-pub struct Declarations<'a> {
+pub(crate) struct Declarations<'a> {
     things: BTreeMap<String, Declaration>,
     /// The types that lend a type their methods: its traits; what it is an alias of; what it derefs to.
     bases: BTreeMap<String, Types>,
     /// The code, to be read once every declaration is known.
-    pub bodies: Vec<Body<'a>>,
+    pub(crate) bodies: Vec<Body<'a>>,
 }
 
 /// A piece of code, and what it is in.
-pub struct Body<'a> {
-    pub file: &'a str,
-    pub scope: Scope,
-    pub signature: Option<&'a Signature>,
-    pub code: Code<'a>,
+pub(crate) struct Body<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) scope: Scope,
+    pub(crate) signature: Option<&'a Signature>,
+    pub(crate) code: Code<'a>,
 }
 
-pub enum Code<'a> {
+pub(crate) enum Code<'a> {
     Block(&'a Block),
     Value(&'a Expr),
 }
 
 /// What the names in a type mean at a place.
 #[derive(Clone, Default)]
-pub struct Scope {
-    pub module: String,
+pub(crate) struct Scope {
+    pub(crate) module: String,
     /// `Self`.
-    pub own: Option<String>,
+    pub(crate) own: Option<String>,
     /// The bounds of each type parameter.
     generics: BTreeMap<String, Types>,
 }
 
 impl Scope {
     /// Where a path leads. A type parameter leads to each of its bounds.
-    pub fn resolve(&self, names: &Names, path: &str) -> Types {
+    pub(crate) fn resolve(&self, names: &Names, path: &str) -> Types {
         let (first, rest) =
             path.split_once("::").map_or((path, String::new()), |(first, rest)| (first, format!("::{rest}")));
         match self.generics.get(first) {
@@ -67,7 +67,7 @@ impl Scope {
         }
     }
 
-    pub fn types(&self, names: &Names, ty: &Type) -> Types {
+    pub(crate) fn types(&self, names: &Names, ty: &Type) -> Types {
         let mut mentioned = Mentioned { scope: self, names, types: Types::new() };
         mentioned.visit_type(ty);
         mentioned.types
@@ -111,7 +111,7 @@ impl<'ast> Visit<'ast> for Mentioned<'_> {
 }
 
 impl<'a> Declarations<'a> {
-    pub fn read(sources: &'a [Source], names: &Names) -> Self {
+    pub(crate) fn read(sources: &'a [Source], names: &Names) -> Self {
         let mut declarations = Self::default();
         for source in sources {
             let scope = Scope { module: source.module_path(), ..Scope::default() };
@@ -120,12 +120,12 @@ impl<'a> Declarations<'a> {
         declarations
     }
 
-    pub fn get(&self, path: &str) -> Option<&Declaration> {
+    pub(crate) fn get(&self, path: &str) -> Option<&Declaration> {
         self.things.get(path)
     }
 
     /// The fields and methods of that name which values of these types may have, by their paths.
-    pub fn members(&self, types: &Types, name: &str) -> Vec<(String, &Declaration)> {
+    pub(crate) fn members(&self, types: &Types, name: &str) -> Vec<(String, &Declaration)> {
         let mut seen = Types::new();
         let mut open: Vec<&String> = types.iter().collect();
         let mut found = Vec::new();

@@ -8,15 +8,15 @@ use super::source::{self, Source};
 
 /// A thing of another place that a file uses.
 #[derive(Debug)]
-pub struct Use {
-    pub line: usize,
+pub(crate) struct Use {
+    pub(crate) line: usize,
     /// From the root: `crate::…` or another crate.
-    pub path: String,
-    pub how: How,
+    pub(crate) path: String,
+    pub(crate) how: How,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     /// The code names its path.
     Named,
     /// The code has a value of its type, and touches a field or a method.
@@ -24,12 +24,12 @@ pub enum How {
 }
 
 /// Every path that the code of a file names, whether in a `use`, in the code or in what a macro is given.
-pub fn named(source: &Source, names: &Names) -> Vec<Use> {
+pub(crate) fn named(source: &Source, names: &Names) -> Vec<Use> {
     read(source, names).uses
 }
 
 /// Every text in the code, with its line; comments are none.
-pub fn texts(source: &Source) -> Vec<(usize, String)> {
+pub(crate) fn texts(source: &Source) -> Vec<(usize, String)> {
     read(source, &Names::default()).texts
 }
 

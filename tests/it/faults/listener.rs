@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use crate::support::{DEADLINE, eventually};
 
 /// One socket that reads all the time, answers pings, and checks every event against what was told before.
-pub struct Listener {
+pub(crate) struct Listener {
     user: String,
     heard: Arc<Mutex<Heard>>,
     orders: mpsc::UnboundedSender<Order>,
@@ -25,30 +25,30 @@ pub struct Listener {
 
 /// What a listener was told so far.
 #[derive(Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// Whom it believes to be online, without itself: the list, and every event since.
     online: BTreeSet<String>,
     listed: bool,
     /// The events since the first list.
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// What must never be: somebody came or went twice in a row, or an event about the listener itself.
-    pub wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// The code and reason of the end, once there was one; 1006 without a close frame.
-    pub end: Option<(u16, String)>,
+    pub(crate) end: Option<(u16, String)>,
 }
 
 /// One event.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(crate) struct Event {
     /// When it was read.
-    pub at: Instant,
+    pub(crate) at: Instant,
     /// The whole frame.
-    pub frame: Value,
+    pub(crate) frame: Value,
 }
 
 impl Event {
     /// Whether the frame is of this type and about this user.
-    pub fn is(&self, kind: &str, user: &str) -> bool {
+    pub(crate) fn is(&self, kind: &str, user: &str) -> bool {
         self.frame["type"] == kind && self.frame["userId"] == user
     }
 }
@@ -63,14 +63,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 impl Listener {
     /// Connects, and returns once the list has come.
-    pub async fn join(addr: SocketAddr, user: &str) -> Listener {
+    pub(crate) async fn join(addr: SocketAddr, user: &str) -> Listener {
         let listener = Listener::connect(addr, user).await.unwrap_or_else(|error| panic!("{user} at {addr}: {error}"));
         eventually(async || listener.heard().listed, &format!("{user} at {addr} gets the list")).await;
         listener
     }
 
     /// Connects; the welcome may come later. The error is why there is no socket.
-    pub async fn connect(addr: SocketAddr, user: &str) -> Result<Listener, String> {
+    pub(crate) async fn connect(addr: SocketAddr, user: &str) -> Result<Listener, String> {
         let socket = async {
             let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
             let url = format!("ws://{addr}/ws?userId={user}");
@@ -85,46 +85,46 @@ impl Listener {
     }
 
     /// Whose socket it is.
-    pub fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
     /// What was heard so far. Hold it shortly: the socket is not read meanwhile.
-    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+    pub(crate) fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whom the listener believes to be online, and itself, sorted.
-    pub fn online(&self) -> Vec<String> {
+    pub(crate) fn online(&self) -> Vec<String> {
         let mut online = self.heard().online.clone();
         online.insert(self.user.clone());
         online.into_iter().collect()
     }
 
     /// Whether the socket is open, as far as the client knows.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.heard().end.is_none()
     }
 
     /// The events of this type, in the order they came.
-    pub fn events(&self, kind: &str) -> Vec<Event> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<Event> {
         self.heard().events.iter().filter(|event| event.frame["type"] == kind).cloned().collect()
     }
 
     /// Whom an event is about.
-    pub fn whom(event: &Event) -> String {
+    pub(crate) fn whom(event: &Event) -> String {
         event.frame["userId"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until an event of this type about this user has come, and returns the first.
-    pub async fn wait_for(&self, kind: &str, user: &str) -> Event {
+    pub(crate) async fn wait_for(&self, kind: &str, user: &str) -> Event {
         let found = || self.heard().events.iter().find(|event| event.is(kind, user)).cloned();
         eventually(async || found().is_some(), &format!("{} hears {kind} of {user}", self.user)).await;
         found().expect("it was there")
     }
 
     /// Waits until everything that the node told this socket before now has been read.
-    pub async fn fence(&self) {
+    pub(crate) async fn fence(&self) {
         let mark = format!("fence-{}", rand::random::<u64>());
         self.send(&json!({"type": "check_user_online", "userId": mark}));
         let passed = async || self.heard().online.contains(&format!("passed {mark}"));
@@ -133,25 +133,25 @@ impl Listener {
     }
 
     /// Nobody came twice or went twice in a row, and the socket was not closed.
-    pub fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         let heard = self.heard();
         assert!(heard.wrong.is_empty(), "{} heard what must not be: {:#?}", self.user, heard.wrong);
         assert_eq!(heard.end, None, "the socket of {} stays open", self.user);
     }
 
     /// Sends a frame.
-    pub fn send(&self, frame: &Value) {
+    pub(crate) fn send(&self, frame: &Value) {
         let _ = self.orders.send(Order::Send(Message::text(frame.to_string())));
     }
 
     /// Sends a close frame with this code.
-    pub fn close(&self, code: u16) {
+    pub(crate) fn close(&self, code: u16) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         let _ = self.orders.send(Order::Send(Message::Close(Some(frame))));
     }
 
     /// Resets the TCP connection.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         let _ = self.orders.send(Order::Abort);
     }
 }

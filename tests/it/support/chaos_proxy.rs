@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::ports::{Port, stop_listening};
 
 /// A TCP proxy on 127.0.0.1 whose network can be broken and mended; all its connections end on Drop.
-pub struct ChaosProxy {
+pub(crate) struct ChaosProxy {
     port: Port,
     faults: watch::Sender<Faults>,
     upstream_port: Arc<AtomicU16>,
@@ -46,7 +46,7 @@ pub struct ChaosProxy {
 impl ChaosProxy {
     /// Starts a proxy to `127.0.0.1:upstream_port`, which need not be there yet: until it is, connections are accepted
     /// and closed.
-    pub async fn start(upstream_port: u16) -> ChaosProxy {
+    pub(crate) async fn start(upstream_port: u16) -> ChaosProxy {
         let port = Port::reserve();
         let (faults, faults_seen) = watch::channel(Faults::default());
         let (orders, orders_taken) = mpsc::unbounded_channel();
@@ -75,76 +75,76 @@ impl ChaosProxy {
     }
 
     /// The proxy's port; it stays the same when the network is cut and restored.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port.number()
     }
 
     /// `redis://127.0.0.1:PORT`
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// Resets every connection (RST, so what was under way is lost) and refuses new ones.
-    pub async fn cut(&self) {
+    pub(crate) async fn cut(&self) {
         self.order(Order::StopListening).await;
         self.faults.send_modify(|faults| faults.cut = true);
         self.order(Order::AwaitNoConnections).await;
     }
 
     /// Accepts connections again after [`ChaosProxy::cut`].
-    pub async fn restore(&self) {
+    pub(crate) async fn restore(&self) {
         self.faults.send_modify(|faults| faults.cut = false);
         self.order(Order::Listen).await;
     }
 
     /// Half-open: connections stay, new ones are accepted, and nothing is read or forwarded in either direction.
     /// [`ChaosProxy::thaw`] delivers what has waited, so a command may arrive long after its sender gave it up.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.flow(Flow::Held, Flow::Held);
     }
 
     /// Commands pass, and what the server answers is swallowed: a sender never learns the outcome of what was done.
-    pub fn freeze_downstream(&self) {
+    pub(crate) fn freeze_downstream(&self) {
         self.flow(Flow::Open, Flow::Swallowed);
     }
 
     /// Swallows what the server sends on connections that have subscribed to something, and on no other: the
     /// subscription is deaf while commands work. New subscriptions are deaf, too.
-    pub fn deafen_subscriptions(&self) {
+    pub(crate) fn deafen_subscriptions(&self) {
         self.flow(Flow::Open, Flow::SwallowedIfSubscribed);
     }
 
     /// Half-open like [`ChaosProxy::freeze`], but only for the connections of now: those that come later pass. So what a
     /// sender has given up can arrive, after [`ChaosProxy::thaw`], behind what it sent on a new connection.
-    pub fn strand(&self) {
+    pub(crate) fn strand(&self) {
         let stranded = self.accepted.load(Ordering::Relaxed);
         self.faults.send_modify(|faults| faults.stranded = stranded);
     }
 
     /// Lets everything pass again in both directions. What was swallowed is lost.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.faults.send_modify(|faults| faults.stranded = 0);
         self.flow(Flow::Open, Flow::Open);
     }
 
     /// Lets new connections lead to `127.0.0.1:upstream_port`, as an address does that is given to another server. The
     /// connections of now stay open, and stay where they are.
-    pub fn switch(&self, upstream_port: u16) {
+    pub(crate) fn switch(&self, upstream_port: u16) {
         self.upstream_port.store(upstream_port, Ordering::Relaxed);
     }
 
     /// Lets every byte read from now on arrive this much later, in each direction; the order stays.
-    pub fn set_delay(&self, delay: Duration) {
+    pub(crate) fn set_delay(&self, delay: Duration) {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
 
     /// Lets no more than this many bytes a second pass from the server to each client, of what is read from now on.
-    pub fn set_rate(&self, bytes_per_second: u32) {
+    pub(crate) fn set_rate(&self, bytes_per_second: u32) {
         self.faults.send_modify(|faults| faults.bytes_per_second = Some(bytes_per_second));
     }
 
     /// The bytes swallowed so far: a test that needs something lost waits until this rises.
-    pub fn swallowed_bytes(&self) -> u64 {
+    pub(crate) fn swallowed_bytes(&self) -> u64 {
         self.swallowed.load(Ordering::Relaxed)
     }
 

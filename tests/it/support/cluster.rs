@@ -20,16 +20,16 @@ use rollcall::settings::Settings;
 use super::{ChaosProxy, Endpoint, Node, NodeProcess, RedisServer};
 
 /// One private Redis and ready nodes of one kind.
-pub struct Cluster<N: ClusterNode = Node> {
+pub(crate) struct Cluster<N: ClusterNode = Node> {
     /// The nodes, in the order they were started. Declared, and so dropped, before their Redis.
-    pub nodes: Vec<N>,
+    pub(crate) nodes: Vec<N>,
     /// The Redis of all nodes.
-    pub redis: RedisServer,
+    pub(crate) redis: RedisServer,
     recipe: N::Recipe,
 }
 
 /// A kind of node that a cluster can start.
-pub trait ClusterNode: Deref<Target = Endpoint> + Sized {
+pub(crate) trait ClusterNode: Deref<Target = Endpoint> + Sized {
     /// What a node is started with.
     type Recipe;
 
@@ -56,12 +56,12 @@ impl ClusterNode for NodeProcess {
 
 impl Cluster<Node> {
     /// A Redis and `count` ready nodes in threads.
-    pub async fn start(count: usize) -> Cluster<Node> {
+    pub(crate) async fn start(count: usize) -> Cluster<Node> {
         Cluster::start_with(count, |_| ()).await
     }
 
     /// The same with changed settings: `Cluster::start_with(3, |settings| settings.presence.grace = Duration::ZERO)`.
-    pub async fn start_with(count: usize, change: impl FnOnce(&mut Settings)) -> Cluster<Node> {
+    pub(crate) async fn start_with(count: usize, change: impl FnOnce(&mut Settings)) -> Cluster<Node> {
         let redis = RedisServer::start().await;
         let mut settings = test_settings_with_redis(&redis.url());
         change(&mut settings);
@@ -71,12 +71,12 @@ impl Cluster<Node> {
 
 impl Cluster<NodeProcess> {
     /// A Redis and `count` ready nodes, each a process of its own.
-    pub async fn processes(count: usize) -> Cluster<NodeProcess> {
+    pub(crate) async fn processes(count: usize) -> Cluster<NodeProcess> {
         Cluster::processes_with(count, &[]).await
     }
 
     /// The same with more environment: `Cluster::processes_with(3, &[("ROLLCALL__PRESENCE__GRACE_MS", "1000")])`.
-    pub async fn processes_with(count: usize, environment: &[(&str, &str)]) -> Cluster<NodeProcess> {
+    pub(crate) async fn processes_with(count: usize, environment: &[(&str, &str)]) -> Cluster<NodeProcess> {
         let redis = RedisServer::start().await;
         let url = redis.url();
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -98,7 +98,7 @@ impl<N: ClusterNode> Cluster<N> {
     }
 
     /// Starts one more node like the others, waits until it is ready, and returns its index.
-    pub async fn add(&mut self) -> usize {
+    pub(crate) async fn add(&mut self) -> usize {
         let node = N::start(&self.recipe).await;
         node.wait_ready().await;
         self.nodes.push(node);
@@ -106,7 +106,7 @@ impl<N: ClusterNode> Cluster<N> {
     }
 
     /// Takes a node out, to stop it or to drop it; those after it move up.
-    pub fn remove(&mut self, index: usize) -> N {
+    pub(crate) fn remove(&mut self, index: usize) -> N {
         self.nodes.remove(index)
     }
 }
@@ -126,7 +126,7 @@ impl<N: ClusterNode> IndexMut<usize> for Cluster<N> {
 }
 
 /// One ready node that reaches its Redis through a proxy.
-pub async fn node_behind_proxy() -> (RedisServer, ChaosProxy, Node) {
+pub(crate) async fn node_behind_proxy() -> (RedisServer, ChaosProxy, Node) {
     let redis = RedisServer::start().await;
     redis.begin_epoch().await;
     let proxy = ChaosProxy::start(redis.port()).await;
@@ -137,7 +137,7 @@ pub async fn node_behind_proxy() -> (RedisServer, ChaosProxy, Node) {
 
 /// The defaults of the service, on a port of the kernel's choice and with one worker: a test runs many nodes, and two
 /// workers show nothing that two nodes do not. (What needs workers side by side says so in its settings.)
-pub fn test_settings() -> Settings {
+pub(crate) fn test_settings() -> Settings {
     let mut settings = Settings::default();
     settings.server.port = 0;
     settings.server.workers = 1;
@@ -159,14 +159,14 @@ const GRACE_MS: u64 = 700;
 const SPREAD_MS: u64 = 300;
 
 /// [`test_settings`] with a Redis, or a [`super::ChaosProxy`] before one.
-pub fn test_settings_with_redis(url: &str) -> Settings {
+pub(crate) fn test_settings_with_redis(url: &str) -> Settings {
     let mut settings = test_settings();
     settings.redis.url = Some(url.parse().expect("a Redis URL"));
     settings
 }
 
 /// What does for a process what [`test_settings`] does for a thread.
-pub fn test_environment() -> Vec<(String, String)> {
+pub(crate) fn test_environment() -> Vec<(String, String)> {
     let variables = [
         ("SERVER__WORKERS", 1),
         ("PRESENCE__LEASE_MS", LEASE_MS),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{DEADLINE, WsClient, eventually_eq_within};
 
 /// A node as a client sees it.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     addr: SocketAddr,
     node_id: String,
     http: reqwest::Client,
@@ -20,18 +20,18 @@ pub struct Endpoint {
 
 /// An HTTP answer before anything is made of it.
 #[derive(Debug)]
-pub struct HttpAnswer {
+pub(crate) struct HttpAnswer {
     /// The status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The headers.
-    pub headers: reqwest::header::HeaderMap,
+    pub(crate) headers: reqwest::header::HeaderMap,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Endpoint {
     /// The endpoint of the node that listens on `addr`.
-    pub fn new(addr: SocketAddr, node_id: String) -> Endpoint {
+    pub(crate) fn new(addr: SocketAddr, node_id: String) -> Endpoint {
         let http = reqwest::Client::builder()
             .timeout(DEADLINE)
             // The proxy of the environment is for the world outside.
@@ -44,23 +44,23 @@ impl Endpoint {
     }
 
     /// Where the node listens.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// The id the node gave itself at this start.
-    pub fn node_id(&self) -> &str {
+    pub(crate) fn node_id(&self) -> &str {
         &self.node_id
     }
 
     /// Connects a WebSocket, for example to `/ws?userId=42`.
-    pub async fn ws(&self, path: &str) -> WsClient {
+    pub(crate) async fn ws(&self, path: &str) -> WsClient {
         WsClient::connect(self.addr, path).await
     }
 
     /// Connects a WebSocket as this user and reads `welcome` and the first `online_users_list`: what the client reads
     /// next are events.
-    pub async fn join(&self, user_id: &str) -> WsClient {
+    pub(crate) async fn join(&self, user_id: &str) -> WsClient {
         let mut client = self.ws(&format!("/ws?userId={}", percent_encoded(user_id))).await;
         client.expect_type("welcome").await;
         client.expect_type("online_users_list").await;
@@ -71,19 +71,19 @@ impl Endpoint {
     ///
     /// # Panics
     /// When the node does not answer in time, or the body is no JSON.
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.get_raw(path).await;
         let body = serde_json::from_str(&answer.body);
         (answer.status, body.unwrap_or_else(|error| panic!("GET {path}: {error} in {answer:?}")))
     }
 
     /// GET: status, headers and body as they came.
-    pub async fn get_raw(&self, path: &str) -> HttpAnswer {
+    pub(crate) async fn get_raw(&self, path: &str) -> HttpAnswer {
         self.request(reqwest::Method::GET, path, &[], "").await
     }
 
     /// Any request: `node.request(Method::PUT, "/healthz", &[("origin", "https://example.com")], "").await`.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         method: reqwest::Method,
         path: &str,
@@ -98,7 +98,7 @@ impl Endpoint {
     ///
     /// # Panics
     /// When it is not there.
-    pub async fn counter(&self, name: &str) -> u64 {
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
         let text = self.get_raw("/metrics").await.body;
         let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let sample = sample.unwrap_or_else(|| panic!("no {name} in {text}"));
@@ -109,7 +109,7 @@ impl Endpoint {
     ///
     /// # Panics
     /// When a page is refused, or a user is listed twice.
-    pub async fn online_ids(&self) -> Vec<String> {
+    pub(crate) async fn online_ids(&self) -> Vec<String> {
         let mut ids = BTreeSet::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -134,7 +134,7 @@ impl Endpoint {
     }
 
     /// Waits until `/readyz` answers 200.
-    pub async fn wait_ready(&self) {
+    pub(crate) async fn wait_ready(&self) {
         let status = async || match self.try_request(reqwest::Method::GET, "/readyz", &[], "").await {
             Ok(answer) if answer.status == 200 => Ok(200),
             Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
@@ -168,7 +168,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 const PAGE: usize = 100;
 
 /// A query value with everything encoded that is not plain.
-pub fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect()
 }

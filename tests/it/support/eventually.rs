@@ -18,17 +18,17 @@ use super::DEADLINE;
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until the condition holds; panics with `what` after [`DEADLINE`].
-pub async fn eventually(condition: impl AsyncFnMut() -> bool, what: &str) {
+pub(crate) async fn eventually(condition: impl AsyncFnMut() -> bool, what: &str) {
     eventually_within(DEADLINE, condition, what).await;
 }
 
 /// [`eventually`] with another deadline, for what is promised late, such as a sweep after a lease.
-pub async fn eventually_within(deadline: Duration, condition: impl AsyncFnMut() -> bool, what: &str) {
+pub(crate) async fn eventually_within(deadline: Duration, condition: impl AsyncFnMut() -> bool, what: &str) {
     eventually_eq_within(deadline, condition, true, what).await;
 }
 
 /// Waits until a value equals the expected one; panics with `what` and the last value after [`DEADLINE`].
-pub async fn eventually_eq<T, E>(value: impl AsyncFnMut() -> T, expected: E, what: &str)
+pub(crate) async fn eventually_eq<T, E>(value: impl AsyncFnMut() -> T, expected: E, what: &str)
 where
     T: PartialEq<E> + Debug,
     E: Debug,
@@ -37,8 +37,12 @@ where
 }
 
 /// [`eventually_eq`] with another deadline.
-pub async fn eventually_eq_within<T, E>(deadline: Duration, mut value: impl AsyncFnMut() -> T, expected: E, what: &str)
-where
+pub(crate) async fn eventually_eq_within<T, E>(
+    deadline: Duration,
+    mut value: impl AsyncFnMut() -> T,
+    expected: E,
+    what: &str,
+) where
     T: PartialEq<E> + Debug,
     E: Debug,
 {

@@ -34,29 +34,31 @@ mod endpoint;
 mod eventually;
 mod nginx;
 mod node;
-pub mod raw_ws;
+pub(crate) mod raw_ws;
 mod redis_server;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
-pub mod shared;
+pub(crate) mod shared;
 mod ws_client;
 
 use shared::{frame, http, ports, process};
 
-pub use chaos_proxy::ChaosProxy;
-pub use cluster::{Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis};
-pub use endpoint::{Endpoint, HttpAnswer};
-pub use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
-pub use nginx::Nginx;
-pub use node::{Node, NodeProcess};
-pub use raw_ws::RawWs;
-pub use redis_server::RedisServer;
-pub use sentinel::Sentinels;
-pub use shared::DEADLINE;
-pub use ws_client::WsClient;
+pub(crate) use chaos_proxy::ChaosProxy;
+pub(crate) use cluster::{
+    Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis,
+};
+pub(crate) use endpoint::{Endpoint, HttpAnswer};
+pub(crate) use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
+pub(crate) use nginx::Nginx;
+pub(crate) use node::{Node, NodeProcess};
+pub(crate) use raw_ws::RawWs;
+pub(crate) use redis_server::RedisServer;
+pub(crate) use sentinel::Sentinels;
+pub(crate) use shared::DEADLINE;
+pub(crate) use ws_client::WsClient;
 
 /// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.
-pub const NOBODY: [&str; 0] = [];
+pub(crate) const NOBODY: [&str; 0] = [];
 
 /// What [`WsClient::fence`] returns when nothing was told.
-pub const NOTHING: [serde_json::Value; 0] = [];
+pub(crate) const NOTHING: [serde_json::Value; 0] = [];

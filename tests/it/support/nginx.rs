@@ -17,7 +17,7 @@ use super::process::OwnedProcess;
 use super::{Endpoint, eventually};
 
 /// An nginx with the configuration of `deploy/nginx.conf`, on loopback; killed and cleaned up on Drop.
-pub struct Nginx {
+pub(crate) struct Nginx {
     endpoint: Endpoint,
     // Declared, and so dropped, before the port and the directory that it uses.
     _process: OwnedProcess,
@@ -30,7 +30,7 @@ impl Nginx {
     ///
     /// # Panics
     /// When it does not; its log is then in the message.
-    pub async fn start(node_ports: &[u16]) -> Nginx {
+    pub(crate) async fn start(node_ports: &[u16]) -> Nginx {
         let port = Port::reserve();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let name = format!("nginx-{}-{}", std::process::id(), port.number());

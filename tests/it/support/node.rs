@@ -33,7 +33,7 @@ use super::{DEADLINE, Endpoint, test_settings};
 /// A node in this process, on a thread with an actix system of its own.
 ///
 /// Drop starts the drain and does not wait for it: Redis or the proxy of the test may be gone already.
-pub struct Node {
+pub(crate) struct Node {
     endpoint: Endpoint,
     trigger: Option<Trigger>,
     ended: oneshot::Receiver<Result<(), String>>,
@@ -41,7 +41,7 @@ pub struct Node {
 
 impl Node {
     /// A ready node with the embedded store and [`test_settings`], some of them changed.
-    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Node {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Node {
         let mut settings = test_settings();
         change(&mut settings);
         let node = Node::spawn(settings).await;
@@ -53,12 +53,12 @@ impl Node {
     ///
     /// # Panics
     /// When it refuses to start; [`Node::try_spawn`] expects that.
-    pub async fn spawn(settings: Settings) -> Node {
+    pub(crate) async fn spawn(settings: Settings) -> Node {
         Node::try_spawn(settings).await.unwrap_or_else(|error| panic!("the node does not start: {error}"))
     }
 
     /// Starts a node, or says why it refused.
-    pub async fn try_spawn(settings: Settings) -> Result<Node, String> {
+    pub(crate) async fn try_spawn(settings: Settings) -> Result<Node, String> {
         Node::launch(settings, None).await
     }
 
@@ -66,7 +66,7 @@ impl Node {
     ///
     /// # Panics
     /// When it refuses to start.
-    pub async fn spawn_on(settings: Settings, store: Arc<dyn PresenceStore>) -> Node {
+    pub(crate) async fn spawn_on(settings: Settings, store: Arc<dyn PresenceStore>) -> Node {
         let started = Node::launch(settings, Some(store)).await;
         started.unwrap_or_else(|error| panic!("the node does not start: {error}"))
     }
@@ -90,7 +90,7 @@ impl Node {
     ///
     /// # Panics
     /// When the node fails, or does not end within three times [`DEADLINE`].
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.drain();
         let ended = timeout(3 * DEADLINE, &mut self.ended).await.expect("the node ends in time");
         ended.expect("the node's thread does not panic").expect("the node ends without an error");
@@ -100,13 +100,13 @@ impl Node {
     ///
     /// # Panics
     /// When it does not end within three times [`DEADLINE`], or ends without an error.
-    pub async fn failure(mut self) -> String {
+    pub(crate) async fn failure(mut self) -> String {
         let ended = timeout(3 * DEADLINE, &mut self.ended).await.expect("the node ends in time");
         ended.expect("the node's thread does not panic").expect_err("the node ends with an error")
     }
 
     /// Starts the drain and returns at once, for a test that watches it; [`Node::stop`] then waits for its end.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         // Once: a second signal means "exit at once".
         if let Some(trigger) = self.trigger.take() {
             trigger.drain();
@@ -156,7 +156,7 @@ async fn run(
 
 /// A node as a process: the real binary with real signals. Killed by its pid on Drop; its logs are printed when the
 /// test panics.
-pub struct NodeProcess {
+pub(crate) struct NodeProcess {
     endpoint: Endpoint,
     process: OwnedProcess,
     stdout: Captured,
@@ -165,13 +165,13 @@ pub struct NodeProcess {
 
 /// A process that ended before it listened.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// How it ended.
-    pub status: ExitStatus,
+    pub(crate) status: ExitStatus,
     /// What it wrote to its standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// What it wrote to its standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl NodeProcess {
@@ -179,7 +179,7 @@ impl NodeProcess {
     ///
     /// # Panics
     /// When it ends instead of listening; [`NodeProcess::try_spawn`] expects that.
-    pub async fn spawn(environment: &[(&str, &str)]) -> NodeProcess {
+    pub(crate) async fn spawn(environment: &[(&str, &str)]) -> NodeProcess {
         match NodeProcess::try_spawn(&[], environment).await {
             Ok(process) => process,
             Err(ended) => panic!("the node ended ({}):\n{}{}", ended.status, ended.stdout, ended.stderr),
@@ -187,7 +187,7 @@ impl NodeProcess {
     }
 
     /// Starts `rollcall` with these arguments and this environment, or says how it ended.
-    pub async fn try_spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
+    pub(crate) async fn try_spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
         let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -219,32 +219,32 @@ impl NodeProcess {
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Kills the process with SIGKILL and reaps it.
-    pub fn kill9(&mut self) {
+    pub(crate) fn kill9(&mut self) {
         self.process.kill();
     }
 
     /// Asks for a drain; [`NodeProcess::wait`] sees its end.
-    pub fn sigterm(&mut self) {
+    pub(crate) fn sigterm(&mut self) {
         self.process.signal("TERM");
     }
 
     /// Sends any other signal by its name without `SIG`.
-    pub fn signal(&mut self, signal: &str) {
+    pub(crate) fn signal(&mut self, signal: &str) {
         self.process.signal(signal);
     }
 
     /// Stops the process, as a long pause of the machine does; returns once it has stopped.
-    pub fn sigstop(&mut self) {
+    pub(crate) fn sigstop(&mut self) {
         self.process.freeze();
     }
 
     /// Lets a stopped process go on.
-    pub fn sigcont(&mut self) {
+    pub(crate) fn sigcont(&mut self) {
         self.process.thaw();
     }
 
@@ -252,17 +252,17 @@ impl NodeProcess {
     ///
     /// # Panics
     /// When it does not within three times [`DEADLINE`].
-    pub async fn wait(&mut self) -> ExitStatus {
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
         self.process.wait().await
     }
 
     /// What the process has written to its standard output so far.
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
     }
 
     /// What the process has written to its standard error so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
     }
 }

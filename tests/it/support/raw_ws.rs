@@ -22,10 +22,10 @@ use super::DEADLINE;
 use super::frame::whole_frame;
 use super::http::{head_length, upgrade_request};
 
-pub use super::frame::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT};
+pub(crate) use super::frame::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT};
 
 /// One WebSocket over a TCP stream that the test owns.
-pub struct RawWs {
+pub(crate) struct RawWs {
     stream: TcpStream,
     /// Read and not yet taken.
     unread: Vec<u8>,
@@ -35,15 +35,15 @@ pub struct RawWs {
 
 /// A frame from the server.
 #[derive(Debug, PartialEq)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// The opcode; the server never sends fragments, so FIN is checked and left out.
-    pub opcode: u8,
+    pub(crate) opcode: u8,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A masked frame: `frame(FIN | TEXT, b"{}")`.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     super::frame::frame(first, Some([0x12, 0x34, 0x56, 0x78]), payload)
 }
 
@@ -52,12 +52,12 @@ impl RawWs {
     ///
     /// # Panics
     /// When the server refuses.
-    pub async fn connect(addr: impl Display, path: &str) -> RawWs {
+    pub(crate) async fn connect(addr: impl Display, path: &str) -> RawWs {
         RawWs::connect_with(&TcpSocket::new_v4, addr, path, &[]).await
     }
 
     /// The same with a receive buffer of about this size, so that the server soon notices that nobody reads.
-    pub async fn connect_with_receive_buffer(addr: impl Display, path: &str, bytes: u32) -> RawWs {
+    pub(crate) async fn connect_with_receive_buffer(addr: impl Display, path: &str, bytes: u32) -> RawWs {
         let small = || {
             let socket = TcpSocket::new_v4()?;
             socket.set_recv_buffer_size(bytes)?;
@@ -67,7 +67,7 @@ impl RawWs {
     }
 
     /// The same with these bytes right behind the handshake, in one packet.
-    pub async fn connect_and_send(addr: impl Display, path: &str, early: &[u8]) -> RawWs {
+    pub(crate) async fn connect_and_send(addr: impl Display, path: &str, early: &[u8]) -> RawWs {
         RawWs::connect_with(&TcpSocket::new_v4, addr, path, early).await
     }
 
@@ -96,7 +96,7 @@ impl RawWs {
 
     /// Sends bytes as they are; frames come from [`frame`]. That the server has closed already is no failure: what it
     /// said before is still to be read.
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
         self.failure = self.failure.take().or(sent.expect("the server reads in time").err());
     }
@@ -105,7 +105,7 @@ impl RawWs {
     ///
     /// # Panics
     /// When nothing comes in time, the stream ends within a frame, or a server may not send such a frame.
-    pub async fn next_frame(&mut self) -> Option<Frame> {
+    pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, length)) = parse(&self.unread) {
                 self.unread.drain(..length);
@@ -122,7 +122,7 @@ impl RawWs {
     ///
     /// # Panics
     /// Like [`RawWs::next_frame`], and at a close frame or the end.
-    pub async fn next_json(&mut self) -> Value {
+    pub(crate) async fn next_json(&mut self) -> Value {
         loop {
             let frame = self.next_frame().await.expect("a text frame before the end of the stream");
             match frame.opcode {
@@ -134,7 +134,7 @@ impl RawWs {
     }
 
     /// Skips frames until a JSON frame of this type.
-    pub async fn wait_for_type(&mut self, expected: &str) -> Value {
+    pub(crate) async fn wait_for_type(&mut self, expected: &str) -> Value {
         loop {
             let frame = self.next_json().await;
             if frame["type"] == expected {
@@ -145,7 +145,7 @@ impl RawWs {
 
     /// The code and reason of the server's close frame, which is not answered; frames before it are skipped. 1005 for a
     /// close frame without a code, 1006 for an end without a close frame.
-    pub async fn expect_close(&mut self) -> (u16, String) {
+    pub(crate) async fn expect_close(&mut self) -> (u16, String) {
         loop {
             let Some(frame) = self.next_frame().await else { return (1006, String::new()) };
             if frame.opcode == CLOSE {
@@ -158,14 +158,14 @@ impl RawWs {
     }
 
     /// Waits for the end of the stream; nothing may come before it.
-    pub async fn expect_end(&mut self) {
+    pub(crate) async fn expect_end(&mut self) {
         let next = self.next_frame().await;
         assert_eq!(next, None, "the stream goes on");
     }
 
     /// The same, and the server must have read all that was sent: else it ends with a reset, which can take away from the
     /// client what it has not read yet.
-    pub async fn expect_orderly_end(&mut self) {
+    pub(crate) async fn expect_orderly_end(&mut self) {
         self.expect_end().await;
         assert!(self.failure.is_none(), "the end is not orderly: {:?}", self.failure);
     }

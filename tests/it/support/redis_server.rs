@@ -24,7 +24,7 @@ use super::shared::redis_server::{self, RDB, command_of};
 use super::{DEADLINE, eventually};
 
 /// A `redis-server` on a port and in a directory of its own, without persistence; killed and cleaned up on Drop.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     // Declared, and so dropped, before the port and the directory that it uses.
     process: Option<OwnedProcess>,
     port: Port,
@@ -36,7 +36,7 @@ impl RedisServer {
     ///
     /// # Panics
     /// When it does not come up; the message holds the server's log.
-    pub async fn start() -> RedisServer {
+    pub(crate) async fn start() -> RedisServer {
         let port = Port::reserve();
         // Under `target/`: a killed test binary removes nothing.
         let name = format!("redis-{}-{}", std::process::id(), port.number());
@@ -52,7 +52,7 @@ impl RedisServer {
     /// On a Redis without it, the first node begins an epoch and holds back for a lease (10 s by default), because it
     /// cannot know whose users are about to be asserted again. That is right, and has its tests; all others need not
     /// wait for it. Source: docs/redis.md, `online:epoch` and `online:revision`.
-    pub async fn begin_epoch(&self) {
+    pub(crate) async fn begin_epoch(&self) {
         let (seconds, micros): (u64, u64) = self.query(&["TIME"]).await;
         let epoch = (seconds * 1_000_000 + micros).to_string();
         let run_id = self.run_id().await;
@@ -61,35 +61,35 @@ impl RedisServer {
     }
 
     /// The id of the server's present life; a restart changes it.
-    pub async fn run_id(&self) -> String {
+    pub(crate) async fn run_id(&self) -> String {
         let info = self.info("server").await;
         info.lines().find_map(|line| line.strip_prefix("run_id:")).expect("INFO has a run_id").trim().to_owned()
     }
 
     /// `redis://127.0.0.1:PORT`
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// The port; it stays the same over restarts.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port.number()
     }
 
     /// Kills the server with SIGKILL. All data is gone unless [`RedisServer::save_rdb`] kept it.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
     /// Starts the server again, empty, on the same port; kills it first if it runs.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         let _ = fs::remove_file(self.directory.join(RDB));
         self.launch().await;
     }
 
     /// Writes the data as it is now to the RDB file.
-    pub async fn save_rdb(&self) {
+    pub(crate) async fn save_rdb(&self) {
         // A replica that is just beginning has the server save in the background, and only one save goes at a time.
         let saved = async || {
             let mut connection = self.connection().await;
@@ -99,42 +99,42 @@ impl RedisServer {
     }
 
     /// Starts the server again with the data of the last [`RedisServer::save_rdb`]; kills it first if it runs.
-    pub async fn restart_from_rdb(&mut self) {
+    pub(crate) async fn restart_from_rdb(&mut self) {
         assert!(self.directory.join(RDB).exists(), "nothing was saved: call save_rdb() first");
         self.kill();
         self.launch().await;
     }
 
     /// Kills the server and starts it again with the data it had: a restart of a Redis with perfect persistence.
-    pub async fn restart_with_data(&mut self) {
+    pub(crate) async fn restart_with_data(&mut self) {
         self.save_rdb().await;
         self.restart_from_rdb().await;
     }
 
     /// Makes this a replica of `primary`, as an operator or a Sentinel does; returns once it has the primary's data.
-    pub async fn replicate(&self, primary: &RedisServer) {
+    pub(crate) async fn replicate(&self, primary: &RedisServer) {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
         let linked = async || self.info("replication").await.contains("master_link_status:up");
         eventually(linked, "the replica has the primary's data").await;
     }
 
     /// Ends the replication, and makes this a primary with the data that it has.
-    pub async fn promote(&self) {
+    pub(crate) async fn promote(&self) {
         self.command(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
     /// A section of `INFO`.
-    pub async fn info(&self, section: &str) -> String {
+    pub(crate) async fn info(&self, section: &str) -> String {
         self.query(&["INFO", section]).await
     }
 
     /// Stops the process (SIGSTOP): connections stay open, and nothing is answered. Returns once it has stopped.
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         self.process_mut().freeze();
     }
 
     /// Lets a paused process go on (SIGCONT); it answers what has queued up meanwhile.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.process_mut().thaw();
     }
 
@@ -142,7 +142,7 @@ impl RedisServer {
     ///
     /// # Panics
     /// When Redis does not answer within [`DEADLINE`].
-    pub async fn connection(&self) -> MultiplexedConnection {
+    pub(crate) async fn connection(&self) -> MultiplexedConnection {
         let connected = redis_server::connect(self.port(), DEADLINE).await;
         connected.unwrap_or_else(|error| panic!("no connection to the test's Redis: {error}"))
     }
@@ -151,7 +151,7 @@ impl RedisServer {
     ///
     /// # Panics
     /// On an error reply, an unfit type, or no reply within [`DEADLINE`].
-    pub async fn query<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
+    pub(crate) async fn query<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
         let mut connection = self.connection().await;
         command_of(arguments)
             .query_async(&mut connection)
@@ -160,32 +160,32 @@ impl RedisServer {
     }
 
     /// Sends one command and returns its raw reply; panics like [`RedisServer::query`].
-    pub async fn command(&self, arguments: &[&str]) -> redis::Value {
+    pub(crate) async fn command(&self, arguments: &[&str]) -> redis::Value {
         self.query(arguments).await
     }
 
     /// The members of a set, sorted; empty when there is no such key.
-    pub async fn smembers(&self, key: &str) -> Vec<String> {
+    pub(crate) async fn smembers(&self, key: &str) -> Vec<String> {
         sorted(self.query(&["SMEMBERS", key]).await)
     }
 
     /// The fields and values of a hash; empty when there is no such key.
-    pub async fn hgetall(&self, key: &str) -> BTreeMap<String, String> {
+    pub(crate) async fn hgetall(&self, key: &str) -> BTreeMap<String, String> {
         self.query(&["HGETALL", key]).await
     }
 
     /// The value of a string; `None` when there is no such key.
-    pub async fn get(&self, key: &str) -> Option<String> {
+    pub(crate) async fn get(&self, key: &str) -> Option<String> {
         self.query(&["GET", key]).await
     }
 
     /// The milliseconds a key still lives, as Redis says it: -1 without an expiry, -2 without a key.
-    pub async fn pttl(&self, key: &str) -> i64 {
+    pub(crate) async fn pttl(&self, key: &str) -> i64 {
         self.query(&["PTTL", key]).await
     }
 
     /// All keys that match a glob pattern, sorted.
-    pub async fn keys(&self, pattern: &str) -> Vec<String> {
+    pub(crate) async fn keys(&self, pattern: &str) -> Vec<String> {
         sorted(self.query(&["KEYS", pattern]).await)
     }
 

@@ -16,7 +16,7 @@ use super::shared::redis_server;
 use super::{DEADLINE, RedisServer, eventually};
 
 /// Three `redis-sentinel` processes, of which two have to agree; killed and cleaned up on Drop.
-pub struct Sentinels {
+pub(crate) struct Sentinels {
     // Declared, and so dropped, before the ports and directories that they use.
     processes: Vec<OwnedProcess>,
     ports: Vec<Port>,
@@ -30,7 +30,7 @@ impl Sentinels {
     ///
     /// # Panics
     /// When they do not come up.
-    pub async fn start(primary: &RedisServer, replica: &RedisServer) -> Sentinels {
+    pub(crate) async fn start(primary: &RedisServer, replica: &RedisServer) -> Sentinels {
         let ports: Vec<Port> = (0..COUNT).map(|_| Port::reserve()).collect();
         let name = format!("sentinels-{}-{}", std::process::id(), ports[0].number());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -47,7 +47,7 @@ impl Sentinels {
     }
 
     /// The port of the server that is the primary, as two of them say it at least.
-    pub async fn primary(&self) -> u16 {
+    pub(crate) async fn primary(&self) -> u16 {
         let mut found = None;
         let agreed = async || {
             let mut said = Vec::new();

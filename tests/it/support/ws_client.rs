@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::DEADLINE;
 
 /// One WebSocket.
-pub struct WsClient {
+pub(crate) struct WsClient {
     stream: WebSocketStream<TcpStream>,
     /// Names the client in failures.
     url: String,
@@ -36,18 +36,18 @@ pub struct WsClient {
 
 /// What a server answered instead of the upgrade.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The headers, names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Refusal {
     /// The value of a header, by its name in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
@@ -55,7 +55,7 @@ impl Refusal {
     ///
     /// # Panics
     /// When it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in the refusal {self:?}"))
     }
 }
@@ -65,7 +65,7 @@ impl WsClient {
     ///
     /// # Panics
     /// When the server refuses; [`WsClient::try_connect`] expects that.
-    pub async fn connect(addr: impl Display, path: &str) -> WsClient {
+    pub(crate) async fn connect(addr: impl Display, path: &str) -> WsClient {
         match WsClient::try_connect(&addr, path).await {
             Ok(client) => client,
             Err(refusal) => panic!("ws://{addr}{path} refused the upgrade: {refusal:?}"),
@@ -76,7 +76,7 @@ impl WsClient {
     ///
     /// # Panics
     /// When nobody listens, or what is there does not speak HTTP.
-    pub async fn try_connect(addr: impl Display, path: &str) -> Result<WsClient, Refusal> {
+    pub(crate) async fn try_connect(addr: impl Display, path: &str) -> Result<WsClient, Refusal> {
         let url = format!("ws://{addr}{path}");
         let connected = in_time(&url, "a TCP connection", TcpStream::connect(addr.to_string())).await;
         let stream = connected.unwrap_or_else(|error| panic!("{url}: cannot connect: {error}"));
@@ -106,17 +106,17 @@ impl WsClient {
     }
 
     /// Sends a JSON frame.
-    pub async fn send_json(&mut self, frame: Value) {
+    pub(crate) async fn send_json(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
     }
 
     /// Sends a text frame, JSON or not.
-    pub async fn send_text(&mut self, text: &str) {
+    pub(crate) async fn send_text(&mut self, text: &str) {
         self.send(Message::text(text)).await;
     }
 
     /// Sends a binary frame.
-    pub async fn send_binary(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
         self.send(Message::binary(bytes.to_vec())).await;
     }
 
@@ -124,12 +124,12 @@ impl WsClient {
     ///
     /// # Panics
     /// When none comes in time, it is no JSON text, or the socket ends.
-    pub async fn next_json(&mut self) -> Value {
+    pub(crate) async fn next_json(&mut self) -> Value {
         self.next_before(Instant::now() + DEADLINE, "a frame", &[]).await
     }
 
     /// The next frame, which must have this `type`.
-    pub async fn expect_type(&mut self, expected: &str) -> Value {
+    pub(crate) async fn expect_type(&mut self, expected: &str) -> Value {
         let frame = self.next_before(Instant::now() + DEADLINE, &format!("`{expected}`"), &[]).await;
         assert_eq!(frame["type"], expected, "{}: expected `{expected}`, the next frame is {frame}", self.url);
         frame
@@ -139,12 +139,12 @@ impl WsClient {
     ///
     /// # Panics
     /// When none does in time; the message shows all skipped frames.
-    pub async fn wait_for(&mut self, matches: impl FnMut(&Value) -> bool) -> Value {
+    pub(crate) async fn wait_for(&mut self, matches: impl FnMut(&Value) -> bool) -> Value {
         self.collect_until(matches).await.pop().expect("the last frame is the one that matched")
     }
 
     /// Collects frames until one matches; the last one is the match. Panics like [`WsClient::wait_for`].
-    pub async fn collect_until(&mut self, mut matches: impl FnMut(&Value) -> bool) -> Vec<Value> {
+    pub(crate) async fn collect_until(&mut self, mut matches: impl FnMut(&Value) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + DEADLINE;
         let mut frames = Vec::new();
         loop {
@@ -162,7 +162,7 @@ impl WsClient {
     /// On one socket a node keeps the order, so what is not among them was not told when the node read the question.
     /// That is how a test says that *no* event came, without waiting for nothing. Whatever the event is about must have
     /// reached this node before: let another listener of the same node hear of it, or of something later.
-    pub async fn fence(&mut self) -> Vec<Value> {
+    pub(crate) async fn fence(&mut self) -> Vec<Value> {
         static FENCES: AtomicU64 = AtomicU64::new(0);
         let mark = Value::from(format!("fence-{}", FENCES.fetch_add(1, Ordering::Relaxed)));
         self.send_json(json!({"type": "check_user_online", "userId": "fence", "ref": mark})).await;
@@ -178,7 +178,7 @@ impl WsClient {
     /// # Panics
     /// When the socket does not end in time, that is, the server sent no close frame or left the TCP stream open after
     /// the answer; the message says which, and shows the skipped frames.
-    pub async fn expect_close(&mut self) -> (u16, String) {
+    pub(crate) async fn expect_close(&mut self) -> (u16, String) {
         let deadline = Instant::now() + DEADLINE;
         let mut skipped = Vec::new();
         let mut close = None;
@@ -198,14 +198,14 @@ impl WsClient {
 
     /// Closes with a code (1005: a close frame without one) and waits until the server has closed the TCP stream.
     /// Frames that were still under way are lost.
-    pub async fn close(mut self, code: u16) {
+    pub(crate) async fn close(mut self, code: u16) {
         let frame = (code != 1005).then(|| CloseFrame { code: code.into(), reason: "".into() });
         self.send(Message::Close(frame)).await;
         self.expect_close().await;
     }
 
     /// Drops the TCP stream with a reset, as a crashed client or a broken network does.
-    pub fn abort(self) {
+    pub(crate) fn abort(self) {
         self.stream.get_ref().set_zero_linger().unwrap_or_else(|error| panic!("{}: {error}", self.url));
     }
 

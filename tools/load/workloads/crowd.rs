@@ -26,7 +26,7 @@ const N_ROUNDS: usize = 6;
 /// All of them.
 const N_BEATS: usize = N_ROUNDS * N_SOCKETS;
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let node = &lab.main;
     let rss_empty = node.process.rss()?;
     let crowd = Plan::of(node.addr, "crowd", N_SOCKETS).open(lab.progress).await?;
@@ -121,7 +121,7 @@ async fn heartbeats(process: &Process, crowd: &Crowd, step: Step) -> Result<(Dur
 }
 
 /// More sockets than one process can hold, on several nodes: memory, and an event told to all.
-pub async fn beyond_one_process(
+pub(crate) async fn beyond_one_process(
     programs: Programs,
     progress: &Progress,
     n_sockets: usize,
@@ -194,6 +194,6 @@ async fn until(agents: &mut Agents, n_known: u64, patience: Duration, tell: impl
 }
 
 /// The sum of what a crowd heard.
-pub fn n_events(crowd: &Crowd) -> u64 {
+pub(super) fn n_events(crowd: &Crowd) -> u64 {
     crowd.tally.events.load(Ordering::Acquire)
 }

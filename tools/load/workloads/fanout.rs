@@ -17,26 +17,26 @@ use crate::progress::Step;
 use crate::table::{Measure, Row, Target, quantile, us};
 
 /// Listeners.
-pub const N_LISTENERS: usize = 1000;
+pub(super) const N_LISTENERS: usize = 1000;
 
 /// Events in a round; whoever is compared takes turns, so that all see the same machine.
-pub const N_EVENTS: usize = 40;
+pub(super) const N_EVENTS: usize = 40;
 
 /// Rounds.
-pub const N_ROUNDS: usize = 4;
+pub(super) const N_ROUNDS: usize = 4;
 
 /// Events in a round of those back to back, which take less time.
 const N_BACK_TO_BACK: usize = 200;
 
 /// Between two events that are alone, in ms: no event meets the rest that the one before earned the node. It is the time
 /// "alone" means.
-pub const ALONE_MS: u64 = 60;
+pub(super) const ALONE_MS: u64 = 60;
 
 /// Between two events that are back to back, in ms: the next act begins when the one before was heard by all and answered.
 const AT_ONCE_MS: u64 = 0;
 
 /// Events, from who makes them to who hears them.
-pub struct Stage<'a> {
+pub(super) struct Stage<'a> {
     /// Whose CPU time it is.
     process: &'a Process,
     crowd: &'a Crowd,
@@ -52,14 +52,14 @@ enum Source<'a> {
 }
 
 /// A user who joins and leaves again and again, and listens to nobody for long.
-pub struct Actor {
+pub(super) struct Actor {
     socket: Socket,
     tally: Arc<Tally>,
 }
 
 /// What some events came to.
 #[derive(Default)]
-pub struct Told {
+pub(super) struct Told {
     cpu: Duration,
     n_deliveries: usize,
     /// From the start of an act to a listener, in order.
@@ -68,19 +68,19 @@ pub struct Told {
 
 impl<'a> Stage<'a> {
     /// A new user on `node`, and its listeners.
-    pub async fn of(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
+    pub(super) async fn of(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
         let source = Source::Socket(Actor::open(node.addr).await?);
         Ok(Self { process: &node.process, crowd, source })
     }
 
     /// The floor and its listeners.
-    pub fn floor(floor: &'a mut Floor, crowd: &'a Crowd) -> Self {
+    pub(super) fn floor(floor: &'a mut Floor, crowd: &'a Crowd) -> Self {
         Self { process: &floor.process, crowd, source: Source::Floor(&mut floor.control) }
     }
 
     /// Makes `count` events, each `apart_ms` after the one before has reached everybody, and takes the CPU time of the process.
     /// Each is a piece of `step`.
-    pub async fn tell(mut self, count: usize, apart_ms: u64, step: &Step) -> Result<Told> {
+    pub(super) async fn tell(mut self, count: usize, apart_ms: u64, step: &Step) -> Result<Told> {
         let crowd = self.crowd;
         crowd.tally.take_latencies();
         let heard_before = n_events(crowd);
@@ -113,19 +113,19 @@ impl<'a> Stage<'a> {
 }
 
 impl Actor {
-    pub async fn open(addr: SocketAddr) -> Result<Self> {
+    pub(super) async fn open(addr: SocketAddr) -> Result<Self> {
         let tally = Arc::new(Tally::default());
         let way = Way { addr, handshake: true, receive_bytes: None };
         Ok(Self { socket: Socket::open(&way, 0, None, &tally).await?, tally })
     }
 
     /// Event number `i`: joins if it is even, leaves if it is odd.
-    pub async fn act(&self, i: usize) -> Result<()> {
+    pub(super) async fn act(&self, i: usize) -> Result<()> {
         let join = r#"{"type":"join_user","userId":"actor"}"#;
         self.socket.send(if i.is_multiple_of(2) { join } else { r#"{"type":"leave"}"# }).await
     }
 
-    pub async fn until_answered(&self, i: usize) -> Result<()> {
+    pub(super) async fn until_answered(&self, i: usize) -> Result<()> {
         let n = i as u64 / 2 + 1;
         let answered = self.socket.until("answer", |heard| {
             if i.is_multiple_of(2) { &heard.lists } else { &heard.lefts }.load(Ordering::Acquire) == n
@@ -137,7 +137,7 @@ impl Actor {
 
 impl Told {
     /// Another round of the same.
-    pub fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.cpu += other.cpu;
         self.n_deliveries += other.n_deliveries;
         self.latencies.extend(other.latencies);
@@ -168,7 +168,7 @@ impl Told {
     }
 
     /// The row for the CPU time of a delivery, beside that of the `other`.
-    pub fn cpu_row(&self, workload: &str, other: &Self, name: &'static str, target: Target) -> Row {
+    pub(super) fn cpu_row(&self, workload: &str, other: &Self, name: &'static str, target: Target) -> Row {
         Row {
             workload: format!("{workload}, CPU a delivery"),
             measured: Measure(self.cpu_each(), "us"),
@@ -179,7 +179,7 @@ impl Told {
     }
 
     /// The row for the time in which `part` of the deliveries were made, beside that of the `other`.
-    pub fn time_row(&self, workload: &str, part: f64, other: &Self, name: &'static str, target: Target) -> Row {
+    pub(super) fn time_row(&self, workload: &str, part: f64, other: &Self, name: &'static str, target: Target) -> Row {
         Row {
             workload: workload.to_owned(),
             measured: Measure(self.within_ms(part), "ms"),
@@ -210,7 +210,7 @@ impl Beside {
 }
 
 /// One event at a time, each alone.
-pub async fn one_at_a_time(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn one_at_a_time(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let Beside { mut floor, bare, crowd } = Beside::open(lab).await?;
     let (mut told, mut least) = (Told::default(), Told::default());
     let step = lab.progress.step("telling events, service and floor by turns", 2 * N_ROUNDS * N_EVENTS);
@@ -224,7 +224,7 @@ pub async fn one_at_a_time(lab: &Lab<'_>) -> Result<Vec<Row>> {
 }
 
 /// A user joins and leaves without a pause. Rounds of events that are alone, by turns with those, tell what a delivery costs then.
-pub async fn back_to_back(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn back_to_back(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let Beside { mut floor, bare, crowd } = Beside::open(lab).await?;
     let (mut told, mut least, mut alone) = (Told::default(), Told::default(), Told::default());
     let n_events = N_ROUNDS * (2 * N_BACK_TO_BACK + N_EVENTS);

@@ -18,7 +18,7 @@ const N_CONNECTIONS: usize = 64;
 const N_USERS: usize = 100_000;
 
 /// `countOnly` and the plain-text handler take turns, one worker each.
-pub async fn count_only(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn count_only(lab: &Lab<'_>) -> Result<Vec<Row>> {
     const TURN: Duration = Duration::from_millis(1500);
     const N_TURNS: usize = 4;
     let plain = PlainHttp::start(&lab.programs)?;
@@ -50,7 +50,7 @@ pub async fn count_only(lab: &Lab<'_>) -> Result<Vec<Row>> {
 }
 
 /// The first 1 000 of many, without and with profiles.
-pub async fn first_page(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn first_page(lab: &Lab<'_>) -> Result<Vec<Row>> {
     const N_PROFILES: usize = 2000;
     const TURN: Duration = Duration::from_secs(3);
     let mut ghost = Ghost::start(&lab.redis, HTTP_PREFIX)?;

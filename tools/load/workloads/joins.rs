@@ -30,13 +30,13 @@ const N_CHURNING: usize = 64;
 const CHURN: Duration = Duration::from_secs(5);
 
 /// Everybody connects and joins as fast as they can, and hears of everybody.
-pub async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let (_crowd, storm) = Storm::on(&lab.main, N_STORM, lab.progress).await?;
     Ok(vec![storm.row(None, Target::AtMost(0.2))])
 }
 
 /// What it came to that many joined at once.
-pub struct Storm {
+pub(super) struct Storm {
     n_users: usize,
     n_deliveries: u64,
     took: Duration,
@@ -45,7 +45,7 @@ pub struct Storm {
 
 impl Storm {
     /// `n_users` connect to `node` and join as fast as they can, and hear of each other.
-    pub async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
+    pub(super) async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
         let mut plan = Plan::of(node.addr, "storm", n_users);
         plan.at_once = 1000;
         let (started, cpu_from) = (Instant::now(), node.process.cpu()?);
@@ -60,7 +60,7 @@ impl Storm {
     }
 
     /// The row for this, beside another.
-    pub fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
+    pub(super) fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
         let n = self.n_users;
         let took = |storm: &Self| format!("{:.2} s, {:.2} s CPU", storm.took.as_secs_f64(), storm.cpu.as_secs_f64());
         let other = beside.map_or(String::new(), |(other, name)| format!(" ({name} {})", took(other)));
@@ -75,7 +75,7 @@ impl Storm {
 }
 
 /// Bursts of `join_user` on open sockets, then bursts of `leave`.
-pub async fn joins(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn joins(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut plan = Plan::of(lab.main.addr, "", N_BURST);
     plan.join = false;
     let crowd = plan.open(lab.progress).await?;
@@ -159,7 +159,7 @@ impl Phase {
 }
 
 /// Whole lives: connect, join, get the list, close with 1000, and again.
-pub async fn churn(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn churn(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let tally = Arc::new(Tally::default());
     let way = Way { addr: lab.main.addr, handshake: true, receive_bytes: None };
     let (node_from, redis_from) = (lab.main.process.cpu()?, lab.redis.cpu().await?);

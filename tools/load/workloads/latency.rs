@@ -14,7 +14,7 @@ use crate::table::{Measure, Row, Target, quantile, us};
 /// Events, each of which crosses once; as many messages through Redis alone, by turns.
 const N_EVENTS: usize = 800;
 
-pub async fn cross(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn cross(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let [near, far] = &lab.pair;
     let listener = Plan::of(far.addr, "listener", 1).open(lab.progress).await?;
     let actor = Actor::open(near.addr).await?;

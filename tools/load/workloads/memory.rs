@@ -11,7 +11,7 @@ use crate::table::{Measure, Row, Target};
 const N_USERS: usize = 1_000_000;
 
 /// Runs [`roster`] in a process of its own, whose memory nothing else has used.
-pub fn measure(programs: &Programs) -> Result<Vec<Row>> {
+pub(super) fn measure(programs: &Programs) -> Result<Vec<Row>> {
     let bytes: f64 = programs.own("roster", &["roster"])?.line()?.parse()?;
     Ok(vec![Row {
         workload: format!("replica memory a user without profile, at {N_USERS}"),
@@ -23,7 +23,7 @@ pub fn measure(programs: &Programs) -> Result<Vec<Row>> {
 }
 
 /// Builds a roster as transitions would and prints the resident memory for each user.
-pub fn roster() -> Result<()> {
+pub(crate) fn roster() -> Result<()> {
     let mut numbers: Vec<u32> = (0..N_USERS as u32).collect();
     numbers.shuffle(&mut rand::rng());
     let mut roster = Roster::default();

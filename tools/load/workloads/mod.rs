@@ -18,11 +18,11 @@ use crate::process::{Node, Pings, Programs, Redis};
 use crate::progress::Progress;
 use crate::table::Row;
 
-pub use self::crowd::beyond_one_process;
-pub use self::memory::roster;
+pub(crate) use self::crowd::beyond_one_process;
+pub(crate) use self::memory::roster;
 
 /// A private Redis and the nodes that the workloads use.
-pub struct Lab<'a> {
+pub(crate) struct Lab<'a> {
     /// Where workloads show how far they are.
     pub progress: &'a Progress,
     /// What processes are made of.
@@ -66,7 +66,7 @@ const OFTEN: Pings = Pings { interval: Duration::from_secs(1), silence: Duration
 
 /// What can be run.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// 10 000 joined sockets: memory, heartbeats, one event at a time
     Crowd,
     /// 10 000 joined sockets that are pinged each second, beside the floor
@@ -97,7 +97,7 @@ pub enum Workload {
 
 impl<'a> Lab<'a> {
     /// Starts everything and waits until it is ready.
-    pub async fn open(programs: Programs, progress: &'a Progress, to_come: &[&str]) -> Result<Self> {
+    pub(crate) async fn open(programs: Programs, progress: &'a Progress, to_come: &[&str]) -> Result<Self> {
         progress.begin("starting Redis and five nodes: takes one lease, 10 s", to_come);
         let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
         let start = |prefix, name, n_workers| Node::start(&programs, &redis, prefix, name, n_workers, HARDLY);
@@ -113,7 +113,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Runs one workload.
-    pub async fn run(&self, workload: Workload) -> Result<Vec<Row>> {
+    pub(crate) async fn run(&self, workload: Workload) -> Result<Vec<Row>> {
         let rows = match workload {
             Workload::Crowd => crowd::run(self).await,
             Workload::Pings => pings::run(self).await,

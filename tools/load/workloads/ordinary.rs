@@ -21,7 +21,7 @@ const N_IDLE: usize = 10_000;
 /// all of all.
 const N_USERS: usize = 100;
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     // A node that held no socket before: memory that was needed once is not given back.
     let ours = Node::start(&lab.programs, &lab.redis, ORDINARY_PREFIX, "beside-ordinary", 0, HARDLY)?;
     ours.ready().await?;

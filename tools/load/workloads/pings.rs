@@ -26,7 +26,7 @@ struct Pinged {
     n_pings: u64,
 }
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let service = of_service(lab).await?;
     let floor = of_floor(lab).await?;
     Ok(vec![Row {

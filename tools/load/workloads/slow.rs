@@ -20,7 +20,7 @@ const N_DEAF: usize = 200;
 /// the kernel hold for one socket.
 const N_USERS: usize = 30_000;
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let node = &lab.main;
     let mut ghost = Ghost::start(&lab.redis, MAIN_PREFIX)?;
     let readers = Plan::of(node.addr, "reader", N_READERS).open(lab.progress).await?;
