@@ -1,0 +1,177 @@
+//! The writer's side of the table: the orders for the store, and what makes an order due.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use super::Table;
+use super::contents::Contents;
+use crate::domain::{Position, Scope, SocketId, UserId};
+use crate::node::entry::Confirmed;
+use crate::store::{Intent, Order, Outcome};
+
+impl Table {
+    /// Waits until there may be orders.
+    ///
+    /// # Cancel safety
+    /// A wake-up that is not consumed stays for the next call.
+    pub(in crate::node) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Takes up to `limit` orders. None of their sockets has another order in flight. The caller must settle each
+    /// order.
+    pub(in crate::node) fn take_orders(&self, limit: usize) -> Vec<Order> {
+        let mut contents = self.lock();
+        let mut orders = Vec::new();
+        while orders.len() < limit
+            && let Some(number) = contents.queue.pop()
+        {
+            if let Some(intent) = contents.next_intent(number)
+                && let Some(socket) = contents.sockets.get_mut(&number)
+            {
+                socket.entry.send();
+                let id = SocketId { node: self.node, number };
+                orders.push(Order { scope: Scope::Service, socket: id, user: socket.user.clone(), intent });
+            }
+        }
+        orders
+    }
+
+    /// Takes in the outcome of an order. `None` says that the outcome is unknown.
+    pub(in crate::node) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
+        let mut contents = self.lock();
+        if let Some(Outcome::Done { position, profile_at }) = outcome {
+            contents.seen = contents.seen.max(position.revision);
+            match &order.intent {
+                Intent::Join(sent) => contents.date_profile(&order.user, sent, profile_at.unwrap_or_default()),
+                Intent::Remove(_) => self.measure_removal(&contents, order, profile_at.is_some()),
+                Intent::Grace | Intent::Leave => {}
+            }
+        }
+        contents.settle(order, outcome);
+    }
+
+    fn measure_removal(&self, contents: &Contents, order: &Order, user_remains: bool) {
+        let lost_at = contents.sockets.get(&order.socket.number).and_then(|socket| socket.lost_at);
+        match lost_at {
+            Some(_) if user_remains => self.metrics.flap_suppressed(),
+            Some(lost_at) => self.metrics.went_offline(lost_at.elapsed()),
+            None => {}
+        }
+    }
+
+    /// Ends the graces that are over. Returns the time at which the next grace ends.
+    pub(in crate::node) fn end_due_graces(&self, now: Instant) -> Option<Instant> {
+        let mut contents = self.lock();
+        while let Some((until, number)) = contents.graces.front().copied() {
+            if until > now {
+                return Some(until);
+            }
+            contents.graces.pop_front();
+            contents.end_graces(&[number], |_| true);
+        }
+        None
+    }
+
+    /// The store may hold anything or nothing of this node: the node asserts everything anew.
+    pub(in crate::node) fn forget_confirmations(&self) {
+        let mut contents = self.lock();
+        let numbers: Vec<u64> = contents.sockets.keys().copied().collect();
+        for number in numbers {
+            contents.forget_confirmation(number);
+        }
+        contents.queue.begin_assertion();
+    }
+
+    /// The store's data is of another life, which begins at `position`. The node asserts everything anew. A revision of
+    /// the former life says nothing about this life. The former revision may even be higher, if somebody wrote it by
+    /// hand.
+    pub(in crate::node) fn begin_epoch(&self, position: Position) {
+        self.lock().seen = position.revision;
+        self.forget_confirmations();
+    }
+
+    /// Begins an assertion. [`Table::has_asserted`] asks about the orders that are due at this moment.
+    pub(in crate::node) fn begin_assertion(&self) {
+        self.lock().queue.begin_assertion();
+    }
+
+    /// Whether the writer has taken every order that was due when the last assertion began. Deferred departures do not
+    /// count. Ask only while no order is in flight.
+    pub(in crate::node) fn has_asserted(&self) -> bool {
+        self.lock().queue.has_asserted()
+    }
+
+    /// From now on the writer removes no socket from the store, until [`Table::release_departures`]. A goodbye that
+    /// waits takes no other sockets along: the user may have come back meanwhile.
+    pub(in crate::node) fn defer_departures(&self) {
+        let mut contents = self.lock();
+        contents.queue.defer_departures();
+        for socket in contents.sockets.values_mut() {
+            socket.entry.postpone_goodbye();
+        }
+    }
+
+    /// The writer removes sockets from the store again. The sockets that waited go first.
+    pub(in crate::node) fn release_departures(&self) {
+        let mut contents = self.lock();
+        for number in contents.queue.release_departures() {
+            if let Some(socket) = contents.sockets.get_mut(&number) {
+                socket.queued = false;
+                contents.enqueue(number);
+            }
+        }
+        drop(contents);
+        self.changed.notify_one();
+    }
+
+    /// How many sockets the store must hold for this node. The lower bound is the number of confirmed sockets. The
+    /// upper bound adds the sockets in grace, because a goodbye elsewhere may have removed them. `None` while an
+    /// outcome is unknown.
+    pub(in crate::node) fn confirmed_range(&self) -> Option<RangeInclusive<u64>> {
+        let contents = self.lock();
+        let (mut n_present, mut n_grace) = (0, 0);
+        for socket in contents.sockets.values() {
+            match socket.entry.confirmed() {
+                Confirmed::Present => n_present += 1,
+                Confirmed::Grace => n_grace += 1,
+                Confirmed::Unknown => return None,
+                Confirmed::Absent => {}
+            }
+        }
+        Some(n_present..=n_present + n_grace)
+    }
+
+    /// Compares the table with the sockets that the store really holds for this node. If the store misses a socket, the
+    /// node asserts it again. If the table does not know a socket, the node removes it from the store. Returns how many
+    /// sockets differ.
+    pub(in crate::node) fn reconcile(&self, held: &[(SocketId, UserId)]) -> usize {
+        let mut contents = self.lock();
+        let in_store: HashSet<u64> = held.iter().map(|(socket, _)| socket.number).collect();
+        let missing: Vec<u64> = contents
+            .sockets
+            .iter()
+            .filter(|(number, socket)| socket.entry.confirmed() == Confirmed::Present && !in_store.contains(number))
+            .map(|(number, _)| *number)
+            .collect();
+        let foreign: Vec<_> =
+            held.iter().filter(|(socket, _)| !contents.sockets.contains_key(&socket.number)).collect();
+        let n_different = missing.len() + foreign.len();
+        for number in missing {
+            if let Some(socket) = contents.sockets.get_mut(&number) {
+                socket.entry.lose();
+            }
+            contents.enqueue(number);
+        }
+        for (socket, user) in foreign {
+            contents.adopt_for_removal(socket.number, user);
+        }
+        n_different
+    }
+
+    /// The highest revision seen.
+    pub(in crate::node) fn seen(&self) -> u64 {
+        self.lock().seen
+    }
+}
