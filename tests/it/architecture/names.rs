@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
-use super::source::Source;
+use super::source::{self, Source};
 
 /// The modules of the crate by their paths (`crate::store::redis`), and the names in each.
 #[derive(Default)]
@@ -195,10 +195,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        let module = format!("{}::{}", self.module, item.ident);
-        let outer = std::mem::replace(&mut self.module, module);
-        visit::visit_item_mod(self, item);
-        self.module = outer;
+        source::read_module(self, item, |reader| &mut reader.module);
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {

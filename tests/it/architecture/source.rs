@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Expr, ImplItem, Item};
+use syn::visit::{self, Visit};
+use syn::{Attribute, Expr, ImplItem, Item, ItemMod};
 
 /// One file under `src/`.
 pub(crate) struct Source {
@@ -137,6 +138,19 @@ fn attributes(item: &Item) -> &[Attribute] {
         Item::Use(item) => &item.attrs,
         _ => &[],
     }
+}
+
+/// Reads the items of a module inside a file. `module` is the path of the module that the reader is in. Meanwhile it is the
+/// path of the inner module.
+pub(crate) fn read_module<'ast, R: Visit<'ast>>(
+    reader: &mut R,
+    item: &'ast ItemMod,
+    module: impl Fn(&mut R) -> &mut String,
+) {
+    let inner = format!("{}::{}", module(reader), item.ident);
+    let outer = std::mem::replace(module(reader), inner);
+    visit::visit_item_mod(reader, item);
+    *module(reader) = outer;
 }
 
 /// The expressions among what a macro is given. `tokio::select!` takes more than expressions, so they are looked for from

@@ -67,10 +67,7 @@ impl Reader<'_> {
 
 impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        let module = format!("{}::{}", self.module, item.ident);
-        let outer = std::mem::replace(&mut self.module, module);
-        visit::visit_item_mod(self, item);
-        self.module = outer;
+        source::read_module(self, item, |reader| &mut reader.module);
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {

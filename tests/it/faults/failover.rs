@@ -40,6 +40,12 @@ impl Pair {
         watches
     }
 
+    /// The new server becomes the primary, and the address leads to it. The old server goes on as a primary.
+    async fn fail_over(&self) {
+        self.new.promote().await;
+        self.proxy.switch(self.new.port());
+    }
+
     /// Everything that a node does with Redis is done with the new one, and nobody was told anything that is not so.
     async fn assert_all_is_well(&self, watches: &[Listener]) {
         for node in &self.nodes {
@@ -88,8 +94,7 @@ async fn subscriptions(server: &RedisServer) -> usize {
 async fn a_failover_that_leaves_the_old_primary_running_as_a_replica_is_followed() {
     let pair = Pair::start().await;
     let watches = pair.listeners().await;
-    pair.new.promote().await;
-    pair.proxy.switch(pair.new.port());
+    pair.fail_over().await;
     pair.old.replicate(&pair.new).await;
     pair.assert_all_is_well(&watches).await;
 }
@@ -99,8 +104,7 @@ async fn a_demoted_primary_that_accepts_writes_all_the_same_is_left() {
     let pair = Pair::start().await;
     let watches = pair.listeners().await;
     pair.old.command(&["CONFIG", "SET", "replica-read-only", "no"]).await;
-    pair.new.promote().await;
-    pair.proxy.switch(pair.new.port());
+    pair.fail_over().await;
     pair.old.replicate(&pair.new).await;
     pair.assert_all_is_well(&watches).await;
 }
@@ -109,8 +113,7 @@ async fn a_demoted_primary_that_accepts_writes_all_the_same_is_left() {
 async fn an_old_primary_that_nobody_demotes_is_left_within_a_lease() {
     let pair = Pair::start().await;
     let watches = pair.listeners().await;
-    pair.new.promote().await;
-    pair.proxy.switch(pair.new.port());
+    pair.fail_over().await;
     // The old one goes on as a primary, and every connection to it works.
     pair.assert_all_is_well(&watches).await;
 }
