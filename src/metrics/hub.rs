@@ -5,7 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::Registry;
 
-/// The metrics of the hubs: a clone for each worker, which all count together.
+/// The metrics of the hubs. Each worker has a clone, and all clones count together.
 #[derive(Clone)]
 pub struct HubMetrics {
     sockets: Gauge,
@@ -15,7 +15,7 @@ pub struct HubMetrics {
     bytes: Counter,
 }
 
-/// What a worker sent since it last said so.
+/// What a worker sent since its last report.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sent {
     /// System calls.
@@ -31,8 +31,11 @@ impl HubMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             sockets: registry.gauge("sockets", "Sockets open on this node"),
-            resyncs: registry.counter("resyncs", "Sockets that fell off the broadcast log and started over"),
-            writes: registry.counter("writes", "Writes to sockets"),
+            resyncs: registry.counter(
+                "resyncs",
+                "Sockets that missed events (fell off the broadcast log, or the node skipped some) and started over",
+            ),
+            writes: registry.counter("writes", "System calls that wrote to sockets"),
             frames: registry.counter("frames", "Frames written to sockets"),
             bytes: registry.counter_of_bytes("sent", "Bytes written to sockets"),
         }
@@ -48,7 +51,7 @@ impl HubMetrics {
         self.sockets.dec();
     }
 
-    /// A socket fell off the broadcast log and was told to start over.
+    /// A socket missed events and was told to start over.
     pub(crate) fn resync(&self) {
         self.resyncs.inc();
     }

@@ -1,8 +1,8 @@
-//! What is counted: one struct for each part that counts, registered where it is made. Each method names one event; who
-//! measures does not know how it is kept.
+//! What is counted. Each part that counts has a struct, and registers it. Each method of the struct names one event. The
+//! part does not know how the event is counted.
 //!
-//! One registry a node, so that several nodes in one process (the tests) do not add up. The table of names and units is in
-//! `docs/operations.md`; `tests/it/metrics.rs` compares the two.
+//! Each node has a registry of its own. So several nodes in one process (the tests) do not add up. The table of names and
+//! units is in `docs/operations.md`. `tests/it/metrics.rs` compares the names.
 
 mod http;
 mod hub;
@@ -49,7 +49,7 @@ struct Counters {
 type Label = [(&'static str, &'static str); 1];
 
 impl Default for Registry {
-    /// A registry of what belongs to no part, or to several. Each part adds its own.
+    /// A registry with the metrics that belong to no part, or to several parts. Each part adds its own.
     fn default() -> Self {
         let mut families = Families::with_prefix("rollcall");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -58,10 +58,10 @@ impl Default for Registry {
         families.register("users", "Users online, as this node tells it", users.clone());
         families.register(
             "limited",
-            "What was refused because a client asked for too much, by limit",
+            "Refused because a client asked for too much, or closed because it did not read or finish, by limit",
             limited.family.clone(),
         );
-        // From 1 ms to about 65 s: who waits out a lease comes late.
+        // From 1 ms to about 65 s: a user of a dead node goes offline after a lease.
         let offline_delay = Histogram::new(exponential_buckets(0.001, 2.0, 17));
         families.register_with_unit(
             "offline_delay",
@@ -94,8 +94,8 @@ impl Registry {
         self.add_with_unit(name, help, Unit::Seconds, Counter::default())
     }
 
-    /// Counters for these values of a label. All are there from the start: an alert on an increase misses the first one
-    /// otherwise.
+    /// Counters for these values of a label. All are there from the start. Otherwise an alert on an increase would miss
+    /// the first one.
     fn counters(
         &mut self,
         name: &str,
@@ -118,12 +118,13 @@ impl Registry {
         self.add_with_unit(name, help, Unit::Seconds, Histogram::new(exponential_buckets(0.001, 2.0, 15)))
     }
 
-    /// The counter of one limit on what clients may ask for. Several parts have limits, and share the name.
+    /// The counter of one limit on what clients may ask for. Several parts have limits. They share the name.
     fn limited(&self, limit: &'static str) -> Counter {
         self.limited.of(limit)
     }
 
-    /// How late the deaths of sockets are told. The table knows of its own sockets, and the sweeper of those of dead nodes.
+    /// How late the deaths of sockets are told. The table measures its own sockets. The sweeper measures the sockets of
+    /// dead nodes.
     fn offline_delay(&self) -> Histogram {
         self.offline_delay.clone()
     }

@@ -25,18 +25,20 @@ impl TableMetrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
-            flaps_suppressed: registry
-                .counter("flaps_suppressed", "Broken sockets whose user was back within the grace"),
+            flaps_suppressed: registry.counter(
+                "flaps_suppressed",
+                "Broken sockets whose user was back within the grace, so that nobody heard of them",
+            ),
             offline_delay: registry.offline_delay(),
         }
     }
 
-    /// A socket's grace ended with its user still online.
+    /// A socket's grace ended, and its user is still online.
     pub(crate) fn flap_suppressed(&self) {
         self.flaps_suppressed.inc();
     }
 
-    /// A user whose socket died was taken offline so long after.
+    /// A user was taken offline because a socket died. `delay` is the time from the death to the removal.
     pub(crate) fn went_offline(&self, delay: Duration) {
         self.offline_delay.observe(delay.as_secs_f64());
     }
@@ -46,11 +48,16 @@ impl WriterMetrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
-            beat_latency: registry.latency("beat", "Time from a beat to its reply"),
-            store_errors: registry.counter("store_errors", "Calls on the store whose outcome is unknown"),
-            fenced: registry.counter("fenced", "Times this node found itself swept"),
-            reconciled: registry
-                .counter("reconciled", "Times the store held other sockets for this node than it should"),
+            beat_latency: registry.latency("beat", "Time from a beat to the store's reply"),
+            store_errors: registry.counter(
+                "store_errors",
+                "Failures of the connection that carries orders and beats; each replaced the connection",
+            ),
+            fenced: registry.counter(
+                "fenced",
+                "Times this node found itself swept, because it was paused or cut off for longer than its lease",
+            ),
+            reconciled: registry.counter("reconciled", "Times the store held wrong sockets for this node"),
         }
     }
 
@@ -59,7 +66,7 @@ impl WriterMetrics {
         self.beat_latency.observe(latency.as_secs_f64());
     }
 
-    /// A call on the store failed and the connection is replaced.
+    /// The connection that carries orders and beats failed. It is replaced.
     pub(crate) fn store_error(&self) {
         self.store_errors.inc();
     }
@@ -69,7 +76,7 @@ impl WriterMetrics {
         self.fenced.inc();
     }
 
-    /// The store held other sockets than it should.
+    /// The store held wrong sockets for this node.
     pub(crate) fn reconciled(&self) {
         self.reconciled.inc();
     }

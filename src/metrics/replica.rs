@@ -47,14 +47,24 @@ impl ReplicaMetrics {
             transitions: registry.counters("transitions", "Changes told by this node, by kind", "kind", kinds),
             offline: registry.counters(
                 "offline",
-                "Users told to be offline by this node, by reason",
+                "Users that this node told to be offline, by reason",
                 "reason",
                 reasons,
             ),
-            catch_ups: registry.counters("catch_ups", "Gaps filled, by what was read", "from", sources),
-            lag: registry.latency("replica_lag", "Time from a transition's decision to its application here"),
-            degraded_seconds: registry
-                .counter_of_seconds("degraded", "Time in which the view may have been out of date"),
+            catch_ups: registry.counters(
+                "catch_ups",
+                "Gaps that were filled, from the store's log or from a snapshot",
+                "from",
+                sources,
+            ),
+            lag: registry.latency(
+                "replica_lag",
+                "Time from a transition's decision in the store to its application here, by the two clocks",
+            ),
+            degraded_seconds: registry.counter_of_seconds(
+                "degraded",
+                "Time in which the view may have been out of date, counted when it is over",
+            ),
         }
     }
 
@@ -71,7 +81,7 @@ impl ReplicaMetrics {
         self.transitions.count(kind);
     }
 
-    /// A transition was applied so long after its decision.
+    /// A transition was applied. `lag` is the time since its decision.
     pub(crate) fn applied(&self, lag: Duration) {
         self.lag.observe(lag.as_secs_f64());
     }
@@ -81,7 +91,7 @@ impl ReplicaMetrics {
         self.catch_ups.count(source.as_str());
     }
 
-    /// The view was degraded so long.
+    /// The view was degraded for this long.
     pub(crate) fn degraded_for(&self, duration: Duration) {
         self.degraded_seconds.inc_by(duration.as_secs_f64());
     }

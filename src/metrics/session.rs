@@ -54,8 +54,8 @@ impl SessionMetrics {
         let reasons = reasons.map(OfflineReason::as_str);
         Self {
             joins: registry.counter("joins", "Sockets that joined on this node"),
-            leaves: registry.counters("leaves", "Sockets that ended on this node, by reason", "reason", reasons),
-            slow_consumers: registry.counter("slow_consumers", "Sockets closed because they did not read"),
+            leaves: registry.counters("leaves", "Joined sockets that ended on this node, by reason", "reason", reasons),
+            slow_consumers: registry.counter("slow_consumers", "Sockets closed with 4008 because they did not read"),
             too_many_requests: registry.limited("requests"),
             too_many_sockets: registry.limited("sockets_per_user"),
         }
@@ -106,7 +106,7 @@ impl AnswerMetrics {
         Self { too_many: registry.limited("answers") }
     }
 
-    /// A list was refused, or the first one of a socket shortened (`limits.answers_bytes`).
+    /// A list was refused, or the first list of a socket was made short (`limits.answers_bytes`).
     pub(crate) fn too_many(&self) {
         self.too_many.inc();
     }

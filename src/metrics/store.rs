@@ -12,10 +12,15 @@ pub(crate) struct StoreMetrics {
 impl StoreMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        Self { bad_records: registry.counter("bad_records", "Records found in Redis that no node writes") }
+        Self {
+            bad_records: registry.counter(
+                "bad_records",
+                "Records that this node found in Redis, and that no node writes; each is left out",
+            ),
+        }
     }
 
-    /// A record was found in the store that no node writes.
+    /// The store has a record that no node writes.
     pub(crate) fn bad_record(&self) {
         self.bad_records.inc();
     }

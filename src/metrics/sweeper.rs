@@ -23,8 +23,8 @@ impl SweeperMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
-            sockets: registry.counter("swept_sockets", "Sockets of dead nodes removed by this node"),
-            users: registry.counter("swept_users", "Users of dead nodes taken offline by this node"),
+            sockets: registry.counter("swept_sockets", "Sockets of dead and drained nodes that this node removed"),
+            users: registry.counter("swept_users", "Users of dead and drained nodes that this node took offline"),
             offline_delay: registry.offline_delay(),
         }
     }
@@ -35,7 +35,7 @@ impl SweeperMetrics {
         self.users.inc_by(n_users);
     }
 
-    /// A user of a dead node was taken offline so long after its death.
+    /// A user of a dead node was taken offline. `delay` is the time since the node's death.
     pub(crate) fn went_offline(&self, delay: Duration) {
         self.offline_delay.observe(delay.as_secs_f64());
     }
@@ -44,7 +44,9 @@ impl SweeperMetrics {
 impl AuditorMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        Self { ghosts_mended: registry.counter("ghosts_mended", "Users found without a living socket, and mended") }
+        Self {
+            ghosts_mended: registry.counter("ghosts_mended", "Users found online without a living socket, and mended"),
+        }
     }
 
     /// The audit mended a ghost.
