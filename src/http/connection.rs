@@ -1,7 +1,8 @@
-//! TCP connections from being accepted until they end or become sockets: counted, and with a deadline on what is written.
+//! TCP connections. This file counts each one from its acceptance until it ends or becomes a socket. It also sets a
+//! deadline for what is written to the connection.
 //!
-//! actix-http has neither: it writes for as long as the client keeps the connection, and lets go of its own count when the
-//! upgrade service takes a connection over.
+//! actix-http does neither of the two. Its writes have no deadline. Its own count of a connection ends when the upgrade
+//! service takes the connection over.
 
 use std::io;
 use std::net::Shutdown;
@@ -20,34 +21,36 @@ use super::ApiError;
 use crate::metrics::ConnectionMetrics;
 use crate::settings::ServerSettings;
 
-/// The plain HTTP connections of one process, those on the way to become sockets among them.
+/// The plain HTTP connections of one process. A connection that is about to become a socket is among them.
 pub(crate) struct Connections {
     n_open: AtomicUsize,
     n_max: usize,
     write_timeout: Duration,
     request_timeout: Duration,
-    /// The answer to a client for whom there is no place.
+    /// The answer to a client if there are too many connections.
     refusal: String,
     metrics: ConnectionMetrics,
 }
 
-/// One of them. What is written to it ends the connection if the client does not take it in time.
+/// One HTTP connection. It ends if its client does not take what is written in time.
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// When the client must have taken what was written; none while nothing waits.
+    /// The time by which the client must have taken what was written. It is none while nothing waits.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// When the connection ends if it has got no further answer. actix-http has deadlines for the first head of a request and
-    /// between two requests, but none for a further head, or for a body that nobody reads.
+    /// The time at which the connection ends if it has got no further answer. actix-http has deadlines for the head of
+    /// the first request, and between two requests. It has none for the head of a later request, and none for a body
+    /// that nobody reads.
     idle: Pin<Box<Sleep>>,
     has_written: bool,
     place: Place,
 }
 
-/// A place among the connections; given back when dropped.
+/// A place among the connections. Dropping it gives the place up.
 struct Place(Arc<Connections>);
 
 impl Connections {
-    /// With the limits `server.max_http_connections` and `server.write_timeout_ms`.
+    /// No connections yet, with the limits `server.max_http_connections`, `server.write_timeout_ms` and
+    /// `server.request_timeout_ms`.
     pub(crate) fn new(settings: &ServerSettings, metrics: ConnectionMetrics) -> Arc<Self> {
         let body = ApiError::TooManyConnections.body();
         let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
@@ -66,18 +69,18 @@ impl Connections {
     /// Takes over a connection that was accepted.
     ///
     /// # Errors
-    /// `ConnectionRefused` if there are too many; the client has been told so.
+    /// `ConnectionRefused` if there are too many connections. The client has been told so.
     pub(crate) fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
         let place = Place(self.clone());
         if self.n_open.fetch_add(1, Ordering::Relaxed) >= self.n_max {
             self.metrics.too_many();
             let socket = SockRef::from(&stream);
-            // The buffer of a new connection has room for it. It may be lost all the same: if a request has arrived that nobody
-            // reads, the kernel resets the connection.
+            // The buffer of a new connection has room for the refusal. But the refusal may be lost. If a request has
+            // arrived and nobody reads it, the kernel resets the connection.
             let _ = socket.send(self.refusal.as_bytes()).and_then(|_| socket.shutdown(Shutdown::Write));
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        // Answers are written whole: nothing is gained by waiting for more.
+        // Answers are written whole, so it does not help to wait for more bytes.
         stream.set_nodelay(true)?;
         let idle = Box::pin(sleep(self.request_timeout));
         Ok(Connection { stream, deadline: None, idle, has_written: false, place })
@@ -85,7 +88,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// The stream alone, for a session: it has a deadline of its own, and its seat counts it.
+    /// The stream alone, for a session. The session has a deadline of its own, and its seat counts the connection.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
@@ -120,8 +123,9 @@ impl AsyncRead for Connection {
     }
 }
 
-/// The HTTP dispatcher writes until its buffer is empty, then flushes: a flush says that the client has taken everything. A
-/// part of it does not stop the clock, so that who reads a byte now and then is not served for ever.
+/// The HTTP dispatcher writes until its buffer is empty, and then flushes. So a flush says that the client has taken
+/// everything. If the client takes only a part, the deadline stays. So a client that reads a byte now and then is not
+/// served for ever.
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
@@ -138,7 +142,7 @@ impl AsyncWrite for Connection {
             let next = tokio::time::Instant::now() + this.place.0.request_timeout;
             this.idle.as_mut().reset(next);
         }
-        // Each turn of the dispatcher ends with a flush, also while it reads nothing.
+        // Each turn of the dispatcher ends with a flush, even if the dispatcher reads nothing.
         this.end_if_idle(context)?;
         Poll::Ready(flushed)
     }

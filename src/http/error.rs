@@ -17,10 +17,10 @@ pub(crate) enum ApiError {
     InvalidParameter {
         /// The parameter.
         name: String,
-        /// The end of a sentence that begins with its name.
+        /// The rest of a sentence that begins with the name.
         what: String,
     },
-    /// A request to `/ws` is no WebSocket handshake.
+    /// A request to `/ws` is not a WebSocket handshake.
     #[error("a WebSocket handshake is expected here: {0}")]
     NotAWebSocketHandshake(String),
     /// The web page that asks is not among `server.cors_allowed_origins`.
@@ -29,7 +29,7 @@ pub(crate) enum ApiError {
     /// Nothing is here.
     #[error("there is no such resource")]
     NotFound,
-    /// The resource is only read: it knows GET and HEAD.
+    /// The resource can only be read, with GET or HEAD.
     #[error("only GET and HEAD are allowed here")]
     MethodNotAllowed,
     /// The body is too large.
@@ -41,19 +41,19 @@ pub(crate) enum ApiError {
     /// The node does not know yet who is online.
     #[error("this node does not know yet who is online")]
     NotReady,
-    /// The node is draining: another one serves.
+    /// The node is draining. Another node serves.
     #[error("this node is shutting down; try again")]
     Draining,
     /// More sockets come than the node lets in at once.
     #[error("too many sockets are joining this node at once; try again")]
     Busy,
-    /// As many large answers wait for their clients as may.
+    /// Too many large answers wait for their clients (`limits.answers_bytes`).
     #[error("too many clients have not read their answers; try again")]
     TooManyAnswers,
-    /// The node holds as many HTTP connections as it may.
+    /// The node has no room for another HTTP connection (`server.max_http_connections`).
     #[error("this node has no room for another connection; try again")]
     TooManyConnections,
-    /// The node holds as many sockets as it may.
+    /// The node has no room for another socket (`server.max_sockets`).
     #[error("this node has no room for another socket; try again")]
     Full,
 }
@@ -94,7 +94,7 @@ impl ApiError {
         body.finish()
     }
 
-    /// Seconds after which a client may try again, where that helps.
+    /// The seconds after which a client may try again. It is none if another try does not help.
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::NotReady

@@ -5,15 +5,16 @@ use actix_web::{HttpResponse, web};
 use super::{ApiError, Reads, ok_json};
 use crate::wire::json::Object;
 
-/// The process is alive. Says nothing about the store: restarting a node does not bring Redis back.
+/// Says that the process is alive. It says nothing about the store, because a restart of a node does not bring Redis
+/// back.
 pub(crate) async fn alive() -> HttpResponse {
     let mut body = Object::new(64);
     body.boolean("success", true).string("status", "alive");
     ok_json(body)
 }
 
-/// Whether the node is to be sent clients: not before it knows who is online, and not while it drains. A node whose store
-/// is out of reach still serves, and says so.
+/// Says whether clients may be sent to this node. The node is not ready before it knows who is online, and not while it
+/// drains. While the store is out of reach, the node still serves, and says that it is degraded.
 pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);

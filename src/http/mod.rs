@@ -1,4 +1,4 @@
-//! HTTP, one file a resource. Everything is answered from the replica, without a round trip to the store.
+//! HTTP. Each resource has a file. Every answer comes from the replica, without a round trip to the store.
 
 mod connection;
 mod error;
@@ -25,7 +25,7 @@ use crate::session::Answers;
 use crate::settings::{LimitSettings, ServerSettings};
 use crate::wire::json::Object;
 
-/// Bodies above this are refused; no resource reads one yet.
+/// A body above this size is refused. No resource reads a body yet.
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
 /// What the resources answer from.
@@ -36,7 +36,7 @@ pub(crate) struct Reads {
     pub answers: Arc<Answers>,
     /// How much a list may hold.
     pub limits: LimitSettings,
-    /// Cancelled when the node begins to drain: it is not to be sent anybody.
+    /// Cancelled when the node begins to drain. From then on, no client should be sent here.
     pub draining: CancellationToken,
     /// All that is counted.
     pub registry: Registry,
@@ -59,7 +59,7 @@ fn ok_json(body: Object) -> HttpResponse {
     HttpResponse::Ok().insert_header(json()).body(body.finish())
 }
 
-/// The type of every body but the metrics'.
+/// The content type of every body, except that of the metrics.
 fn json() -> (HeaderName, HeaderValue) {
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
@@ -68,14 +68,14 @@ fn json() -> (HeaderName, HeaderValue) {
 pub(crate) fn cors(settings: &ServerSettings) -> Cors {
     let cors = Cors::default().allowed_methods(["GET", "HEAD"]).allow_any_header().max_age(3600);
     if settings.allows_any_origin() {
-        // The answer is the same for every origin, so caches need not keep one for each.
+        // The answer is the same for every origin. So a cache needs to keep only one.
         return cors.send_wildcard().allow_any_origin().disable_vary_header();
     }
     settings.cors_allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-/// A resource that is read with GET or HEAD. The handler answers both alike: actix-http leaves the body out for HEAD, and
-/// keeps its length.
+/// A resource that can be read with GET or HEAD. The handler answers both in the same way. For HEAD, actix-http leaves
+/// the body out, and keeps its length.
 fn readable<F, Args>(path: &str, handler: F) -> Resource
 where
     F: Handler<Args>,

@@ -8,11 +8,11 @@ use super::{ApiError, Reads, json};
 use crate::clock;
 use crate::wire::json::{Object, list_capacity, push_users};
 
-/// Who is online: `excludeUserId`, `countOnly`, `limit`, `cursor`. The shape is the contract's (S2); `count` is the total of
-/// all pages, less the excluded user.
+/// Says who is online. The parameters are `excludeUserId`, `countOnly`, `limit` and `cursor`. The shape of the answer
+/// comes from the contract (S2). `count` is the total of all pages, without the excluded user.
 ///
 /// # Errors
-/// A bad parameter; or too many answers wait for clients that do not read them.
+/// A parameter is bad, or too many answers wait for clients that do not read them.
 pub(crate) async fn list(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::parse(request.query_string());
     let excluded = parameters.user("excludeUserId")?;

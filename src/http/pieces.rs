@@ -1,4 +1,4 @@
-//! A large answer, handed to the HTTP machinery piece by piece.
+//! A large answer that the HTTP machinery gets piece by piece.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-/// An answer that is copied into the connection's buffer as the client takes it. As one body it would be copied at once: it
-/// would be in memory twice, and let go by those who count it while all of it still waits for the client.
+/// An answer that is copied into the connection's buffer as the client takes it. As one body it would be copied at
+/// once. Then the answer would be in memory twice. `Answers` would stop counting it while all of it still waits for the
+/// client.
 pub(crate) struct Pieces(pub Bytes);
 
-/// About what the connection's buffer holds anyway.
+/// The size of a piece. The connection's buffer holds about as much anyway.
 const PIECE_BYTES: usize = 32 * 1024;
 
 impl MessageBody for Pieces {

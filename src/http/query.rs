@@ -9,16 +9,16 @@ use super::ApiError;
 use crate::domain::UserId;
 use crate::wire::Format;
 
-/// The parameters of a request: names, and values or why they are no text. Unknown parameters are ignored. A parameter that is
-/// given twice is an error when it is asked for, because nobody knows which value is meant. So is a value that is not UTF-8,
-/// because different bytes would become the same text.
+/// The parameters of a request: each name with its value, or with the reason why the value is no text. Unknown
+/// parameters are ignored. A parameter that is given twice is an error if it is asked for, because nobody knows which
+/// value is meant. A value that is not UTF-8 is also an error, because different bytes would become the same text.
 pub(crate) struct Parameters<'a>(Vec<(Cow<'a, [u8]>, Value<'a>)>);
 
 /// A value, or why it is no text.
 type Value<'a> = Result<Cow<'a, str>, Utf8Error>;
 
 impl<'a> Parameters<'a> {
-    /// Parses a query string. What is no `name=value` is a name with an empty value.
+    /// Parses a query string. A part without `=` is a name with an empty value.
     pub(crate) fn parse(query: &'a str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         Self(
@@ -31,13 +31,13 @@ impl<'a> Parameters<'a> {
         )
     }
 
-    /// A user id; absent if empty.
+    /// A user id. An empty id counts as absent.
     pub(crate) fn user(&self, name: &str) -> Result<Option<UserId>, ApiError> {
         let Some(text) = self.get(name)?.filter(|text| !text.is_empty()) else { return Ok(None) };
         UserId::parse(text).map(Some).map_err(|error| invalid(name, error.to_string()))
     }
 
-    /// `true` or `false`; false if absent.
+    /// `true` or `false`. A flag that is absent is false.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name)? {
             None | Some("false") => Ok(false),
@@ -73,7 +73,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// The bytes that a part of a form stands for: `+` is a space, and `%` begins a byte in hexadecimal.
+/// The bytes that a part of a query string stands for. `+` is a space, and `%` begins a byte in hexadecimal.
 fn decode(part: &str) -> Cow<'_, [u8]> {
     if part.contains('+') {
         let spaced = part.replace('+', " ");

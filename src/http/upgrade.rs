@@ -1,8 +1,8 @@
 //! `GET /ws` and `GET /`: from a WebSocket handshake to a session.
 //!
-//! This is actix-http's upgrade service rather than a handler of the `App`: it is handed the TCP stream itself, and the
-//! HTTP/1 dispatcher with its two 8 KiB buffers is gone before the session begins (docs/adr/0001). It gets every request
-//! with `Upgrade: websocket`, whatever its path.
+//! This is an upgrade service of actix-http, and not a handler of the `App`. It gets the TCP stream itself. The HTTP/1
+//! dispatcher with its two buffers of 8 KiB is gone before the session begins (docs/adr/0001). The service gets every
+//! request with `Upgrade: websocket`, on any path.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,25 +21,26 @@ use crate::session::{self, Admission, Hello, Seat, Worker};
 use crate::settings::ServerSettings;
 use crate::wire::Format;
 
-/// The format that a WebSocket at this path speaks, unless its URL says another; none if there is no WebSocket.
+/// The format that a WebSocket at this path speaks, unless its URL names another format. It is none if there is no
+/// WebSocket at this path.
 fn format_at(path: &str) -> Option<Format> {
     match path {
         "/ws" => Some(Format::Native),
-        // Where the clients of the contract's S4 connect.
+        // The clients of the contract's S4 connect here.
         "/" => Some(Format::Plain),
         _ => None,
     }
 }
 
-/// Who may become a socket.
+/// What decides whether a request becomes a socket.
 pub(crate) struct Entrance {
     /// Which web pages may connect.
     pub server: ServerSettings,
-    /// How many, and how fast.
+    /// How many sockets may come in, and how fast.
     pub admission: Arc<Admission>,
 }
 
-/// The service for upgrades. Each worker thread makes one, and with it starts its own part of the sessions.
+/// The service for upgrades. Each worker thread makes one. With it, the thread starts its own part of the sessions.
 pub(crate) fn upgrade_service(
     entrance: Arc<Entrance>,
     start_worker: impl Fn() -> Rc<Worker>,
@@ -84,11 +85,11 @@ async fn upgrade(
     Ok(())
 }
 
-/// Who comes, if they may.
+/// Lets a client in if it may come in. Returns what its URL says, and its seat.
 async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), ApiError> {
     let usual_format = format_at(request.path()).ok_or(ApiError::NotFound)?;
     verify_handshake(request.head())?;
-    // Browsers apply CORS to HTTP only; a WebSocket is opened by any page, and the server has to look.
+    // Browsers apply CORS to HTTP only. Any page can open a WebSocket. So the server has to check the origin.
     let origin = request.head().headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     if origin.is_some_and(|origin| !entrance.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
@@ -101,7 +102,7 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
 
 fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {
     ws::verify_handshake(head).map_err(|error| ApiError::NotAWebSocketHandshake(error.to_string()))?;
-    // What that leaves out. Source: RFC 6455 §4.2.1
+    // The check above leaves this out. Source: RFC 6455 §4.2.1
     if head.version < Version::HTTP_11 {
         return Err(ApiError::NotAWebSocketHandshake("HTTP/1.1 at least".to_owned()));
     }

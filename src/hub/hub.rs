@@ -140,7 +140,7 @@ impl Hub {
         }
     }
 
-    /// Starts over every socket that missed events because the node skipped them. It takes some sockets at a time.
+    /// Starts over every socket that missed events because the node skipped them. It takes a few sockets at a time.
     async fn resync_all(self: Rc<Self>) {
         while self.resync_some() {
             tokio::time::sleep(RESYNC_PAUSE).await;
@@ -254,7 +254,7 @@ impl Attachment {
     /// or in the log. If later events were skipped meanwhile, the socket starts over.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
-        // This comes first. The hub takes events in below, and the socket must not hear those about its user.
+        // This comes before the hub takes in events, below. The socket must not hear events about its own user.
         self.hub.state.borrow_mut().by_user.entry(user.clone()).or_default().push(self.key);
         self.begin_after(user, sequence);
     }

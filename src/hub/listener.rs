@@ -47,7 +47,7 @@ pub(crate) struct Listener {
     /// The user of the socket, while the socket listens.
     user: Option<UserId>,
     position: u64,
-    /// None while it would be empty, so that an idle socket holds no memory for it.
+    /// It is none while it would be empty. So an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
     /// Whether the socket refused bytes at least once since it was at the end of the log.
@@ -60,7 +60,7 @@ pub(crate) struct Listener {
     waker: Option<Waker>,
 }
 
-/// Whether events before the log's end are lost for the socket, and who caused it.
+/// Whether the socket has lost events that came before the log's end, and what caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hole {
     No,
@@ -83,7 +83,8 @@ struct Backlog {
     private_bytes: usize,
 }
 
-/// The limit of private bytes. Above it the client does not read its answers, so its further requests are not read.
+/// The limit of private bytes. Above the limit, the client counts as one that does not read its answers. Its further
+/// requests are then not read.
 const CONGESTED_BYTES: usize = 64 * 1024;
 
 impl Listener {
@@ -112,7 +113,7 @@ impl Listener {
         self.user.as_ref()
     }
 
-    /// Listens from `position` on, as `user`. The ranges after `position` that are to be left out stay so.
+    /// Listens from `position` on, as `user`. Ranges after `position` that are left out are still left out.
     pub(crate) fn listen(&mut self, user: UserId, position: u64) {
         self.user = Some(user);
         self.position = position;

@@ -39,7 +39,7 @@ pub(super) struct EncodedEvent {
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
 impl EncodedEvent {
-    /// The bytes that the entry takes. The entry itself counts besides its frames, because without speakers there are
+    /// The bytes that the event takes, with its frames. An event without frames counts too: without speakers there are
     /// no frames.
     pub(super) fn n_bytes(&self) -> usize {
         size_of::<Self>() + self.frames.iter().flatten().map(Bytes::len).sum::<usize>()

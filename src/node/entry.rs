@@ -16,11 +16,10 @@ pub(super) struct Entry {
     wanted: Wanted,
     confirmed: Confirmed,
     in_flight: bool,
-    /// While an order was in flight, something put in doubt what the store holds. So the outcome of that order does not
-    /// settle it.
+    /// Whether the outcome of the order in flight cannot be relied on. After the order was sent, the node learned that
+    /// the store may hold something else.
     is_doubted: bool,
-    /// Revision of the reply to the first join. It is 0 before that reply. A later join only repeats what has held
-    /// since.
+    /// Revision of the reply to the first join. It is 0 before that reply. A later join only repeats the first one.
     joined_at: u64,
 }
 

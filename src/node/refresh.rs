@@ -18,8 +18,8 @@ use crate::store::PresenceStore;
 /// - In every quarter of the keys' life, and at least once in each audit interval, it extends the keys of all sockets
 ///   of this node.
 ///
-/// The second round has two uses. A client that never says `user_activity` keeps its keys as well. And this node
-/// asserts keys again that somebody deleted by hand, before an audit takes their user for a ghost.
+/// The second round has two uses. A client that never says `user_activity` keeps its keys as well. If somebody deletes
+/// keys by hand, this node asserts them again before an audit takes their user for a ghost.
 ///
 /// The life of the keys only matters after the whole fleet has died. Presence does not depend on it. So an error here
 /// is not retried: the next heartbeat or the next quarter comes.

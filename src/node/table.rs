@@ -153,7 +153,7 @@ impl Table {
         }
     }
 
-    /// Takes note of a snapshot that the replica applied. The effect is that of the transitions that led to the
+    /// Takes note of a snapshot that the replica applied. This has the same effect as the transitions that led to the
     /// snapshot.
     pub(crate) fn observe_snapshot(&self, roster: &Roster) {
         let mut contents = self.lock();

@@ -18,14 +18,15 @@ use crate::store::{
     Beat, BeatReply, Claim, LeaseState, Outcome, PresenceStore, Refusal, StoreError, StoreResult, StoreWriter,
 };
 
-/// Orders in one pipeline. The number is so large that a round trip costs little beside it. The number is so small that
-/// the store answers a batch in a few milliseconds and a beat never waits long behind it.
+/// The most orders in one pipeline. With so many orders, a round trip costs little beside them. But they are few enough
+/// for the store to answer in a few milliseconds. So a beat never waits long behind them.
 const BATCH: usize = 256;
 
 /// Brings the store to the state of the [`Table`]. It has one ordered connection and at most one order in flight for
 /// each socket. When an outcome is unknown, it sends the current wish again.
 ///
-/// It also beats, on the same connection. So it can compare exactly the number of sockets that a beat returns.
+/// It also beats, on the same connection. A beat returns the number of sockets that the store holds. No order is under
+/// way beside the beat, so the writer can compare this number exactly.
 pub struct Writer {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
@@ -36,7 +37,7 @@ pub struct Writer {
     reminder: Reminder,
     /// The epoch that the node believes in, and the generation of the connection.
     claim: Claim,
-    /// The store's clock at the last reply on this connection; 0 before the first.
+    /// The store's clock at the last reply on this connection. It is 0 before the first reply.
     heard_at: Timestamp,
     cut_off: CutOff,
     /// How long the node has waited for its peers. Only time in which the store answered counts.
@@ -62,8 +63,9 @@ enum CutOff {
     Until(Timestamp),
 }
 
-/// How many beats in a row may fail to help against a refusal. After that, the stored data makes no sense. The writer
-/// opens a new connection instead. The delay before each new connection grows, so the writer asks less often.
+/// If orders are refused, the writer beats. This many beats in a row may fail to help. After that, the stored data
+/// makes no sense, and the writer opens a new connection. The delay before each new connection grows, so the writer
+/// asks less often.
 const MAX_REFUSALS: u32 = 3;
 
 /// The highest generation. Generations are whole numbers that Lua counts exactly.

@@ -97,7 +97,8 @@ impl Replica {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the node can answer. It must have read a first snapshot of a store whose users had time to be asserted.
+    /// Whether the node can answer. Before that, the node must have read a first snapshot. All nodes must also have had
+    /// time to assert their users.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
@@ -369,7 +370,7 @@ impl Replica {
         has_ended
     }
 
-    /// As [`Replica::update`], for a change that may concern many users at once.
+    /// Does the same as [`Replica::update`], for a change that may concern many users at once.
     fn update_many<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         self.update(|view, tell| {
             // This is inside the lock, so that nothing else is announced meanwhile.

@@ -237,8 +237,8 @@ impl View {
     /// Drops each provisional user who had no wanted socket here at this beat and at the beat before. The store does
     /// not have such a user.
     ///
-    /// Call this at each beat, when the view reflects the store's position at the beat before. By then the store has
-    /// decided every order for a user who was unwanted at the last beat. The view has told each of these decisions.
+    /// Call this at each beat, when the view reflects the store's position at the beat before. A user who was unwanted
+    /// at the last beat has no orders that are still undecided. The view has told what the store decided.
     pub(crate) fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();

@@ -13,8 +13,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::metrics::{AdmissionMetrics, RefusedBecause};
 use crate::settings::Settings;
 
-/// The gate of one node. After a peer died, its clients come all at once: they are let in at the rate that the node and the
-/// store stand, a few wait, and the rest is told to try again.
+/// The gate of one node. After a peer has died, its clients come all at once. The gate lets them in at a rate that the
+/// node and the store can bear. A few clients wait. The others are told to try again.
 pub(crate) struct Admission {
     rate: DefaultDirectRateLimiter,
     clock: DefaultClock,
@@ -22,28 +22,29 @@ pub(crate) struct Admission {
     max_waiting: usize,
     n_sockets: AtomicUsize,
     n_waiting: AtomicUsize,
-    /// The seats that are taken: sessions, and upgrades on the way to become one.
+    /// The seats that are taken, by sessions and by upgrades that will become sessions.
     sessions: TaskTracker,
     /// Cancelled when the node begins to drain.
     draining: CancellationToken,
     metrics: AdmissionMetrics,
 }
 
-/// Room for one socket; given back when dropped. A drain waits for it.
+/// Room for one socket. Dropping the seat gives the room back. A drain waits until every seat is dropped.
 pub(crate) struct Seat {
     admission: Arc<Admission>,
     _session: TaskTrackerToken,
 }
 
-/// A place among those who wait; given back when dropped.
+/// A place among the sockets that wait. Dropping it gives the place up.
 struct Waiting<'a>(&'a AtomicUsize);
 
-/// How much of a second's joins may come at once: what a node serves within one tick of the fan-out anyway.
+/// The joins of one second, divided by this number, may come at once. A node serves that many within one tick of the
+/// fan-out anyway.
 const BURST_PART: u32 = 10;
 
 impl Admission {
-    /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`.
-    /// `sessions` counts the seats that are taken, and `draining` says that nobody is let in any more.
+    /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`. `sessions`
+    /// counts the seats that are taken. `draining` says that nobody may come in any more.
     pub(crate) fn new(
         settings: &Settings,
         sessions: TaskTracker,
@@ -65,11 +66,11 @@ impl Admission {
         })
     }
 
-    /// Lets one socket in, perhaps after a moment. The wait is bounded: those who wait are at most `limits.join_queue`, and
-    /// go on at `limits.joins_per_second`.
+    /// Lets one socket in, perhaps after a wait. The wait is bounded: at most `limits.join_queue` sockets wait, and
+    /// `limits.joins_per_second` of them come in each second.
     ///
     /// # Errors
-    /// That the node is full, that too many wait already, or that the node drains.
+    /// The node is full, too many sockets wait already, or the node drains.
     pub(crate) async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
         let admitted = self.try_admit().await;
         if let Err(because) = admitted {
@@ -79,7 +80,7 @@ impl Admission {
     }
 
     async fn try_admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
-        // The seat first: a drain that begins after the question waits for it.
+        // The seat is taken before the question. So a drain that begins after the question waits for the seat.
         let seat = self.seat().await?;
         if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { Ok(seat) }
     }

@@ -1,4 +1,4 @@
-//! How much memory the large answers take that wait for their clients.
+//! How much memory large answers take while they wait for their clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,37 +7,37 @@ use bytes::Bytes;
 
 use crate::metrics::AnswerMetrics;
 
-/// The large answers of one process, over HTTP and to sockets, that have been made and not yet been written. A client that
-/// asks for a list and does not read it holds one, so all of them have one bound.
+/// The large answers of one process that are made and not yet written, over HTTP and to sockets. If a client asks for a
+/// list and does not read it, the process holds that list. So one bound holds for all answers together.
 pub(crate) struct Answers {
     n_bytes: AtomicUsize,
     max_bytes: usize,
     metrics: AnswerMetrics,
 }
 
-/// An answer that counts until nobody holds a part of it.
+/// An answer. It counts until the last part of it is dropped.
 struct Held {
     answer: Bytes,
     answers: Arc<Answers>,
 }
 
-/// Below this an answer is not counted: a connection's own buffers are as large.
+/// An answer up to this size is not counted, because a connection's own buffers are as large.
 const SMALL_BYTES: usize = 16 * 1024;
 
 impl Answers {
-    /// With the limit `limits.answers_bytes`.
+    /// No answers yet. `max_bytes` is `limits.answers_bytes`.
     pub(crate) fn new(max_bytes: usize, metrics: AnswerMetrics) -> Arc<Self> {
         Arc::new(Self { n_bytes: AtomicUsize::new(0), max_bytes, metrics })
     }
 
-    /// Counts an answer until the last part of it has been dropped. `None` if too many wait already.
+    /// Counts an answer until the last part of it is dropped. Returns `None` if too many answers wait already.
     pub(crate) fn hold(self: &Arc<Self>, answer: Bytes) -> Option<Bytes> {
         if answer.len() <= SMALL_BYTES {
             return Some(answer);
         }
         let n_before = self.n_bytes.fetch_add(answer.len(), Ordering::Relaxed);
         let fits = n_before + answer.len() <= self.max_bytes;
-        // Dropping it gives the bytes back.
+        // Dropping `held` gives the bytes back.
         let held = Held { answer, answers: self.clone() };
         if !fits {
             self.metrics.too_many();

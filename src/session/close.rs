@@ -1,5 +1,5 @@
-//! How a session ends: the one table from reasons to close codes and to what becomes of the user's presence.
-//! `docs/protocol.md` shows it to clients.
+//! How a session ends. For each reason, one table says the close code, and what becomes of the user's presence.
+//! `docs/protocol.md` shows the table to clients.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::domain::OfflineReason;
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The client's close frame, with its code if it had one.
+    /// The client sent a close frame. The frame had this code, or none.
     ClosedByClient(Option<u16>),
-    /// The stream ended or failed without one.
+    /// The stream ended or failed without a close frame.
     Broken,
     /// The client broke RFC 6455.
     ProtocolError,
@@ -22,7 +22,7 @@ pub(crate) enum End {
     TooLarge,
     /// Nothing was heard for `websocket.silence_timeout_ms`.
     Silent,
-    /// No `join_user` within `websocket.join_timeout_ms`.
+    /// There was no `join_user` within `websocket.join_timeout_ms`.
     NotJoined,
     /// The client fell off the broadcast log twice within `fanout.resync_interval_ms`.
     TooSlow,
@@ -32,7 +32,7 @@ pub(crate) enum End {
     Drained,
 }
 
-/// How long the peer has to take our close frame and answer it.
+/// How long the peer may take to read our close frame and to answer it.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const NORMAL: u16 = 1000;
@@ -49,36 +49,37 @@ const TOO_MANY_REQUESTS: u16 = 4029;
 /// What an end means for the wire and for the presence.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Goodbye {
-    /// Code and reason of our close frame; none if there is nobody to read it.
+    /// Code and reason of our close frame. It is none if nobody is there to read it.
     pub frame: Option<(u16, String)>,
-    /// What is awaited after it.
+    /// What the session waits for after its close frame.
     pub awaits: Awaits,
-    /// None: the user left by their own word. Else the socket stays for the grace, then goes with this reason.
+    /// If this is none, the user said goodbye. Otherwise the socket stays for the grace, and then goes with this
+    /// reason.
     pub loss: Option<OfflineReason>,
 }
 
 /// What still has to come from the peer before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaits {
-    /// Its close frame was here before ours, or it is gone.
+    /// Nothing. The peer's close frame came before ours, or the peer is gone.
     Nothing,
-    /// A close frame of its own.
+    /// The peer's own close frame.
     Reply,
-    /// The end of its stream; nothing that comes before it may count any more (RFC 6455 §7.1.7).
+    /// The end of the peer's stream. What comes before the end does not count any more (RFC 6455 §7.1.7).
     End,
 }
 
 impl Goodbye {
-    /// The table. `spread` is within which a drained client is to come back.
+    /// The table. A drained client is told to come back within `spread`.
     pub(crate) fn of(end: &End, spread: Duration) -> Self {
         let lost = Some(OfflineReason::ConnectionLost);
         let closing = |code, reason: &str, awaits, loss| Self { frame: Some((code, reason.to_owned())), awaits, loss };
         let ours = |code, reason: &str, loss| closing(code, reason, Awaits::Reply, loss);
         let failing = |code, reason: &str| closing(code, reason, Awaits::End, lost);
         match *end {
-            // 1000, or no code (1005): the page meant it.
+            // With 1000, or without a code (1005), the page closed the socket on purpose.
             End::ClosedByClient(code @ (None | Some(NORMAL))) => Self::reply(code, None),
-            // 1001 is what a browser sends on a reload: perhaps the user is back in a second.
+            // A browser sends 1001 on a reload. The user may be back in a second.
             End::ClosedByClient(code) => Self::reply(code, lost),
             End::Broken => Self { frame: None, awaits: Awaits::Nothing, loss: lost },
             End::ProtocolError => failing(PROTOCOL_ERROR, "Protocol error"),
@@ -95,7 +96,7 @@ impl Goodbye {
         }
     }
 
-    /// The answer to the client's close frame echoes its code.
+    /// The answer to the client's close frame has the same code.
     fn reply(code: Option<u16>, loss: Option<OfflineReason>) -> Self {
         Self { frame: Some((code.unwrap_or(NORMAL), String::new())), awaits: Awaits::Nothing, loss }
     }

@@ -1,4 +1,4 @@
-//! When a session speaks up by itself.
+//! The times at which a session acts without a message from its client.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ pub(crate) enum Alarm {
     Ping,
     /// Nothing was heard for too long.
     Silent,
-    /// The client has not said who they are.
+    /// The client has not joined in time.
     NotJoined,
 }
 
@@ -25,14 +25,15 @@ pub(crate) struct Heartbeat {
     settings: Rc<WebsocketSettings>,
     next_ping: Instant,
     last_heard: Instant,
-    /// When the client must have joined; none once it has.
+    /// The time by which the client must have joined. It is none once the client has joined.
     join_by: Option<Instant>,
-    /// Set to the first of the times, or before it: what the client says moves them later, and is no reason to set it anew.
+    /// It is set to the first of the three times, or to an earlier time. A message from the client makes a time later.
+    /// The timer is not set anew for that.
     timer: Pin<Box<Sleep>>,
 }
 
-/// An alarm that comes so late says that this process was stopped, or starved: what the clients said meanwhile has not been
-/// read. That is not their silence, so they are asked, and all times begin anew.
+/// If an alarm is late by more than this, the process was stopped or starved. What the client said meanwhile has not
+/// been read. So the client does not count as silent. It gets a ping, and all times begin anew.
 const STALL: Duration = Duration::from_secs(1);
 
 impl Heartbeat {
@@ -65,10 +66,10 @@ impl Heartbeat {
         self.set_timer();
     }
 
-    /// Waits until the next of the times has come.
+    /// Waits until the next of the three times has come.
     ///
     /// # Cancel safety
-    /// A time that has come stays so until it was returned.
+    /// A time that has come is not lost. The next call returns it.
     pub(crate) async fn alarm(&mut self) -> Alarm {
         let next = loop {
             self.timer.as_mut().await;
@@ -100,7 +101,7 @@ impl Heartbeat {
         self.timer.as_mut().reset(next.into());
     }
 
-    /// The first of the times.
+    /// The first of the three times.
     fn next(&self) -> Instant {
         let silent_at = self.silent_at();
         self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at))

@@ -1,4 +1,4 @@
-//! One client is one client: how much one socket can make the fleet do.
+//! How much work one socket may give to all nodes.
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
@@ -15,19 +15,19 @@ use super::close::End;
 use crate::settings::LimitSettings;
 use crate::wire::message::Request;
 
-/// The rate of costly requests, the same for every socket of the process. What a socket has used is with the socket
-/// (`Used`).
+/// The rate of costly requests. It is the same for every socket of the process. Each session keeps what its socket has
+/// used (`Used`).
 ///
-/// A request over the limit is not carried out, and counts all the same: a client that waits as it is told goes on after
-/// that, one that does not is closed after as many refusals as the burst has requests.
+/// A request over the limit is not carried out, but it counts. A client that waits as told is served again. A client
+/// that does not wait is refused as many times as the burst has requests. Then it is closed.
 pub(crate) struct RequestRate {
     rate: RateLimiter<Used, InTheSession, DefaultClock, StateInformationMiddleware>,
     burst: u32,
     interval: Duration,
 }
 
-/// What one socket has used of its limit: a time, in 8 bytes. Nothing else is kept for a socket, and nothing is done for it
-/// while it is idle.
+/// What one socket has used of its limit, as a time in 8 bytes. Nothing else is kept for the socket. While the socket
+/// is idle, nothing is done for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Used(Cell<u64>);
 
@@ -36,21 +36,21 @@ pub(crate) struct Used(Cell<u64>);
 pub(crate) enum Verdict {
     /// It is carried out.
     Granted,
-    /// It is refused; after this time one more is granted.
+    /// It is refused. After this time, one more request is granted.
     Refused(Duration),
 }
 
-/// Where governor keeps what was used: in its key.
+/// Tells governor to keep what was used in the key itself.
 struct InTheSession;
 
 impl RequestRate {
-    /// With the limits `limits.requests_per_second` and `limits.request_burst`.
+    /// A rate with the limits `limits.requests_per_second` and `limits.request_burst`.
     pub(crate) fn new(limits: &LimitSettings) -> Self {
         let per_second = NonZeroU32::new(limits.requests_per_second).unwrap_or(NonZeroU32::MIN);
-        // One half is granted, the other is refused.
+        // The first half is granted. The second half is refused.
         let both = NonZeroU32::new(limits.request_burst.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(per_second).allow_burst(both);
-        // Which of governor's middlewares it begins with does not matter: it gets another.
+        // The limiter has to begin with some middleware of governor. `with_middleware` replaces it below.
         let rate = RateLimiter::<_, _, _, NoOpMiddleware>::new(quota, InTheSession, DefaultClock::default());
         Self { rate: rate.with_middleware(), burst: limits.request_burst, interval: quota.replenish_interval() }
     }
@@ -58,7 +58,7 @@ impl RequestRate {
     /// Whether a request of a socket is carried out.
     ///
     /// # Errors
-    /// [`End::TooManyRequests`] if the client goes on although it was refused again and again.
+    /// [`End::TooManyRequests`] if the client goes on although it was refused many times.
     pub(crate) fn check(&self, used: &Used, request: &Request) -> Result<Verdict, End> {
         if !is_costly(request) {
             return Ok(Verdict::Granted);
@@ -71,8 +71,8 @@ impl RequestRate {
     }
 }
 
-/// Whether a request makes every node work, or makes this node send much. A check and a heartbeat cost about as much as a ping.
-/// A heartbeat must never be refused.
+/// Whether a request gives work to every node, or makes this node send much. A check and a heartbeat cost about as much
+/// as a ping. A heartbeat must never be refused.
 fn is_costly(request: &Request) -> bool {
     match request {
         Request::Join { .. } | Request::Leave | Request::List { .. } => true,
@@ -87,14 +87,14 @@ impl StateStore for InTheSession {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        // 0 is the time before all: nothing was used.
+        // 0 is the earliest time: nothing was used.
         let (outcome, until) = measure(Some(Nanos::new(used.0.get())))?;
         used.0.set(until.as_u64());
         Ok(outcome)
     }
 }
 
-/// governor asks it of every key; this one is never looked up.
+/// governor wants a hash of every key. This key is never looked up.
 impl Hash for Used {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_granted_then_as_many_are_refused_then_the_socket_ends() {
-        // One request a second: none comes free while the test runs.
+        // At one request a second, no request becomes free while the test runs.
         let (limit, used) = (limit(1, 3), Used::default());
         let ask = |request| limit.check(&used, request);
         for _ in 0..3 {

@@ -46,9 +46,9 @@ use crate::wire::{Format, frame};
 pub(crate) struct Services {
     /// What one client may ask for.
     pub limits: LimitSettings,
-    /// When a session speaks up, and how large a message may be.
+    /// When a session pings its client or gives up, and how large a message may be.
     pub websocket: WebsocketSettings,
-    /// Within which a drained client is to come back.
+    /// A drained client is told to come back within this time.
     pub reconnect_spread: Duration,
     /// The node's own sockets.
     pub table: Arc<Table>,
@@ -60,7 +60,7 @@ pub(crate) struct Services {
     pub requests: RequestRate,
     /// What the sessions count.
     pub metrics: SessionMetrics,
-    /// Cancelled once the store knows of the drain: every session says goodbye.
+    /// Cancelled once the store knows of the drain. Then every session says goodbye.
     pub closing: CancellationToken,
 }
 
@@ -68,12 +68,12 @@ pub(crate) struct Services {
 pub(crate) struct Worker {
     services: Arc<Services>,
     hub: Rc<Hub>,
-    /// One for all sessions of the worker, each of which is kept small.
+    /// All sessions of the worker share these settings, so that each session is small.
     websocket: Rc<WebsocketSettings>,
 }
 
 impl Worker {
-    /// The sessions of the current worker thread, whose sockets are in `hub`.
+    /// What the sessions of the current worker thread work with. Their sockets are in `hub`.
     pub(crate) fn start(services: Arc<Services>, hub: Rc<Hub>) -> Rc<Self> {
         let (closing, drained) = (services.closing.clone(), hub.clone());
         actix_rt::spawn(async move {
@@ -87,13 +87,14 @@ impl Worker {
 
 /// What a client's URL says.
 pub(crate) struct Hello {
-    /// What it speaks.
+    /// The format that the client speaks.
     pub format: Format,
-    /// Who joins at once. A format that cannot say it later is closed at once without.
+    /// The user who joins at once. Some formats have no request to join. In such a format, a socket without a user is
+    /// closed at once.
     pub user: Option<UserId>,
 }
 
-/// Runs a session on the current worker thread. `early` is what the client sent right behind its handshake.
+/// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
 pub(crate) fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, hello: Hello) {
     actix_rt::spawn(async move {
         let _seat = seat;
@@ -110,15 +111,15 @@ struct Session {
     inbound: Inbound,
     attachment: Attachment,
     heartbeat: Heartbeat,
-    /// Present while joined. Dropping the session loses it with a grace, whatever happened.
+    /// Present while the socket has joined. If the session is dropped for any reason, the socket is put in grace.
     registration: Option<Registration>,
     /// What the socket has used of its requests.
     used: Used,
 }
 
-/// Why a session stops waiting: one arm each.
+/// Why a session stops waiting. Each cause has its own arm.
 enum Cause {
-    /// The peer spoke, or its side ended.
+    /// The peer sent something, or its stream ended.
     Incoming(Result<Incoming, End>),
     /// The hub needs the session's help.
     Attention(Attention),
@@ -143,7 +144,8 @@ impl Session {
 
     /// Joins, and answers until there is a reason to end.
     ///
-    /// What happens seldom is boxed: a session's future is as large as its largest state, for all of its idle life.
+    /// A session's future always has the size of its largest state, even while the session is idle. So what happens
+    /// seldom is boxed.
     async fn converse(&mut self, hello: Hello) -> End {
         match hello.user {
             Some(user) => Box::pin(self.join(Join { user, profile: None, reference: None })).await,
@@ -169,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Answers what the client said, unless it is a join, which takes its time.
+    /// Answers a message of the client. A join takes time, so it is returned instead.
     fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Join>, End> {
         self.heartbeat.heard();
         match incoming? {
@@ -198,8 +200,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the socket to take bytes again. The client may speak or fall silent meanwhile, and the node may drain. A
-    /// client that speaks and never reads is closed after the time that it could be silent.
+    /// Waits until the socket takes bytes again. Meanwhile the client may speak or fall silent, and the node may drain.
+    /// A client that speaks and never reads is closed after `websocket.silence_timeout_ms`.
     async fn wait_until_writable(&mut self) -> Result<(), End> {
         let give_up_at = Instant::now() + self.services.websocket.silence_timeout;
         let closing = self.services.closing.clone();
@@ -207,7 +209,8 @@ impl Session {
             tokio::select! {
                 writable = self.stream.writable() => return writable.map_err(|_| End::Broken),
                 () = sleep_until(give_up_at) => return Err(End::TooSlow),
-                // A request would only add to what the client does not read; a close or a pong matters.
+                // A close or a pong matters. But a request adds to what the client does not read. So the session does
+                // not read from a congested client.
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => {
                     if let Some(join) = self.on_incoming(incoming)? {
                         self.join(join).await;
@@ -244,8 +247,8 @@ impl Session {
         self.attachment.mute();
         let Some((code, reason)) = goodbye.frame else { return };
         self.attachment.send(frame::close(code, &reason));
-        // The peer's own close, or the end of its stream, says that it has read ours: closing earlier could reset the
-        // connection under it.
+        // The peer's own close frame, or the end of its stream, says that it has read our close frame. If we closed the
+        // connection earlier, a reset could come before the peer has read the frame.
         let handshake = async {
             while !self.attachment.is_drained() {
                 if self.stream.writable().await.is_err() {
@@ -259,7 +262,7 @@ impl Session {
                 Awaits::End => false,
             };
             if !is_answered {
-                // So that the peer sees the end, too, and need not wait for us.
+                // The peer sees the end, too. So it does not have to wait for us.
                 let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
                 self.inbound.discard().await;
             }
@@ -268,7 +271,8 @@ impl Session {
         let _ = tokio::time::timeout(close::HANDSHAKE_TIMEOUT, handshake).await;
     }
 
-    /// Waits for the peer's close frame or the end of its stream; false if it breaks the protocol before.
+    /// Waits for the peer's close frame or the end of its stream. Returns false if the peer breaks the protocol before
+    /// that.
     async fn close_is_answered(&mut self) -> bool {
         loop {
             match self.inbound.next().await {

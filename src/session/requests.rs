@@ -1,4 +1,4 @@
-//! What a session does about what its client asks for.
+//! What a session does when its client asks for something.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::node::Registration;
 use crate::replica::View;
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
 
-/// A `join_user`, of whoever may join here.
+/// A join that may be carried out. It comes from a `join_user`, or from the URL.
 pub(super) struct Join {
     pub(super) user: UserId,
     pub(super) profile: Option<Profile>,
     pub(super) reference: Option<String>,
 }
 
-/// About the first page of a socket while too many answers wait for their clients.
+/// About the size of a socket's first page while too many answers wait for their clients.
 const SHORT_PAGE_BYTES: usize = 8 * 1024;
 
-/// When to ask again for a page that was refused because too many answers wait.
+/// If a page was refused because too many answers wait, the client may ask again after this time.
 const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Answers a text, unless it is a join, which takes its time.
+    /// Answers a text. A join takes time, so it is returned instead.
     pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Join>, End> {
         let limits = &self.services.limits;
         let limits = RequestLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Makes the user present, then shows them who else is.
+    /// Makes the user present. Then it shows the user who else is present.
     async fn come(&mut self, Join { user, profile, reference }: Join) {
         let Services { table, replica, .. } = &*self.services;
         let known = replica.view().roster().get(&user).cloned();
@@ -93,7 +93,7 @@ impl Session {
             self.refuse(ErrorCode::TooManySockets, &message, reference.as_deref());
             return;
         };
-        // From here on a cancelled or panicking session leaves through the registration's drop.
+        // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
         self.registration = Some(registration);
         self.services.metrics.joined();
         self.heartbeat.joined();
@@ -101,7 +101,7 @@ impl Session {
         let asked_at = clock::now();
         let reflected = replica.reflects(async { confirmed.await.ok() }).await;
         if !reflected {
-            // One reads one's own writes, also those that nobody has confirmed.
+            // A client sees its own join, even if the store has not confirmed it.
             replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
         }
         self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
@@ -116,8 +116,8 @@ impl Session {
         self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
     }
 
-    /// Sends `welcome` and the first page, and listens from there on. `unconfirmed_since`: the store has not confirmed the
-    /// join, so what is shown may be out of date.
+    /// Sends `welcome` and the first page. The socket listens from there on. If `unconfirmed_since` is set, the store
+    /// has not confirmed the join. So what is shown may be out of date.
     fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(socket) = self.registration.as_ref().map(Registration::socket) else { return };
         let (sequence, frames) = {
@@ -131,7 +131,7 @@ impl Session {
         self.attachment.send_at(sequence, frames.into_iter().flatten());
     }
 
-    /// The socket missed events: it forgets everything and gets a fresh first page.
+    /// The socket missed events. The client is told to forget everything, and gets a fresh first page.
     pub(super) fn resync(&mut self) {
         let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
         let (sequence, list) = {
@@ -157,7 +157,7 @@ impl Session {
         }
     }
 
-    /// The list that comes without being asked for. It cannot be refused, so it is short if too many answers wait.
+    /// The list that the client gets without a request. It cannot be refused. So it is short if too many answers wait.
     fn first_page(&self, view: &View, standing: Standing) -> Option<Bytes> {
         let limits = &self.services.limits;
         let list = |max_bytes| {
@@ -201,7 +201,7 @@ impl Session {
         self.say(&Message::Error { code: ErrorCode::RateLimited, message, retry_after }, reference);
     }
 
-    /// Tells this socket alone, if its format has words for it.
+    /// Tells this socket alone. If its format has no words for the message, nothing is sent.
     fn say(&self, message: &Message<'_>, reference: Option<&str>) {
         if let Some(frame) = self.format.encode(message, reference) {
             self.attachment.send(frame);

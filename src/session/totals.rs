@@ -1,4 +1,4 @@
-//! A line of totals in the log, for whoever looks at the log alone.
+//! A line of totals in the log, for a reader who has only the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tracing::info;
 use crate::node::Table;
 use crate::replica::Replica;
 
-/// Logs `5 users, 8 connections` every `every` (`telemetry.totals_ms`) until `stop`: the users who have a socket on this node,
-/// and their sockets. Source: the contract's S4.
+/// Logs a line such as `5 users, 8 connections` after each interval `every` (`telemetry.totals_ms`), until `stop`. The
+/// line counts the users who have a socket on this node, and their sockets. Source: the contract's S4.
 pub(crate) async fn log_totals(table: Arc<Table>, replica: Arc<Replica>, every: Duration, stop: CancellationToken) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -75,8 +75,9 @@ pub trait PresenceStore: Send + Sync {
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
 
     /// Goes slowly over all users who count as online, unless a node has just done so. It notes the users who look like
-    /// ghosts now. It mends the users whom an earlier audit of any node noted, if they still look like ghosts. The
-    /// audit is a backstop: each ghost comes from a bug, or from somebody who changed the data by hand.
+    /// ghosts now. It also mends the users that an earlier audit has noted, if they still look like ghosts. Any node
+    /// may have done the earlier audit. The audit is a backstop: each ghost comes from a bug, or from somebody who
+    /// changed the data by hand.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
@@ -146,7 +147,7 @@ pub struct BeatReply {
     /// Whether nodes must only note Offline transitions of this epoch, because the store lost its data (docs/design.md,
     /// decision 7). Once it is false, it stays false for the epoch.
     pub holding: bool,
-    /// Whether each node has asserted what it holds, in a beat whose `heard_at` is not before this node's
+    /// Whether each node has asserted what it holds. A beat does not count if its `heard_at` is before this node's
     /// `waits_since`. Drained nodes do not count. It is false for a node that does not wait.
     pub peers_asserted: bool,
     /// How many sockets the store holds for this node.
@@ -268,8 +269,8 @@ pub struct SweptBatch {
 /// A call on the store whose outcome is unknown.
 ///
 /// # Design
-/// A caller can do only this about any of these errors: mark itself degraded, try again with a delay, and state its
-/// intentions anew. So the variants only tell where to look. A refusal is not an error: it is an answer.
+/// After any of these errors, a caller can do only three things: mark itself degraded, try again with a delay, and
+/// state its intentions anew. So the variants only tell where to look. A refusal is not an error: it is an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer within the deadline.

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use super::message::{BadRequest, ClientMessage, Message, RequestLimits};
 use super::{native, plain};
 
-/// How a client's text is read, and how what it is told is written. A socket keeps its format for life.
+/// How the texts of a client are read, and how the messages to it are written. A socket never changes its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `native.rs`: everything there is to say.
+    /// `native.rs`: it has words for everything.
     Native,
-    /// `plain.rs`: who comes and who goes, and nothing else.
+    /// `plain.rs`: it tells who comes and who goes, and nothing else.
     Plain,
 }
 
@@ -18,7 +18,7 @@ impl Format {
     /// Every format, in the order of `Format::index`.
     pub const ALL: [Self; 2] = [Self::Native, Self::Plain];
 
-    /// Its name, as `?format=` gives it.
+    /// The name of the format, as `?format=` gives it.
     fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -31,7 +31,7 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Whether a client can say who it is in a message. Otherwise only its URL does.
+    /// Whether a client can join with a message. Otherwise only its URL can name the user.
     pub(crate) fn can_join(self) -> bool {
         match self {
             Self::Native => true,
@@ -39,15 +39,15 @@ impl Format {
         }
     }
 
-    /// Its place among [`Format::ALL`].
+    /// The place of the format in [`Format::ALL`].
     pub(crate) fn index(self) -> usize {
         self as usize
     }
 
-    /// Understands a client's text.
+    /// Reads a client's text.
     ///
     /// # Errors
-    /// [`BadRequest`], to be answered with [`Message::Error`].
+    /// [`BadRequest`] if the text is no request. The client gets it as [`Message::Error`].
     pub fn parse(self, text: &str, limits: RequestLimits) -> Result<ClientMessage, BadRequest> {
         match self {
             Self::Native => native::parse(text, limits),
@@ -55,8 +55,8 @@ impl Format {
         }
     }
 
-    /// Writes a message as a WebSocket frame; none if the format has no words for it. An answer carries the `reference` of
-    /// its request.
+    /// Writes a message as a WebSocket frame. Returns none if the format has no words for the message. An answer
+    /// carries the `reference` of its request.
     pub fn encode(self, message: &Message<'_>, reference: Option<&str>) -> Option<Bytes> {
         match self {
             Self::Native => Some(native::encode(message, reference)),

@@ -1,4 +1,4 @@
-//! WebSocket frames from server to client (RFC 6455 §5): unmasked, so one encoding serves every socket.
+//! WebSocket frames from server to client (RFC 6455 §5). They are not masked. So one encoding serves every socket.
 
 use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
 use bytes::{Bytes, BytesMut};
@@ -16,12 +16,13 @@ pub fn ping() -> Bytes {
     message(&[], OpCode::Ping)
 }
 
-/// The answer to a ping, with its payload.
+/// The answer to a ping, with the payload of the ping.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     message(payload, OpCode::Pong)
 }
 
-/// A close frame; `reason` holds 123 bytes at most, for a control frame holds 125.
+/// A close frame. `reason` has 123 bytes at most, because a control frame has 125 bytes, and the code takes two of
+/// them.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut frame = BytesMut::with_capacity(4 + reason.len());
     let reason = CloseReason { code: CloseCode::from(code), description: Some(reason.to_owned()) };

@@ -1,11 +1,11 @@
-//! JSON pieces that more than one format is made of.
+//! Pieces of JSON that several formats use.
 
 use serde_json::Value;
 
 use crate::clock;
 use crate::domain::{IdError, Presence, Timestamp, UserId};
 
-/// A JSON object in the making. Names are ours and need no escaping.
+/// A JSON object that is being written. All names are our own, so they need no escaping.
 pub(crate) struct Object(Vec<u8>);
 
 impl Object {
@@ -16,7 +16,7 @@ impl Object {
         Self(out)
     }
 
-    /// Begins a member; its value is to be pushed to what this returns.
+    /// Begins a member. The caller pushes the value to the returned buffer.
     pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
         if self.0.len() > 1 {
             self.0.push(b',');
@@ -48,14 +48,14 @@ impl Object {
     /// A member with a time, as RFC 3339 in UTC with milliseconds.
     pub(crate) fn time(&mut self, name: &str, value: Timestamp) -> &mut Self {
         let out = self.member(name);
-        // Nothing in it needs escaping.
+        // Nothing in a time needs escaping.
         out.push(b'"');
         out.extend_from_slice(clock::rfc3339(value).as_bytes());
         out.push(b'"');
         self
     }
 
-    /// `degraded` and `asOf`, if what is told may be out of date.
+    /// The members `degraded` and `asOf`, if the answer may be out of date.
     pub(crate) fn degraded(&mut self, as_of: Option<Timestamp>) -> &mut Self {
         match as_of {
             Some(as_of) => self.boolean("degraded", true).time("asOf", as_of),
@@ -103,15 +103,15 @@ pub fn push_users<'a>(out: &mut Vec<u8>, users: impl IntoIterator<Item = (&'a Us
     out.push(b']');
 }
 
-/// Bytes to reserve for a list of `n_users`; a guess that saves most reallocations.
+/// The bytes to reserve for a list of `n_users`. The number is a guess that saves most reallocations.
 pub fn list_capacity(n_users: usize) -> usize {
     256 + 96 * n_users
 }
 
-/// Reads a user id: a string, or a whole number, which becomes its decimal string (contract, S2).
+/// Reads a user id. It is a string or a whole number. A number becomes its decimal string (contract, S2).
 ///
 /// # Errors
-/// What the value has to be, as the end of a sentence that begins with its name.
+/// Says what the value must be. The text is the rest of a sentence that begins with the name of the value.
 pub(crate) fn user_id(value: &Value) -> Result<UserId, String> {
     let parsed = match value {
         Value::String(text) => UserId::parse(text),

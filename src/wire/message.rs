@@ -1,53 +1,53 @@
-//! What can be said, in the words of the domain: no JSON, no frames. A [`super::Format`] turns a client's text into a
-//! [`Request`], and a [`Message`] into a frame.
+//! What a client and the server can say, in the words of the domain. Here are no JSON and no frames. A
+//! [`super::Format`] turns a client's text into a [`Request`], and a [`Message`] into a frame.
 
 use std::time::Duration;
 
 use crate::domain::{Change, Position, Presence, Profile, RosterPage, SocketId, Timestamp, UserId};
 
-/// A client's message, understood.
+/// A client's message after it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientMessage {
-    /// What is wanted.
+    /// What the client wants.
     pub request: Request,
-    /// What the answer is to carry, as its format writes it.
+    /// The client's mark for this request, encoded as its format writes it. The answer must carry it.
     pub reference: Option<String>,
 }
 
 /// What a client can want.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// To be online as somebody.
+    /// To be online as a user.
     Join {
-        /// Who they are.
+        /// The user.
         user: UserId,
-        /// What is to be shown of them.
+        /// The profile that others are shown.
         profile: Option<Profile>,
     },
-    /// To be known as active: the heartbeat.
+    /// To count as active. This is the heartbeat.
     Activity,
     /// A page of the users online.
     List {
-        /// Users a page.
+        /// The number of users on the page.
         limit: Option<usize>,
         /// The last id of the page before.
         cursor: Option<UserId>,
     },
     /// Whether somebody is online.
     Check {
-        /// Whom.
+        /// The user.
         user: UserId,
     },
     /// To be offline.
     Leave,
 }
 
-/// What bounds a request.
+/// The limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Encoded profile (`limits.profile_bytes`).
+    /// The largest profile, encoded (`limits.profile_bytes`).
     pub profile_bytes: usize,
-    /// Users a page (`limits.page_max`).
+    /// The most users on a page (`limits.page_max`).
     pub page_max: usize,
 }
 
@@ -69,7 +69,7 @@ pub enum ErrorCode {
     InvalidJson,
     /// The JSON is not an object.
     NotAnObject,
-    /// Binary frames are not spoken here.
+    /// The server does not read binary frames.
     BinaryNotSupported,
     /// There is no such request.
     UnknownType,
@@ -81,9 +81,9 @@ pub enum ErrorCode {
     NotJoined,
     /// The socket has joined as another user.
     AlreadyJoined,
-    /// Too many requests on this socket; wait for the time that is told.
+    /// The request is refused for now. The error says how long to wait.
     RateLimited,
-    /// The user has as many sockets on this node as one may.
+    /// The user may not have another socket on this node (`limits.sockets_per_user`).
     TooManySockets,
 }
 
@@ -110,11 +110,11 @@ impl ErrorCode {
 pub enum Message<'a> {
     /// The socket has joined.
     Welcome {
-        /// As whom.
+        /// The user who joined.
         user: &'a UserId,
         /// The socket's id.
         socket: SocketId,
-        /// Users online.
+        /// The number of users online.
         n_online: usize,
         /// See [`Standing`].
         standing: Standing,
@@ -123,64 +123,64 @@ pub enum Message<'a> {
     List {
         /// The page.
         page: &'a RosterPage<'a>,
-        /// Users online, on all pages.
+        /// The number of users online, on all pages.
         total: usize,
         /// See [`Standing`].
         standing: Standing,
     },
     /// Whether somebody is online.
     Status {
-        /// Who.
+        /// The user.
         user: &'a UserId,
-        /// Their data, if they are.
+        /// The user's data, if the user is online.
         presence: Option<&'a Presence>,
         /// See [`Standing`].
         standing: Standing,
     },
     /// The socket has left.
     Left {
-        /// As whom it had joined.
+        /// The user who had joined.
         user: &'a UserId,
     },
-    /// A heartbeat that asked for an answer was heard.
+    /// The answer to a heartbeat that asked for one.
     ActivityAck,
-    /// Events were missed: the client forgets everything, and a fresh page follows.
+    /// The client missed events. It must forget everything. A fresh page follows.
     Resync,
-    /// A request was not carried out; the connection goes on.
+    /// A request was not carried out. The connection goes on.
     Error {
-        /// Why, for programs.
+        /// The reason, for programs.
         code: ErrorCode,
-        /// Why, for people.
+        /// The reason, for people.
         message: &'a str,
-        /// After which time it may be tried again, if that helps.
+        /// The time after which the client may try again, if that helps.
         retry_after: Option<Duration>,
     },
     /// Somebody came, changed or went.
     Event(Event<'a>),
 }
 
-/// How far an answer is to be trusted.
+/// How far a client can trust an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
-    /// The store's position that it reflects.
+    /// The store's position that the answer reflects.
     pub position: Position,
-    /// If it may be out of date: the last time it was not.
+    /// If the answer may be out of date, this is the last time at which it was not.
     pub degraded: Option<Timestamp>,
 }
 
-/// An event as it is told to every listener but the user's own.
+/// An event. Every listener is told of it, except the sockets of its user.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
-    /// Whom it is about.
+    /// The user that the event is about.
     pub user: &'a UserId,
     /// What happened.
     pub change: &'a Change,
-    /// The epoch that it is told in.
+    /// The epoch of the view at this event.
     pub epoch: u64,
-    /// The revision that it is told at; none if it is provisional.
+    /// The store's revision at this event. It is none if the event is provisional.
     pub revision: Option<u64>,
-    /// Whether it fills a gap.
+    /// Whether the event fills a gap.
     pub catch_up: bool,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
 }

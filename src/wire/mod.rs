@@ -1,5 +1,5 @@
-//! Bytes to domain messages and back. `message.rs` is what can be said, and each format has a file. Frames and bodies are made
-//! here. Two other places know JSON: the profile's own encoding (`domain::user`), and what the Redis scripts write
+//! Bytes to domain messages and back. `message.rs` has what can be said. Each format has a file. Frames and bodies are
+//! made here. Two other places know JSON: the profile's own encoding (`domain::user`), and what the Redis scripts write
 //! (`store::redis::format`).
 
 pub mod format;

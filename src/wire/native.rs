@@ -1,4 +1,4 @@
-//! The native format: text frames of flat JSON over `/ws`; described in `docs/protocol.md`.
+//! The native format: text frames of flat JSON over `/ws`. `docs/protocol.md` describes it.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,16 +11,17 @@ use crate::clock;
 use crate::domain::user::ProfileFields;
 use crate::domain::{Change, Profile, UserId};
 
-/// Longest `ref`, encoded: it is memory that a client makes the server hold.
+/// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
 const MAX_REFERENCE_BYTES: usize = 128;
 
-/// Longest text of a client's that an error repeats: the answer must not grow with the request.
+/// An error repeats a text of the client only if the text is not longer than this. So the answer does not grow with the
+/// request.
 const MAX_REPEATED_BYTES: usize = 64;
 
-/// Understands a client's text.
+/// Reads a client's text.
 ///
 /// # Errors
-/// [`BadRequest`]: what is wrong with it.
+/// [`BadRequest`] says what is wrong with the text.
 pub(super) fn parse(text: &str, limits: RequestLimits) -> Result<ClientMessage, BadRequest> {
     let value: Value = serde_json::from_str(text).map_err(|error| BadRequest {
         code: ErrorCode::InvalidJson,
@@ -45,7 +46,7 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
     let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
     match kind {
         "join_user" => Ok(Request::Join { user: required_user(fields)?, profile: profile(fields, limits)? }),
-        // `user_online` is what older clients of the contract (S2) say.
+        // Older clients of the contract (S2) say `user_online`.
         "user_activity" | "user_online" => Ok(Request::Activity),
         "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
         "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
@@ -61,7 +62,7 @@ fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a Value,
     present(fields, name).ok_or_else(|| (ErrorCode::MissingField, format!("`{name}` is missing")))
 }
 
-/// A field's value; `null` counts as absent.
+/// The value of a field. `null` counts as absent.
 fn present<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|value| !value.is_null())
 }
@@ -106,7 +107,7 @@ fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Fault> {
     Ok(Some(encoded))
 }
 
-/// A message as a frame; an answer carries the encoded `ref` of its request.
+/// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
     let mut out = match *message {
         Message::Welcome { user, socket, n_online, standing } => {
@@ -147,7 +148,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             let mut out = object("error", 128);
             out.string("code", code.as_str()).string("message", message);
             if let Some(delay) = retry_after {
-                // Rounded up, so that who waits for as long is never too early.
+                // The delay is rounded up. So a client that waits for this time is never too early.
                 out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
             }
             out

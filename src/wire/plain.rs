@@ -1,5 +1,5 @@
-//! The plain format: upper-case events with three members, for clients that only show who is there; described in
-//! `docs/plain.md`.
+//! The plain format: events in upper case, with three members. It is for clients that only show who is there.
+//! `docs/plain.md` describes it.
 //!
 //! Source: the contract's S4. If a user id is the usual decimal form of a whole number, it is written as a JSON number. The
 //! clients of S4 compare it with a number.
@@ -13,14 +13,15 @@ use super::message::{BadRequest, ErrorCode, Message};
 use crate::clock;
 use crate::domain::{Change, Timestamp, UserId};
 
-/// Longest type of a client's that an error repeats: the answer must not grow with the request.
+/// An error repeats the type of a message only if the type is not longer than this. So the answer does not grow with
+/// the request.
 const MAX_REPEATED_BYTES: usize = 64;
 
 /// The largest whole number that JavaScript counts exactly. Source: ECMA-262, `Number.MAX_SAFE_INTEGER`
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-/// Why a client's text is not carried out: the format has no requests. A client is there by its URL, gone by its close, and
-/// alive by its pongs.
+/// Says why a client's text is not carried out: the format has no requests. The URL of a socket makes its user present.
+/// The close ends that, and pongs show that the client lives.
 pub(super) fn refuse(text: &str) -> BadRequest {
     let (code, message) = match serde_json::from_str::<Value>(text) {
         Err(error) => (ErrorCode::InvalidJson, format!("the message is not JSON: {error}")),
@@ -36,10 +37,10 @@ pub(super) fn refuse(text: &str) -> BadRequest {
     BadRequest { code, message, reference: None }
 }
 
-/// A message as a frame; none if there are no words for it.
+/// A message as a frame. It is none if the format has no words for the message.
 pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
     match message {
-        // Whoever missed events begins anew, as after a reconnect: it asks over HTTP who is there.
+        // A client that missed events begins anew, as after a reconnect. It asks over HTTP who is there.
         Message::Welcome { user, .. } => Some(about("CONNECTION_ESTABLISHED", user, clock::now())),
         Message::Resync => Some(finish(object("RESYNC"), clock::now())),
         Message::Error { code, message, retry_after: _ } => {
@@ -65,7 +66,8 @@ fn about(kind: &str, user: &UserId, at: Timestamp) -> Bytes {
     finish(out, at)
 }
 
-/// The id, if it is the usual decimal form of a whole number that JavaScript counts exactly: `42` and `-7`, not `042` or `-0`.
+/// The id, if it is a whole number in its usual decimal form, and JavaScript counts it exactly. `42` and `-7` are such
+/// ids, `042` and `-0` are not.
 fn whole_number(id: &str) -> Option<&str> {
     let digits = id.strip_prefix('-').unwrap_or(id);
     let is_usual = digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.starts_with('0') || id == "0");

@@ -1,5 +1,5 @@
-//! HEAD: the status and the headers of GET, and no body. On raw connections, for a client library hides a body that should
-//! not be there.
+//! HEAD gets the status and the headers of GET, and no body. The tests use raw connections, because a client library
+//! hides a body that should not be there.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use crate::support::shared::http::{head_length, upgrade_request};
 use crate::support::*;
 
-/// A status and headers, without those that differ from answer to answer.
+/// A status and headers. Headers that differ from answer to answer are left out.
 type Head = (u16, BTreeMap<String, String>);
 
-/// One connection, on which answers are told apart by their lengths alone.
+/// One connection. The length of an answer alone says where the next answer begins.
 struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
@@ -24,14 +24,14 @@ impl Connection {
         Self { stream: TcpStream::connect(node.addr()).await.expect("the node listens"), unread: Vec::new() }
     }
 
-    /// Sends these requests at once, each a method and a path.
+    /// Sends these requests at once. Each is a method and a path.
     async fn send(&mut self, requests: &[(&str, &str)]) {
         let requests: String =
             requests.iter().map(|(method, path)| format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n")).collect();
         self.stream.write_all(requests.as_bytes()).await.expect("the node reads");
     }
 
-    /// The next answer, to GET.
+    /// The next answer. It must be an answer to GET.
     async fn answer(&mut self) -> (Head, String) {
         let head = self.head().await;
         let length: usize = head.1["content-length"].parse().expect("a length");
@@ -42,8 +42,8 @@ impl Connection {
         (head, String::from_utf8(body).expect("UTF-8"))
     }
 
-    /// The next answer, to HEAD: it ends where its headers end. A body would be read as the beginning of the answer after
-    /// it.
+    /// The next answer. It must be an answer to HEAD, which ends where its headers end. If it had a body, the body
+    /// would be read as the beginning of the answer after it.
     async fn head(&mut self) -> Head {
         let end = loop {
             match head_length(&self.unread) {
@@ -72,7 +72,7 @@ async fn node() -> Node {
     Node::start_with(|_| ()).await
 }
 
-/// Every resource, an error of one, and what is not there.
+/// Every resource, an error of one resource, and a path that does not exist.
 const PATHS: [&str; 8] = [
     "/api/online-users",
     "/api/online-users?countOnly=true",
@@ -96,7 +96,7 @@ async fn head_answers_like_get_without_the_body() {
         connection.send(&[("HEAD", path)]).await;
         let mut head = connection.head().await;
         if path == "/metrics" {
-            // Counters grow between the two.
+            // Counters grow between the two answers.
             let lengths = [&mut get, &mut head].map(|(_, headers)| headers.remove("content-length"));
             assert!(lengths.iter().all(Option::is_some), "{lengths:?}");
         }
@@ -111,8 +111,8 @@ async fn head_answers_like_get_without_the_body() {
 async fn a_get_sent_together_with_a_head_has_its_body() {
     let node = node().await;
     let mut connection = Connection::open(&node).await;
-    // No more than two: from the third on, actix-http 3.20 goes by the method of the last request that it has read, and
-    // takes the body from a GET or gives one to a HEAD (docs/protocol.md, "HTTP").
+    // Only two requests are sent. From the third request on, actix-http 3.20 goes by the method of the last request
+    // that it has read. Then a GET may lose its body, or a HEAD may get one (docs/protocol.md, "HTTP").
     connection.send(&[("HEAD", "/api/online-users"), ("GET", "/healthz")]).await;
     assert_eq!(connection.head().await.0, 200);
     let (head, body) = connection.answer().await;

@@ -1,4 +1,4 @@
-//! The search for ghosts: one node at a time goes over all users who count as online, for the whole fleet.
+//! The search for ghosts. One node at a time searches for the whole fleet. It goes over all users who count as online.
 //!
 //! Each step takes a connection of the pool and gives it back. That connection may be the only one.
 
@@ -69,8 +69,8 @@ impl RedisStore {
         Ok(claimed.is_some())
     }
 
-    /// Whether the audit is still this node's. The node may have been paused. If the audit is this node's, the claim
-    /// lives on.
+    /// Whether the audit is still this node's, because the node may have been paused. If the audit is this node's, the
+    /// claim lives on.
     async fn keep_audit(&self) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
         let mut pipeline = redis::pipe();

@@ -14,7 +14,7 @@ use crate::domain::{Scope, Transition};
 /// replica sees the gap and reads the log.
 const CAPACITY: usize = 16_384;
 
-/// Subscribes; see [`crate::store::PresenceStore::subscribe`].
+/// Subscribes. See [`crate::store::PresenceStore::subscribe`].
 pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let ended = CancellationToken::new();

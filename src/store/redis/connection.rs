@@ -57,7 +57,7 @@ impl Connection {
         }
     }
 
-    /// Subscribes to a channel; the client must speak RESP3.
+    /// Subscribes to a channel. The client must speak RESP3.
     pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
         self.inner.subscribe(channel).await
     }

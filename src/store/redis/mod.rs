@@ -247,8 +247,8 @@ impl Shared {
         self.within(redis::cmd(command).arg(key).arg(members).query_async::<()>(connection)).await
     }
 
-    /// Deletes data of these users that no node can have written. It asks for missing data, too: a key may be there
-    /// with another type.
+    /// Deletes data of these users that no node can have written. It also asks about data that seems to be missing,
+    /// because the key may have another type.
     async fn forget_unreadable(&self, connection: &mut impl ConnectionLike, users: &[UserId]) -> StoreResult<()> {
         if users.is_empty() {
             return Ok(());

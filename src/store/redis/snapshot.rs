@@ -12,15 +12,15 @@ use super::{RedisStore, Shared};
 use crate::domain::{Position, Presence, Roster, Scope, Transition, UserId};
 use crate::store::{StoreError, StoreResult};
 
-/// Users in one page of a snapshot at most. They take 0.7 ms of the server's time (docs/performance.md). Nothing else
+/// The most users in one page of a snapshot. They take 0.7 ms of the server's time (docs/performance.md). Nothing else
 /// runs on the server in that time.
 const USERS_MAX: usize = 1000;
 
-/// Entries in one read of the log at most.
+/// The most entries in one read of the log.
 const ENTRIES_MAX: usize = 5000;
 
-/// A log read may take as long as this many calls may take. After that it is given up for a snapshot. A snapshot is
-/// shorter if the same users came and went again and again.
+/// A read of the log may take the time of this many calls. After that, a snapshot is read instead. A snapshot is
+/// shorter than the log if the same users came and went many times.
 const LOG_CALLS: u32 = 10;
 
 /// Makes the calls of one long read. It gives its connection back after each call, because that may be the only one of
@@ -133,7 +133,6 @@ impl Reader<'_> {
 
     /// The transitions after `from` up to `to`. If `give_up_at` is set, late pages give [`Log::Slow`] instead of an
     /// error.
-    /// [`Log::Slow`] instead of an error.
     async fn log(&self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
         let key = self.shared().keys.scope(Scope::Service).log.clone();
         let mut size = PageSize::up_to(ENTRIES_MAX);

@@ -32,8 +32,8 @@ local function hold_from_now()
   redis.call('HSET', EPOCH, 'holdUntil', text(lease_ends_at), 'holdLimit', text(now_ms + math.max(lease_ms, WAIT_AT_MOST_MS)))
 end
 
--- Whether each node has asserted what it holds, and has heard of it since `since_ms`. Drained nodes do not count. A
--- node whose lease has run out counts until it is swept.
+-- Whether each node has asserted what it holds, at `since_ms` or later. Drained nodes do not count. A node whose lease
+-- has run out counts until it is swept.
 local function all_have_asserted(since_ms)
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do
     local asserted_at = tonumber(redis.call('ZSCORE', ASSERTED, peer) or '')
@@ -114,8 +114,8 @@ if state ~= 'FENCED' then
   if (whole(stored) or 0) < generation then
     redis.call('SET', NODE_GENERATION .. node, text(generation))
   end
-  -- The date is the time of the reply that the node had heard. So a beat that a frozen connection delivers late says
-  -- nothing about the time after the frost.
+  -- The date is the time of the last reply that the node heard. So a beat that a frozen connection delivers late says
+  -- nothing about the time after the freeze.
   if state == 'RENEWED' and asserted_epoch == epoch then
     redis.call('ZADD', ASSERTED, text(heard_ms), node)
   else

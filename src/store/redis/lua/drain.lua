@@ -1,6 +1,6 @@
--- drain.lua: a node ends. Its lease runs only as long as its clients need to come back on other nodes. Sockets that are
--- still there after that are swept with reason node_drained. The word 'drained' takes the place of the generation, and
--- so every later order of the node is refused.
+-- drain.lua: a node ends. Its lease lasts for the time that its clients need to come back on other nodes. Sockets that
+-- are still there after that are swept with reason node_drained. The word 'drained' takes the place of the generation,
+-- and so every later order of the node is refused.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] rest of the lease, ms

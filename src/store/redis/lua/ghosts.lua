@@ -1,6 +1,6 @@
 -- ghosts.lua: finds ghosts among some users who count as online. A user looks like a ghost if no socket of the user is
--- stored, or if one is stored whose node does not exist. The script only reads. A while later mend.lua decides whether
--- they are ghosts, because their owner may be about to assert them again.
+-- stored. A user with a socket looks like a ghost if the node of that socket does not exist. The script only reads. The
+-- owner of a user may be about to assert the user again. So mend.lua decides a while later whether the user is a ghost.
 --
 -- ==== ARGV (own) ====
 -- [10..] user ids

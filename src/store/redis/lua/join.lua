@@ -7,7 +7,7 @@
 -- ==== Reply ====
 -- {'OK', revision, date of the stored profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
--- SADD decides whether the user is new. Otherwise a leave could overtake the join between that decision and the
+-- SADD decides whether the user is new. If the script were not atomic, a leave could come between that decision and the
 -- publication.
 local node, epoch, generation, socket, user, members = unpack(ARGV, 10, 15)
 local stated_at, ttl_ms = tonumber(ARGV[16]), ARGV[17]

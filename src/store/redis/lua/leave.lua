@@ -6,7 +6,7 @@
 -- ==== Reply ====
 -- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
--- The user is offline exactly when the last socket goes. A join in between would be lost or told twice.
+-- The user goes offline exactly when the last socket goes. If a join came in between, it would be lost or told twice.
 local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
 
 local refused = refusal(node, epoch, generation)

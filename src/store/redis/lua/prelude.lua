@@ -15,11 +15,11 @@ local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED = unpack(KEYS)
 local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
 local CHANNEL, LOG_LENGTH = ARGV[7], ARGV[8]
 
--- `redis.call` for all scripts. If a key has another type than the command expects, the key is not ours: somebody wrote
--- it by hand. A key with an id in its name is deleted, and the command goes on without it. Then the owner of the lost
--- data asserts it anew, or the audit finds that it is missing. For the other keys the script fails, and the next beat
--- begins a new epoch (beat.lua). Where this file names only those other keys, it calls Redis directly, which is
--- cheaper.
+-- `redis.call` for all scripts. If the type of a key is not the one that the command expects, somebody wrote the key by
+-- hand. A key with an id in its name is deleted, and the command goes on without it. Then the owner of the lost data
+-- asserts it anew, or the audit finds that it is missing. For the other keys the script fails, and the next beat begins
+-- a new epoch (beat.lua). Some calls in this file name only those other keys. They go to Redis directly, because that
+-- is cheaper.
 local n_deleted = 0
 local native, type = redis, type
 local native_pcall = native.pcall
@@ -70,8 +70,8 @@ local now_text = text(now_ms)
 local function refusal(node, epoch, generation)
   -- This reads two keys in one call. A call from Lua costs a microsecond, and every join makes these calls.
   local known = native.call('MGET', REVISION, NODE_GENERATION .. node)
-  -- A revision that is no whole number is for the beat to find. `whole` costs as much as a call, so it is not used
-  -- here.
+  -- `whole` costs as much as a call, so it is not used here. If the revision is no whole number, the next beat finds
+  -- that out.
   if native.call('HGET', EPOCH, 'epoch') ~= epoch or (tonumber(known[1] or '') or LIMIT) >= LIMIT then return 'EPOCH' end
   if known[2] ~= generation then return 'GENERATION' end
   local lease_end = native.call('ZSCORE', NODES, node)
@@ -79,10 +79,10 @@ local function refusal(node, epoch, generation)
   return nil
 end
 
--- Whether some node has beaten within three quarters of a lease. It is nil if no node could beat. If no node has
--- beaten, Redis was out of reach. Leases that ran out meanwhile then say nothing about their nodes. A slow node beats
--- at every other beat. So half a lease would not tell a slow node from a node that is away (settings allow three beats
--- a lease). Drained nodes do not beat and do not count.
+-- Whether some node has beaten within the last three quarters of a lease. It is nil if no node could beat. If no node
+-- has beaten, Redis was out of reach. Leases that ran out meanwhile then say nothing about their nodes. A slow node
+-- beats at every other beat. So half a lease would not tell a slow node from a node that is away (settings allow three
+-- beats a lease). Drained nodes do not beat and do not count.
 local function somebody_beats(lease_ms)
   for _, peer in ipairs(redis.call('ZREVRANGE', NODES, 0, -1)) do
     if redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
@@ -92,7 +92,7 @@ local function somebody_beats(lease_ms)
   return nil
 end
 
--- Numbers, logs and publishes one transition. `user_json` is the user id as JSON; `detail` is a JSON member, e.g.
+-- Numbers, logs and publishes one transition. `user_json` is the user id as JSON. `detail` is a JSON member, e.g.
 -- "reason":"left".
 local function announce(epoch, kind, user_json, detail)
   local revision = text(native.call('INCR', REVISION))
@@ -117,8 +117,8 @@ local function is_in_grace(entry) return string.sub(entry, MARK_AT, MARK_AT) == 
 local function in_grace(entry) return string.sub(entry, 1, MARK_AT - 1) .. '1' .. string.sub(entry, MARK_AT + 1) end
 local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[01],"since":(%d+)')) end
 
--- Takes one socket out of the three places that know it. Returns the time since when the socket was there, in ms.
--- Returns nil if that time is not known.
+-- Takes one socket out of the three places that know it. Returns the time at which the socket came, in ms, or nil if
+-- that time is not known.
 local function remove_socket(user, socket, node)
   local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
   if entry then redis.call('HDEL', USER_SOCKETS .. user, socket) end
@@ -130,9 +130,8 @@ end
 -- The earlier of two times. Each of them may be nil.
 local function earlier(a, b) return a and b and math.min(a, b) or a or b end
 
--- Call this after sockets of the user were removed. `since` is the time since when the first of them was there, or nil
--- if that is not known. If the user has no socket left, this makes the departure known. Returns whether it was a
--- transition.
+-- Call this after sockets of the user were removed. The first of them came at `since`. `since` is nil if that time is
+-- not known. If the user has no socket left, this makes the departure known. Returns whether it was a transition.
 local function settle(epoch, user, reason, since)
   local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
   local stayed = since and now_ms - since >= tonumber(least_ms)

@@ -6,8 +6,8 @@
 -- ==== Reply ====
 -- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline, ms since the lease ended}
 -- The last is -1 unless the lease was lost (not drained) and this batch is the first to find that.
--- LIVE: the lease is good, or sweeps are suspended. beat.lua suspends them, or no node has beaten since Redis was out
--- of reach.
+-- LIVE: the lease is good, or sweeps are suspended. beat.lua suspends them. They are also suspended if no node has
+-- beaten since Redis was out of reach.
 -- GONE: there is no such node.
 -- ==== Why atomic ====
 -- The lease is checked again before anything is removed. The node may have beaten since it was listed.
