@@ -1,4 +1,4 @@
-//! Builds the parts of a node and runs them: what `main` and every test start.
+//! Builds the parts of a node and runs them. `main` and every test start a node here.
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -59,11 +59,11 @@ struct Edge {
 }
 
 impl App {
-    /// Binds the port and builds the parts. To be called and run within one `actix_rt::System`.
+    /// Binds the port and builds the parts. Call it and run the node within one `actix_rt::System`.
     ///
     /// # Errors
-    /// A contradiction in the settings, a port in use, or a Redis that refuses the password. A Redis that does not answer is
-    /// no error: the node starts, is not ready, and becomes so when Redis comes.
+    /// A contradiction in the settings, a port in use, or a Redis that refuses the password. A Redis that does not
+    /// answer is no error. The node starts, and becomes ready when Redis comes.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.validate()?;
         let node = NodeId::from_bits(rand::random());
@@ -72,14 +72,14 @@ impl App {
         Self::assemble(settings, node, store, registry)
     }
 
-    /// The same on any store, for a node that the store knows by `node`.
+    /// Does the same on any store. The store knows the node by `node`.
     ///
     /// # Errors
     /// A contradiction in the settings, or a port in use.
     pub fn with_store(settings: Settings, node: NodeId, store: Arc<dyn PresenceStore>) -> anyhow::Result<Self> {
         settings.validate()?;
         let mut registry = Registry::default();
-        // Any store will do, but the same metrics are there.
+        // The metrics are the same with any store.
         let _ = StoreMetrics::new(&mut registry);
         Self::assemble(settings, node, store, registry)
     }
@@ -108,17 +108,17 @@ impl App {
         Ok(Self { settings, listener, addr, store, table, replica, writer, sweeper, auditor, edge, drain })
     }
 
-    /// The address that is listened on.
+    /// The address that the node listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The node's id, fresh at every start.
+    /// The node's id. It is new at every start.
     pub fn node_id(&self) -> NodeId {
         self.table.node()
     }
 
-    /// Which store is in use, for people; without the password.
+    /// Which store is in use, for people. The password is left out.
     pub fn store_name(&self) -> String {
         let redis = &self.settings.redis;
         match &redis.url {
@@ -127,11 +127,11 @@ impl App {
         }
     }
 
-    /// Serves until a signal, then drains. A task that fails drains the node as well: its clients go elsewhere, and whoever
-    /// runs the node starts it again.
+    /// Serves until a signal, then drains. A task that fails drains the node as well. The node's clients go elsewhere,
+    /// and the program that runs the node starts it again.
     ///
     /// # Errors
-    /// If the server cannot start or fails, or a task has failed.
+    /// The server cannot start, or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
         let Self { settings, listener, store, table, replica, writer, sweeper, auditor, edge, drain, .. } = self;
         let stop = CancellationToken::new();
@@ -168,15 +168,15 @@ impl App {
     }
 }
 
-/// Connections that the kernel accepts ahead of the server: when a peer dies, all its clients come within a moment. The
-/// kernel caps it (`net.core.somaxconn`, 4096 by default), and std's own would be 128.
+/// How many connections the kernel accepts ahead of the server. When a peer dies, all its clients come within a moment.
+/// The kernel has a cap (`net.core.somaxconn`, 4096 by default). The default of std would be 128.
 const BACKLOG: u32 = 4096;
 
 fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restarted node takes its port back, although connections of its former life linger.
+        // A restarted node gets its port back, even if connections of its former life are still there.
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return listener.into_std(),
@@ -260,7 +260,7 @@ impl Edge {
             // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.
             .max_concurrent_connections(usize::MAX)
             .disable_signals()
-            // Sessions are drained before (`shutdown.rs`).
+            // The sessions have been drained before this (`shutdown.rs`).
             .shutdown_timeout(1);
         let Self { connections, reads, entrance, sessions, fanout, hub_metrics } = self;
         let server = builder.listen("rollcall", listener, move || {
@@ -278,7 +278,7 @@ impl Edge {
             let settings = fanout_settings.clone();
             let start_worker = move || Worker::start(sessions.clone(), Hub::start(&fanout, metrics.clone(), &settings));
             let http = HttpService::build()
-                // A client that closes its side is gone; waiting for more leaks CLOSE_WAIT sockets.
+                // A client that closes its side is gone. Waiting for more would leak sockets in CLOSE_WAIT.
                 .h1_allow_half_closed(false)
                 .upgrade(http::upgrade_service(entrance.clone(), start_worker))
                 .finish(map_config(app, |()| AppConfig::default()));

@@ -17,7 +17,7 @@ pub(crate) struct Backoff {
     n_failures: u32,
 }
 
-/// The longest that the first delay can be.
+/// The longest first delay.
 const FIRST: Duration = Duration::from_millis(50);
 
 impl Backoff {
@@ -55,7 +55,8 @@ impl Backoff {
     }
 }
 
-/// Says when a failure that lasts is worth a line in the log: once a minute. The first line, when it begins, is the caller's.
+/// Says when a failure that lasts gets a line in the log: once a minute. The caller writes the first line, when the
+/// failure begins.
 #[derive(Debug, Default)]
 pub(crate) struct Reminder {
     failing: Option<Failing>,
@@ -67,11 +68,13 @@ struct Failing {
     logged: Instant,
 }
 
-/// Often enough that whoever looks at the log sees it, seldom enough that a long outage does not fill it.
+/// This is often enough for a reader of the log to see the failure. It is seldom enough that a long outage does not
+/// fill the log.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 impl Reminder {
-    /// Says that something failed, again or for the first time. How many seconds it has been failing, if that is to be logged.
+    /// Says that something failed, again or for the first time. If a line should be logged, returns for how many
+    /// seconds it has been failing.
     pub(crate) fn failed(&mut self) -> Option<u64> {
         self.failed_at(Instant::now())
     }

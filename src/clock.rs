@@ -1,6 +1,6 @@
-//! The wall clock: read here and nowhere else (`clippy.toml` refuses it elsewhere), so that whoever meets a time knows
-//! where it came from. What nodes must agree on (leases, revisions) takes its time from the store instead; intervals
-//! and deadlines are tokio's, which cannot be set back; what they share is here too.
+//! The wall clock. It is read only here (`clippy.toml` refuses it elsewhere). So a reader of the code knows where each
+//! time comes from. What nodes must agree on (leases, revisions) takes its time from the store. Intervals and deadlines
+//! use tokio's clock, which cannot be set back. What they share is here too.
 
 use std::time::Instant;
 
@@ -8,21 +8,22 @@ use jiff::fmt::temporal::DateTimePrinter;
 
 use crate::domain::Timestamp;
 
-/// The time of this machine, in milliseconds since 1970 UTC; a clock set before 1970 reads as 0.
+/// The time of this machine, in milliseconds since 1970 UTC. If the clock is set before 1970, this is 0.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the ban points to")]
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond().try_into().unwrap_or(0))
 }
 
-/// Writes a time as JavaScript's `toISOString` does, `2024-01-01T00:00:00.000Z`: UTC, always three decimals, so that
-/// equal lengths sort as text. Times after the year 9999 are written as its end, for RFC 3339 has no others.
+/// Writes a time as JavaScript's `toISOString` does: `2024-01-01T00:00:00.000Z`. It is UTC, and always has three
+/// decimals. So all times have the same length, and sort as text. RFC 3339 ends with the year 9999. Later times are
+/// written as the end of that year.
 pub fn rfc3339(t: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
     let timestamp = i64::try_from(t.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     PRINTER.timestamp_to_string(&timestamp.unwrap_or(jiff::Timestamp::MAX))
 }
 
-/// Sleeps until `instant`, for ever if there is none.
+/// Sleeps until `instant`. If there is none, it sleeps for ever.
 ///
 /// # Cancel safety
 /// Nothing is consumed.

@@ -55,15 +55,15 @@ fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
     telemetry::init(&settings.telemetry)?;
     actix_rt::System::new().block_on(async {
         let app = App::build(settings).await?;
-        // Before the announcement: whoever reads it may send a signal at once.
+        // This comes before the announcement, because a reader of the announcement may send a signal at once.
         let signals = shutdown::Signals::install().context("cannot listen for signals")?;
         announce(&app);
         app.run(signals).await
     })
 }
 
-/// Asks `/healthz` of the node that runs with the same settings. No HTTP client: the image has no other tool for it, and
-/// one line of the answer is all that matters.
+/// Asks `/healthz` of the node that runs with the same settings. It uses no HTTP client, because only one line of the
+/// answer matters. The image has no other tool for this.
 fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
     const DEADLINE: Duration = Duration::from_secs(2);
     let ServerSettings { host, port, .. } = Settings::load(config.as_deref(), environment())?.server;
@@ -79,7 +79,7 @@ fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells a person where to look, and a script that waits for the first line that requests are served.
+/// Tells a person where to look. A script may wait for the first line: then requests are served.
 fn announce(app: &App) {
     let lines = format!(
         "rollcall {} listening on http://{}\nstore: {}\nnode: {}\n",
@@ -89,12 +89,12 @@ fn announce(app: &App) {
         app.node_id(),
     );
     let mut stdout = std::io::stdout().lock();
-    // That nobody reads it (a closed pipe) is no reason not to serve.
+    // If nobody reads it (a closed pipe), the node serves all the same.
     let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// The process's environment as text. `std::env::vars` would panic on a variable that is not Unicode, and that variable
-/// need not even be ours.
+/// The process's environment as text. `std::env::vars` would panic on a variable that is not Unicode, even if that
+/// variable is not ours.
 fn environment() -> HashMap<String, String> {
     let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()

@@ -16,7 +16,7 @@ pub struct Signals {
     drain: CancellationToken,
 }
 
-/// Ends a node from within its process: what tests use in place of a signal.
+/// Ends a node from within its process. Tests use it in place of a signal.
 #[derive(Clone)]
 pub struct Trigger(CancellationToken);
 
@@ -24,7 +24,7 @@ impl Signals {
     /// SIGTERM or SIGINT: the first starts the drain, the second exits at once with status 1.
     ///
     /// # Errors
-    /// If the process cannot listen for signals.
+    /// The process cannot listen for signals.
     pub fn install() -> std::io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -68,11 +68,11 @@ impl Trigger {
 /// What tells the parts of a node that it ends.
 #[derive(Clone, Default)]
 pub(crate) struct Drain {
-    /// Cancelled when the drain begins: the node takes nobody new.
+    /// Cancelled when the drain begins. From then on, the node accepts nobody.
     pub draining: CancellationToken,
-    /// Cancelled once the store knows of the drain: every session says goodbye.
+    /// Cancelled once the store knows of the drain. Then every session says goodbye.
     pub closing: CancellationToken,
-    /// The seats that are taken: sessions, and upgrades on the way to become one.
+    /// The seats that are taken, by sessions and by upgrades that will become sessions.
     pub sessions: TaskTracker,
 }
 
@@ -82,7 +82,7 @@ impl Drain {
     /// 1. No new connections, and `/readyz` says 503.
     /// 2. The writer stops. The store no longer hears what the sockets do. The node's lease now ends after the reconnect
     ///    spread and the grace. A user who comes back on another node before that was never away.
-    /// 3. Every socket is closed with 1001 and its moment to come back.
+    /// 3. Every socket is closed with 1001. The close frame says when to come back.
     pub(crate) async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
         info!(sockets = self.sessions.len(), "Draining");
         let end = Instant::now() + deadline;
@@ -91,7 +91,7 @@ impl Drain {
             server.pause().await;
             writer.drain().await;
         };
-        // A store that does not answer must not take all of the time: the sockets still have to be told.
+        // A store that does not answer must not take all of the time, because the sockets must still be told.
         if timeout(deadline * 4 / 5, announced).await.is_err() {
             warn!("The store has not confirmed the drain in time");
         }

@@ -5,15 +5,15 @@ use std::future::Future;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// Runs them, and notices when one has ended: a process without its writer or its replica answers, and what it says grows old.
-/// All are aborted on drop.
+/// Runs the tasks, and notices when one has ended. A process without its writer or its replica still answers, but its
+/// answers get old. Dropping this aborts all tasks.
 #[derive(Default)]
 pub(crate) struct Tasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-/// A task that ended although nobody asked it to.
+/// A task that ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TaskFailure {
     /// It panicked, with this message.
@@ -25,7 +25,7 @@ pub(crate) enum TaskFailure {
 }
 
 impl Tasks {
-    /// Starts a task; `name` is for the log.
+    /// Starts a task. `name` is for the log.
     pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let id = self.running.spawn(task).id();
         self.names.insert(id, name);
@@ -34,7 +34,7 @@ impl Tasks {
     /// Waits until a task has ended.
     ///
     /// # Cancel safety
-    /// May be dropped and called again.
+    /// This call may be dropped and made again.
     pub(crate) async fn failure(&mut self) -> TaskFailure {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => TaskFailure::Ended(self.name_of(id)),

@@ -1,4 +1,4 @@
-//! Identities: parsed once at the edge, valid ever after.
+//! Identities. They are parsed once, at the edge, and always valid after that.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A user's identity, chosen by the application: 1 to [`UserId::MAX_BYTES`] bytes of UTF-8 without control characters.
 ///
-/// Cloning is cheap (a counted pointer). The order is that of the bytes, which is the order of every list.
+/// Cloning is cheap (a counted pointer). The order is the order of the bytes. Every list has this order.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
@@ -78,7 +78,7 @@ pub enum IdError {
     Malformed,
 }
 
-/// One process, fresh at every start: a restarted node is never mistaken for its former self.
+/// One process. The id is new at every start. So a restarted node is never mistaken for its former self.
 ///
 /// Twelve characters of `0-9a-v` (60 random bits), short enough to be typed after `redis-cli`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,7 +88,7 @@ impl NodeId {
     const LEN: usize = 12;
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-    /// The id whose bits are the low 60 of `bits`; the caller brings the randomness.
+    /// The id made of the low 60 bits of `bits`. The caller brings the randomness.
     pub fn from_bits(bits: u64) -> Self {
         Self(std::array::from_fn(|i| Self::ALPHABET[(bits >> (5 * i)) as usize & 31]))
     }
@@ -120,10 +120,11 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// One accepted WebSocket, never reused: the node that accepted it and a number on that node, as `{node}.{number}`.
+/// The id of one accepted WebSocket. It is never used again. It has the node that accepted the socket, and a number on
+/// that node: `{node}.{number}`.
 ///
-/// The node is part of the id so that an operator who finds a socket in Redis sees where it lives, and so that the audit can
-/// tell the sockets of nodes that no longer exist.
+/// The node is part of the id for two reasons. An operator who finds a socket in Redis sees where it lives. And the
+/// audit can find the sockets of nodes that no longer exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
     /// The node that accepted the socket.

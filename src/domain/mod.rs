@@ -1,7 +1,7 @@
 //! What presence is, without any machinery: identities, profiles, transitions and the roster.
 //!
-//! Everything here is pure and synchronous: no actix, no Redis, no tokio and no reading of clocks, so that it can be tested
-//! with nothing but values. Time comes in as a [`Timestamp`].
+//! Everything here is pure and synchronous. It uses no actix, no Redis and no tokio, and reads no clock. So tests need
+//! only values. Time comes in as a [`Timestamp`].
 
 pub mod id;
 pub mod roster;

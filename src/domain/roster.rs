@@ -7,26 +7,26 @@ use super::{Change, OfflineReason, Position, Presence, UserId};
 
 /// The users present in one scope, in the order of their ids' bytes, and the position in history that they reflect.
 ///
-/// Users only, no sockets: a roster does not know why somebody is present. Changes are *set operations*: applying one that
-/// is already in effect changes nothing and says so, which is what lets a snapshot and a log overlap.
+/// A roster has users and no sockets. It does not know why somebody is present. Changes are *set operations*. A change
+/// that is already in effect changes nothing, and the result says so. So a snapshot and a log may overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roster {
     users: BTreeMap<UserId, Presence>,
     position: Position,
 }
 
-/// A part of a roster; see [`Roster::page`].
+/// A part of a roster. See [`Roster::page`].
 #[derive(Debug)]
 pub struct RosterPage<'a> {
     /// The users, in order.
     pub users: Vec<(&'a UserId, &'a Presence)>,
-    /// Present if there are more: the id to go on after, valid on any node.
+    /// The id after which the next page begins. It is valid on any node. It is none if there are no more users.
     pub next_cursor: Option<&'a UserId>,
 }
 
 impl RosterPage<'_> {
-    /// The beginning of the page that is about `max_bytes` when encoded, and one user at least. Users differ in size, so a
-    /// number of them alone does not bound what a page costs.
+    /// The beginning of the page. Encoded, it has about `max_bytes`, but it has one user at least. Users differ in
+    /// size, so a number of users alone does not bound the cost of a page.
     pub(crate) fn within(mut self, max_bytes: usize) -> Self {
         let mut n_bytes = 0;
         let is_over = |&(user, presence): &(&UserId, &Presence)| {
@@ -59,7 +59,7 @@ impl Roster {
         self.position
     }
 
-    /// Says that everything up to `position` is reflected now.
+    /// Says that the roster reflects everything up to `position`.
     pub fn advance_to(&mut self, position: Position) {
         self.position = position;
     }
@@ -89,8 +89,9 @@ impl Roster {
         RosterPage { users, next_cursor }
     }
 
-    /// Puts one change into effect. Returns what a listener who knew the roster before has to be told: nothing, or a change
-    /// that is true of it (an `Online` with a newer profile of somebody present is `Changed`).
+    /// Puts one change into effect. Returns the change that a listener must hear, if the listener knew the roster
+    /// before. It is none if nothing changed. An `Online` becomes `Changed` if the user is present and the profile is
+    /// newer.
     pub fn apply(&mut self, user: &UserId, change: &Change) -> Option<Change> {
         match change {
             Change::Online(presence) => match self.users.get_mut(user) {
@@ -105,8 +106,8 @@ impl Roster {
         }
     }
 
-    /// The changes that turn this roster into `target`, in the order of ids; a departure's reason is `unknown`, for rosters
-    /// hold none.
+    /// The changes that turn this roster into `target`, in the order of ids. The reason of a departure is `unknown`,
+    /// because rosters have no reasons.
     pub fn diff(&self, target: &Roster) -> Vec<(UserId, Change)> {
         let mut changes = Vec::new();
         let (mut ours, mut theirs) = (self.users.iter().peekable(), target.users.iter().peekable());
@@ -145,7 +146,7 @@ fn renew(known: &mut Presence, presence: &Presence) -> Option<Change> {
     Some(Change::Changed(presence.clone()))
 }
 
-/// Whether `presence` says something else than `known`, and later.
+/// Whether `presence` is newer than `known`, and says something else.
 fn is_newer(presence: &Presence, known: &Presence) -> bool {
     presence.updated_at > known.updated_at && presence.profile != known.profile
 }

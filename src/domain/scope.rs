@@ -1,4 +1,4 @@
-//! What presence is relative to.
+//! Where somebody can be present.
 
 /// Where somebody is present. A user has sockets in a scope, and is there while one of them is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

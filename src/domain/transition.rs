@@ -1,23 +1,23 @@
-//! The events of presence: what a store decides, numbers and publishes.
+//! The events of presence. A store decides, numbers and publishes them.
 
 use super::{Presence, Timestamp, UserId};
 
-/// A point in the history of one scope. Ordered by revision, which never falls, not even from one epoch to the next
-/// (docs/design.md, decision 4).
+/// A point in the history of one scope. Positions are ordered by revision. A revision never falls, not even from one
+/// epoch to the next (docs/design.md, decision 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// Which life of the store's data this is: the revision at which it began.
     pub epoch: u64,
-    /// Number of the last transition; below 2^53, so that JavaScript and Lua count it exactly.
+    /// Number of the last transition. It is below 2^53, so that JavaScript and Lua count it exactly.
     pub revision: u64,
 }
 
-/// One numbered event: in Redis and on every node the same, in the same order, each exactly once.
+/// One numbered event. Redis and every node have the same events, in the same order, each exactly once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
     /// The epoch and this transition's own revision.
     pub position: Position,
-    /// Whom it is about.
+    /// The user that it is about.
     pub user: UserId,
     /// What happened.
     pub change: Change,
@@ -30,13 +30,13 @@ pub struct Transition {
 pub enum Change {
     /// The user's first socket came.
     Online(Presence),
-    /// A user who was and stays present has another profile. Can only happen between `Online` and `Offline`.
+    /// A user who is still present has another profile. This can only happen between `Online` and `Offline`.
     Changed(Presence),
-    /// The user's last socket went. Can only happen after `Online`.
+    /// The user's last socket went. This can only happen after `Online`.
     Offline(OfflineReason),
 }
 
-/// Why a user is no longer present: the reason of the last of their sockets.
+/// Why a user is no longer present. It is the reason of the user's last socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OfflineReason {
     /// The client said `leave`, or closed with 1000 or without a code.

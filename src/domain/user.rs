@@ -6,35 +6,37 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since the Unix epoch, by the clock of the store (Redis `TIME`, or the node's own with the embedded store).
+/// Milliseconds since the Unix epoch, by the clock of the store. That is Redis `TIME`. With the embedded store it is
+/// the node's own clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time from this to `later`; zero if that is not later, as between two clocks it may not be.
+    /// The time from this to `later`. It is zero if `later` is earlier, which happens between two clocks.
     pub(crate) fn until(self, later: Timestamp) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }
 }
 
-/// A user's presence data, as every list and event shows it: the profile and when it was last changed.
+/// A user's presence data, as every list and event shows it: the profile, and the time of its last change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Presence {
-    /// `None`: nothing but the id is known.
+    /// `None` says that only the id is known.
     pub profile: Option<Profile>,
-    /// When the profile was last changed, by the store's clock; of two versions the higher wins (docs/design.md, decision 3).
+    /// When the profile was last changed, by the store's clock. The later of two versions wins (docs/design.md,
+    /// decision 3).
     pub updated_at: Timestamp,
 }
 
 /// The application's data about a user (name, username, email, avatar), kept as its encoded JSON members.
 ///
-/// Parsed, checked and encoded once where it comes in; after that every list, event and key is a concatenation
-/// (docs/adr/0004). Two profiles are equal if their canonical encodings are.
+/// A profile is parsed, checked and encoded once, where it comes in. After that, every list, event and key is a
+/// concatenation (docs/adr/0004). Two profiles are equal if their canonical encodings are equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Profile(Arc<str>);
 
-/// The fields of a [`Profile`], in their canonical order; strings only, unknown fields are ignored.
+/// The fields of a [`Profile`], in their canonical order. All are strings. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ProfileFields {
     /// Display name.
@@ -43,7 +45,7 @@ pub struct ProfileFields {
     /// Login or handle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// E-mail address; not verified.
+    /// E-mail address. It is not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// URL or path of a picture.
@@ -63,7 +65,7 @@ pub enum ProfileError {
 }
 
 impl Profile {
-    /// Encodes `fields`; `None` if no field is set.
+    /// Encodes `fields`. Returns `None` if no field is set.
     ///
     /// # Errors
     /// [`ProfileError::TooLong`] if the encoding is over `max_bytes`.

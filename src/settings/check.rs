@@ -82,7 +82,7 @@ impl Settings {
         ]
     }
 
-    /// What must hold between numbers, in words that fit between the two sides of an error message.
+    /// What must hold between numbers. The words fit between the two sides of an error message.
     fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 8] {
         let lease = ("presence.lease_ms", ms(self.presence.lease));
         let beat = ("presence.beat_ms", ms(self.presence.beat));
@@ -163,7 +163,7 @@ pub(crate) const KEY_WORDS: [&str; 14] = [
 /// A setting and its value, for an error message.
 type Named = (&'static str, u64);
 
-/// `scheme://host[:port]` and nothing else, in lower case: CORS compares bytes, so anything more would never match.
+/// `scheme://host[:port]` and nothing else, in lower case. CORS compares bytes, so anything more would never match.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())

@@ -1,4 +1,5 @@
-//! Defaults, file and environment, the later over the earlier, and who set what.
+//! Defaults, file and environment. A later layer wins over an earlier one. This file also knows which layer set each
+//! value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,14 +11,15 @@ use super::{Settings, SettingsError};
 /// The first layer, and the reference: unit, range and reason of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// Names from the platforms that services are deployed on; they win over the long names, for they are set per process.
+/// Names that platforms for services use. They win over the long names, because they are set for each process.
 pub(super) const SHORT_NAMES: [(&str, &str); 3] =
     [("HOST", "server.host"), ("PORT", "server.port"), ("REDIS_URL", "redis.url")];
 
-/// The values by their names in `config/default.toml` (`presence.lease_ms`), and who set those that are not defaults.
+/// The values by their names in `config/default.toml` (`presence.lease_ms`). If a value is not a default, its source is
+/// here too.
 ///
-/// config-rs parses and deserializes, but merging is ours: it would take `true` for 1 and round 80.5, look for `x.toml`
-/// when told to read `x`, and forget which variable a value came from.
+/// config-rs parses and deserializes, but we merge. config-rs would take `true` for 1, and round 80.5. It would look
+/// for `x.toml` when it is told to read `x`. And it would forget which variable a value came from.
 pub(crate) struct Layers {
     pub(super) values: BTreeMap<String, Value>,
     set_by: BTreeMap<String, String>,
@@ -33,7 +35,8 @@ impl Layers {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
         let table = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
-            // Without the excerpt that TOML errors draw with bars: one line, and the excerpt may hold a password.
+            // A TOML error draws an excerpt with bars. It is left out: the error is one line, and the excerpt may have
+            // a password.
             let text = error.to_string();
             let lines: Vec<_> = text.lines().filter(|line| !line.contains('|')).collect();
             SettingsError::Syntax { path: path.to_owned(), problem: lines.join(": ") }
@@ -58,7 +61,7 @@ impl Layers {
             .try_for_each(|(name, key)| environment.get(name).map_or(Ok(()), |text| self.set_text(key, text, name)))
     }
 
-    /// Takes text for what the default is: a number, a list with commas, or text.
+    /// Reads a text as the type of the default: a number, a list with commas, or text.
     fn set_text(&mut self, key: &str, text: &str, variable: &str) -> Result<(), SettingsError> {
         let kind = match self.values.get(key).map(|default| &default.kind) {
             Some(_) if text.is_empty() => return Ok(()),
@@ -69,12 +72,12 @@ impl Layers {
         self.set(key, Value::new(None, kind), variable, "the environment")
     }
 
-    /// Puts one value over the default, which also says what type it must have. `name` is the setting as its `place`
-    /// spells it.
+    /// Puts one value over the default. The default also says which type the value must have. `name` is the setting as
+    /// its `place` spells it.
     pub(super) fn set(&mut self, key: &str, value: Value, name: &str, place: &str) -> Result<(), SettingsError> {
         let Some(default) = self.values.get(key) else {
             let is_section = |known: &String| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
-            // A section with all its keys commented out.
+            // This is a section in which all keys are commented out.
             if matches!(value.kind, ValueKind::Table(_)) && self.values.keys().any(is_section) {
                 return Ok(());
             }
@@ -104,7 +107,7 @@ impl Layers {
             values.try_fold(Config::builder(), |builder, (key, value)| builder.set_override(key, value.clone()));
         builder.and_then(|builder| builder.build()?.try_deserialize()).map_err(|error| match error {
             ConfigError::At { error, key: Some(key), .. } => SettingsError::invalid(&[&key], format!("{key} {error}")),
-            // The types were right, so that what does not fit is the size or the sign.
+            // The types were right. So the size or the sign does not fit.
             ConfigError::Type { expected, key: Some(key), .. } => {
                 let value = self.values.get(&key).map_or_else(String::new, |value| describe(&value.kind));
                 SettingsError::invalid(&[&key], format!("{key} = {value} is out of range: it must be {expected}"))
@@ -138,12 +141,13 @@ fn flatten(tree: Value) -> Vec<(String, Value)> {
             kind => leaves.push((path, Value::new(None, kind))),
         }
     }
-    // Tables are hashed; the first complaint should not depend on that.
+    // Tables are hashed. The first complaint should not depend on that.
     leaves.sort_by(|(one, _), (other, _)| one.cmp(other));
     leaves
 }
 
-/// A value for an error message. What is in a list or a table stays unsaid: it may be a mistyped URL with a password.
+/// A value for an error message. The content of a list or a table is left out, because it may be a mistyped URL with a
+/// password.
 fn describe(kind: &ValueKind) -> String {
     match kind {
         ValueKind::String(text) => format!("{text:?}"),

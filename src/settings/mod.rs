@@ -1,7 +1,7 @@
-//! Typed settings: one small struct per concern, so that each part is handed the piece it needs and no more.
+//! Typed settings. Each section is a small struct. So each part gets only the settings that it needs.
 //!
 //! `config/default.toml` is the reference (unit, range and reason of every key) and the first layer; [`Settings::load`]
-//! puts a file and the environment over it. A `Duration` called `lease` here is the integer `lease_ms` there, and error
+//! puts a file and the environment over it. A `Duration` called `lease` here is the integer `lease_ms` there. Error
 //! messages use the names of that file.
 
 mod check;
@@ -40,11 +40,11 @@ pub struct Settings {
 pub struct ServerSettings {
     /// IP address or host name to listen on.
     pub host: String,
-    /// TCP port; 0 takes a free one.
+    /// TCP port. 0 takes a free port.
     pub port: u16,
-    /// Worker threads; 0 is one per core.
+    /// Worker threads. 0 means one for each core.
     pub workers: usize,
-    /// Most sockets of this process: each is an open file, and those are often capped.
+    /// Most sockets of this process. Each socket is an open file, and open files are often limited.
     pub max_sockets: usize,
     /// Most HTTP connections of this process, besides the sockets.
     pub max_http_connections: usize,
@@ -119,7 +119,7 @@ pub struct PresenceSettings {
     /// How long "last seen" is remembered.
     #[serde(rename = "last_seen_ttl_ms", with = "duration_ms")]
     pub last_seen_ttl: Duration,
-    /// How long a socket must have been there for it to be written.
+    /// How long a socket must have been there for "last seen" to be written.
     #[serde(rename = "last_seen_min_ms", with = "duration_ms")]
     pub last_seen_min: Duration,
     /// How often a node checks Redis against the nodes that exist.
@@ -150,7 +150,7 @@ pub struct WebsocketSettings {
 pub struct LimitSettings {
     /// Largest profile of a user, as JSON.
     pub profile_bytes: usize,
-    /// Users in a page of the list, unless asked. Tied to `page_max`.
+    /// Users in a page of the list, unless the request gives another number. Tied to `page_max`.
     pub page_default: usize,
     /// Most users in a page. Tied to `page_default`.
     pub page_max: usize,
@@ -251,7 +251,7 @@ pub enum SettingsError {
         /// Where and what.
         problem: String,
     },
-    /// Nothing has this name: most likely a typing error, and the intended setting is not in force.
+    /// No setting has this name. Most likely it is a typing error, and the intended setting is not in force.
     #[error("unknown setting {name:?} in {origin}")]
     Unknown {
         /// The key or the variable.
@@ -264,15 +264,15 @@ pub enum SettingsError {
     Invalid {
         /// The settings concerned.
         names: Vec<String>,
-        /// The complaint, naming all of them.
+        /// The complaint. It names all of them.
         problem: String,
-        /// Where those that are not defaults were set, in brackets; empty if unknown.
+        /// Where each setting that is not a default was set, in brackets. It is empty if that is unknown.
         set_by: String,
     },
 }
 
 impl SettingsError {
-    /// A complaint about `names`, whose sources are added by whoever knows them.
+    /// A complaint about `names`. A caller that knows the sources adds them.
     fn invalid(names: &[&str], problem: String) -> Self {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         Self::Invalid { names, problem, set_by: String::new() }
@@ -287,15 +287,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads all layers (defaults, `file`, `ROLLCALL__SECTION__KEY`, short names; the later wins) and checks the
-    /// result.
+    /// Reads all layers (defaults, `file`, `ROLLCALL__SECTION__KEY`, short names) and checks the result. A later layer
+    /// wins.
     ///
-    /// The environment is handed in, so that tests need not change the process's own. An empty variable counts as
-    /// unset: that is what a container gets from `${REDIS_URL:-}`. `ROLLCALL_X` with one underscore is not ours:
+    /// The environment is an argument, so that tests need not change that of the process. An empty variable counts as
+    /// unset, because a container gets one from `${REDIS_URL:-}`. `ROLLCALL_X` with one underscore is not ours.
     /// Kubernetes sets such names for a service called `rollcall`.
     ///
     /// # Errors
-    /// Any [`SettingsError`]: give up and show it.
+    /// Any [`SettingsError`]. Give up and show it.
     pub fn load(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, SettingsError> {
         let mut layers = Layers::defaults();
         if let Some(path) = file {

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where Redis is and how to log in. Written out, by `Debug` or `Display`, it is `redis://host:port/db`: no user, no
-/// password.
+/// Where Redis is and how to log in. `Debug` and `Display` write `redis://host:port/db`, without user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     secret: String,
@@ -12,7 +11,7 @@ pub struct RedisUrl {
 }
 
 impl RedisUrl {
-    /// The URL as given, with the password: for the Redis driver alone, never for a log or an error.
+    /// The URL as given, with the password. It is for the Redis driver alone, never for a log or an error.
     pub(crate) fn expose_secret(&self) -> &str {
         &self.secret
     }
@@ -30,7 +29,8 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// What is wrong with a Redis URL. It never quotes the URL: a password with a stray `/` can sit anywhere in it.
+/// What is wrong with a Redis URL. It never quotes the URL. If a password has a `/`, parts of the password can be
+/// anywhere in the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RedisUrlError(&'static str);

@@ -11,11 +11,11 @@ use crate::backoff::Reminder;
 use crate::metrics::AuditorMetrics;
 use crate::store::PresenceStore;
 
-/// Looks for ghosts: users in the set of those online whose keys are gone, and sockets of nodes that do not exist. None of
-/// them should ever be there; each is mended when it is found in two audits in a row, counted and logged.
+/// Looks for ghosts. A ghost is a user who counts as online without keys, or with a socket of a node that does not
+/// exist. No ghost should ever be there. If two audits in a row find a ghost, it is mended, counted and logged.
 ///
-/// Two, because the owner of a socket whose keys were deleted asserts it again within one (`node::Refresher`). Every node runs
-/// an auditor, and the store lets one of them audit for all.
+/// One audit is not enough. If the keys of a socket were deleted, its owner asserts it again within one audit interval
+/// (`node::Refresher`). Every node runs an auditor, and the store lets one of them audit for all.
 pub(crate) struct Auditor {
     store: Arc<dyn PresenceStore>,
     metrics: AuditorMetrics,
@@ -23,7 +23,7 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    /// An auditor that looks `every` so often (`presence.audit_ms`).
+    /// An auditor that looks once in each interval `every` (`presence.audit_ms`).
     pub(crate) fn new(store: Arc<dyn PresenceStore>, metrics: AuditorMetrics, every: Duration) -> Self {
         Self { store, metrics, every }
     }
@@ -32,7 +32,8 @@ impl Auditor {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reminder = Reminder::default();
         loop {
-            // Longer than the store's own pause between two audits, so that a node that is alone finds it over.
+            // This is longer than the store's own pause between two audits. So for a node that is alone, that pause is
+            // over.
             let pause = self.every.mul_f64(rand::rng().random_range(1.1..1.35));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -1,4 +1,5 @@
-//! Takes the users of dead nodes offline: the sweep finds nodes whose lease has run out, the audit what no sweep would find.
+//! Takes the users of dead nodes offline. The sweep finds nodes whose lease has run out. The audit finds what no sweep
+//! would find.
 
 mod audit;
 
@@ -18,14 +19,15 @@ use crate::store::{PresenceStore, Swept, SweptBatch};
 
 pub(crate) use audit::Auditor;
 
-/// Sweeps for peers that died. Every node runs one; there is no leader, for a step is atomic in the store and whoever comes
-/// second finds less to do. A sweeper that dies half way leaves the node fenced, and any peer goes on.
+/// Sweeps the peers that died. Every node runs a sweeper, and there is no leader. Each step is atomic in the store, so
+/// a sweeper that comes second finds less to do. If a sweeper dies half way, the swept node stays fenced, and any peer
+/// goes on.
 pub(crate) struct Sweeper {
     store: Arc<dyn PresenceStore>,
     metrics: SweeperMetrics,
     every: Duration,
     lease: Duration,
-    /// When nodes died whose first batch was swept here: at their last beat.
+    /// The nodes whose first batch was swept here, and when each of them died. A node died at its last beat.
     deaths: HashMap<NodeId, Instant>,
     reminder: Reminder,
 }
