@@ -76,7 +76,7 @@ async fn upgrade(
         Ok((hello, seat)) => {
             let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
-            session::spawn(worker, seat, parts.io.into_stream(), parts.read_buf, hello);
+            session::spawn(&worker, seat, parts.io.into_stream(), &parts.read_buf, hello);
         }
         Err(error) => {
             h1::SendResponse::new(framed, refusal(&error)).await?;

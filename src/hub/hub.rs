@@ -310,7 +310,7 @@ impl Attachment {
     ///
     /// # Cancel safety
     /// Nothing is consumed. The state that asks for attention lasts until the session has dealt with it.
-    pub(crate) async fn attention(&self) -> Attention {
+    pub(crate) fn attention(&self) -> impl Future<Output = Attention> {
         poll_fn(|context| {
             let state = &mut *self.hub.state.borrow_mut();
             if state.drains {
@@ -321,7 +321,6 @@ impl Attachment {
                 None => Poll::Pending,
             }
         })
-        .await
     }
 }
 

@@ -12,7 +12,8 @@ use crate::domain::{OfflineReason, Position, Profile, SocketId, UserId};
 /// cannot leak its socket.
 pub struct Registration {
     table: Arc<Table>,
-    socket: SocketId,
+    /// The number of the socket on this node.
+    number: u64,
     user: UserId,
     /// The last round in which the client was heard from, counted from 1.
     heard_in: Cell<u64>,
@@ -21,12 +22,12 @@ pub struct Registration {
 
 impl Registration {
     pub(super) fn new(table: Arc<Table>, socket: SocketId, user: UserId) -> Self {
-        Self { table, socket, user, heard_in: Cell::new(0), ended: false }
+        Self { table, number: socket.number, user, heard_in: Cell::new(0), ended: false }
     }
 
     /// The socket's id.
     pub(crate) fn socket(&self) -> SocketId {
-        self.socket
+        SocketId { node: self.table.node(), number: self.number }
     }
 
     /// The user of the socket.
@@ -36,18 +37,18 @@ impl Registration {
 
     /// Notes that the client was active.
     pub(crate) fn heard(&self) {
-        self.table.heard(self.socket, &self.heard_in);
+        self.table.heard(self.socket(), &self.heard_in);
     }
 
     /// States the user's profile anew. The receiver gets the position of the store's reply.
     pub(crate) fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
-        self.table.state_profile(self.socket, &self.user, stated)
+        self.table.state_profile(self.socket(), &self.user, stated)
     }
 
     /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.
     pub fn leave(mut self) {
         self.ended = true;
-        self.table.leave(self.socket);
+        self.table.leave(self.socket());
     }
 
     /// The connection ended without a goodbye. The socket stays registered for the grace.
@@ -57,7 +58,7 @@ impl Registration {
 
     fn end(&mut self, reason: OfflineReason) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.table.lose(self.socket, reason);
+            self.table.lose(self.socket(), reason);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_rt::net::TcpStream;
-use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::io::Interest;
 
@@ -30,10 +29,9 @@ thread_local! {
 
 impl Inbound {
     /// Reads from `stream`, after `early`.
-    pub(crate) fn new(stream: Rc<TcpStream>, early: BytesMut, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(stream: Rc<TcpStream>, early: &[u8], max_message_bytes: usize) -> Self {
         let mut reader = Reader::new(max_message_bytes);
-        // The reader gets a copy. `early` is part of a buffer of 8 KiB, and that whole buffer would be kept.
-        reader.push(&early);
+        reader.push(early);
         Self { stream, reader }
     }
 
@@ -44,7 +42,7 @@ impl Inbound {
     ///
     /// # Cancel safety
     /// The bytes that were read stay in the reader for the next call.
-    pub(crate) async fn next(&mut self) -> Result<Incoming, End> {
+    pub(crate) fn next(&mut self) -> impl Future<Output = Result<Incoming, End>> {
         poll_fn(|context| {
             loop {
                 if let Some(incoming) = self.reader.next_message()? {
@@ -53,7 +51,6 @@ impl Inbound {
                 ready!(self.poll_read(context, Reader::push))?;
             }
         })
-        .await
     }
 
     /// Reads and throws away all bytes that still come, until the stream ends.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::net::TcpStream;
-use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -95,13 +94,9 @@ pub(crate) struct Hello {
 }
 
 /// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
-pub(crate) fn spawn(worker: Rc<Worker>, seat: Seat, stream: TcpStream, early: BytesMut, hello: Hello) {
-    actix_rt::spawn(async move {
-        let _seat = seat;
-        let mut session = Session::open(&worker, stream, early, hello.format);
-        let end = session.converse(hello).await;
-        Box::pin(session.close(end)).await;
-    });
+pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8], hello: Hello) {
+    let session = Session::open(worker, seat, stream, early, hello.format);
+    actix_rt::spawn(session.live(hello.user));
 }
 
 struct Session {
@@ -115,6 +110,8 @@ struct Session {
     registration: Option<Registration>,
     /// What the socket has used of its requests.
     used: Used,
+    /// The session's place on the node.
+    _seat: Seat,
 }
 
 /// Why a session stops waiting. Each cause has its own arm.
@@ -127,8 +124,16 @@ enum Cause {
     Alarm(Alarm),
 }
 
+/// What takes a session its time.
+enum Chore {
+    /// The client joins, or states its profile anew.
+    Join(Join),
+    /// The socket takes no more bytes: it is waited for.
+    Unblock,
+}
+
 impl Session {
-    fn open(worker: &Worker, stream: TcpStream, early: BytesMut, format: Format) -> Self {
+    fn open(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8], format: Format) -> Self {
         let stream = Rc::new(stream);
         Self {
             format,
@@ -139,36 +144,72 @@ impl Session {
             stream,
             registration: None,
             used: Used::default(),
+            _seat: seat,
         }
     }
 
-    /// Joins, and answers until there is a reason to end.
+    /// The whole life of the session.
     ///
     /// A session's future always has the size of its largest state, even while the session is idle. So what happens
     /// seldom is boxed.
-    async fn converse(&mut self, hello: Hello) -> End {
-        match hello.user {
-            Some(user) => Box::pin(self.join(Join { user, profile: None, reference: None })).await,
-            None if !hello.format.can_join() => return End::NotJoined,
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps a second copy of its arguments")]
+    fn live(mut self, user: Option<UserId>) -> impl Future<Output = ()> {
+        async move {
+            let end = match Box::pin(self.enter(user)).await {
+                Ok(()) => self.converse().await,
+                Err(end) => end,
+            };
+            Box::pin(self.close(end)).await;
+        }
+    }
+
+    /// Joins as the user whom the client's URL names, if it names one.
+    async fn enter(&mut self, user: Option<UserId>) -> Result<(), End> {
+        match user {
+            Some(user) => self.join(Join { user, profile: None, reference: None }).await,
+            None if !self.format.can_join() => return Err(End::NotJoined),
             None => {}
         }
+        Ok(())
+    }
+
+    /// Answers until there is a reason to end.
+    async fn converse(&mut self) -> End {
         loop {
             let cause = tokio::select! {
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 attention = self.attachment.attention() => Cause::Attention(attention),
                 alarm = self.heartbeat.alarm() => Cause::Alarm(alarm),
             };
-            let outcome = match cause {
-                Cause::Incoming(incoming) => self.on_incoming(incoming),
-                Cause::Attention(attention) => Box::pin(self.on_attention(attention)).await.map(|()| None),
-                Cause::Alarm(alarm) => self.on_alarm(alarm).map(|()| None),
+            let carried_out = match self.on(cause) {
+                Ok(None) => continue,
+                Ok(Some(chore)) => Box::pin(self.carry_out(chore)).await,
+                Err(end) => Err(end),
             };
-            match outcome {
-                Ok(None) => {}
-                Ok(Some(join)) => Box::pin(self.join(join)).await,
-                Err(end) => return end,
+            if let Err(end) = carried_out {
+                return end;
             }
         }
+    }
+
+    /// Deals with a cause at once. What takes time is returned instead.
+    fn on(&mut self, cause: Cause) -> Result<Option<Chore>, End> {
+        match cause {
+            Cause::Incoming(incoming) => Ok(self.on_incoming(incoming)?.map(Chore::Join)),
+            Cause::Attention(attention) => self.on_attention(attention),
+            Cause::Alarm(alarm) => self.on_alarm(alarm).map(|()| None),
+        }
+    }
+
+    async fn carry_out(&mut self, chore: Chore) -> Result<(), End> {
+        match chore {
+            Chore::Join(join) => self.join(join).await,
+            Chore::Unblock => {
+                Box::pin(self.wait_until_writable()).await?;
+                self.attachment.unblock();
+            }
+        }
+        Ok(())
     }
 
     /// Answers a message of the client. A join takes time, so it is returned instead.
@@ -186,18 +227,15 @@ impl Session {
         Ok(None)
     }
 
-    async fn on_attention(&mut self, attention: Attention) -> Result<(), End> {
+    fn on_attention(&mut self, attention: Attention) -> Result<Option<Chore>, End> {
         match attention {
-            Attention::Blocked => {
-                self.wait_until_writable().await?;
-                self.attachment.unblock();
-            }
+            Attention::Blocked => return Ok(Some(Chore::Unblock)),
             Attention::Resync => self.resync(),
             Attention::TooSlow => return Err(End::TooSlow),
             Attention::Broken => return Err(End::Broken),
             Attention::Drain => return Err(End::Drained),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Waits until the socket takes bytes again. Meanwhile the client may speak or fall silent, and the node may drain.
@@ -281,5 +319,27 @@ impl Session {
                 Err(_) => return false,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task of a session takes a whole number of these (tokio's `Cell` is aligned so).
+    const TASK_STEP_BYTES: usize = 128;
+
+    /// What tokio adds to a future in its task: the header, the core, the trailer and the stage.
+    const TASK_OWN_BYTES: usize = 104;
+
+    fn output_bytes<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_an_idle_session_is_small() {
+        let future_bytes = output_bytes(|(session, user): (Session, Option<UserId>)| session.live(user));
+        let task_bytes = (future_bytes + TASK_OWN_BYTES).next_multiple_of(TASK_STEP_BYTES);
+        assert!(task_bytes <= 512, "a future of {future_bytes} bytes needs {task_bytes}");
     }
 }

@@ -9,8 +9,8 @@ pub struct Reader {
     codec: Codec,
     /// Bytes of a frame that has not come whole.
     buffer: BytesMut,
-    /// The fragments of a message that has not come whole.
-    fragments: Option<Fragments>,
+    /// The fragments of a message that has not come whole. They are boxed, because an idle socket has none.
+    fragments: Option<Box<Fragments>>,
     max_message_bytes: usize,
 }
 
@@ -113,11 +113,11 @@ impl Reader {
     fn join_fragment(&mut self, item: Item) -> Result<Option<Incoming>, Violation> {
         let (is_last, part) = match item {
             Item::FirstText(part) => {
-                self.fragments = Some(Fragments { is_text: true, bytes: Vec::new() });
+                self.fragments = Some(Box::new(Fragments { is_text: true, bytes: Vec::new() }));
                 (false, part)
             }
             Item::FirstBinary(part) => {
-                self.fragments = Some(Fragments { is_text: false, bytes: Vec::new() });
+                self.fragments = Some(Box::new(Fragments { is_text: false, bytes: Vec::new() }));
                 (false, part)
             }
             Item::Continue(part) => (false, part),
@@ -131,7 +131,7 @@ impl Reader {
         if !is_last {
             return Ok(None);
         }
-        match self.fragments.take() {
+        match self.fragments.take().map(|fragments| *fragments) {
             Some(Fragments { is_text: true, bytes }) => Ok(Some(Incoming::Text(text(bytes)?))),
             _ => Ok(Some(Incoming::Binary)),
         }
