@@ -218,6 +218,11 @@ impl Hub {
 }
 
 impl State {
+    fn register(&mut self, key: usize, user: &UserId) {
+        // Most users have one socket here.
+        self.by_user.entry(user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
+    }
+
     fn unregister(&mut self, key: usize, user: Option<UserId>) {
         let Some(user) = user else { return };
         if let Some(keys) = self.by_user.get_mut(&user) {
@@ -254,8 +259,8 @@ impl Attachment {
     /// or in the log. If later events were skipped meanwhile, the socket starts over.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
-        // This comes before the hub takes in events, below. The socket must not hear events about its own user.
-        self.hub.state.borrow_mut().by_user.entry(user.clone()).or_default().push(self.key);
+        // This comes first. The hub takes events in below, and the socket must not hear those about its user.
+        self.hub.state.borrow_mut().register(self.key, user);
         self.begin_after(user, sequence);
     }
 

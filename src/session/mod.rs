@@ -28,7 +28,6 @@ use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
 pub(crate) use self::limits::RequestRate;
 use self::limits::Used;
-use self::outbound::TcpOutbound;
 use self::requests::Join;
 pub(crate) use self::totals::log_totals;
 use crate::domain::{OfflineReason, UserId};
@@ -138,7 +137,7 @@ impl Session {
         Self {
             format,
             inbound: Inbound::new(stream.clone(), early, worker.websocket.max_frame_bytes),
-            attachment: worker.hub.attach(Rc::new(TcpOutbound(stream.clone())), format),
+            attachment: worker.hub.attach(stream.clone(), format),
             heartbeat: Heartbeat::new(worker.websocket.clone()),
             services: worker.services.clone(),
             stream,
