@@ -95,7 +95,9 @@ pub(crate) struct Hello {
 /// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
 pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8], hello: Hello) {
     let session = Session::open(worker, seat, stream, early, hello.format);
-    actix_rt::spawn(session.live(hello.user));
+    // tokio aligns a task to 128 bytes and rounds its size up to as many. Between such blocks, malloc leaves holes that few
+    // other things fit into. A future in a box of its own fits into them.
+    actix_rt::spawn(Box::pin(session.live(hello.user)));
 }
 
 struct Session {
@@ -325,20 +327,16 @@ impl Session {
 mod tests {
     use super::*;
 
-    /// The task of a session takes a whole number of these (tokio's `Cell` is aligned so).
-    const TASK_STEP_BYTES: usize = 128;
-
-    /// What tokio adds to a future in its task: the header, the core, the trailer and the stage.
-    const TASK_OWN_BYTES: usize = 104;
+    /// How large the future of an idle session may be. There is one for each socket.
+    const MAX_BYTES: usize = 384;
 
     fn output_bytes<A, F>(_: impl FnOnce(A) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
-    fn the_task_of_an_idle_session_is_small() {
-        let future_bytes = output_bytes(|(session, user): (Session, Option<UserId>)| session.live(user));
-        let task_bytes = (future_bytes + TASK_OWN_BYTES).next_multiple_of(TASK_STEP_BYTES);
-        assert!(task_bytes <= 512, "a future of {future_bytes} bytes needs {task_bytes}");
+    fn an_idle_session_is_small() {
+        let n_bytes = output_bytes(|(session, user): (Session, Option<UserId>)| session.live(user));
+        assert!(n_bytes <= MAX_BYTES, "{n_bytes}");
     }
 }
