@@ -259,7 +259,7 @@ impl Attachment {
     /// or in the log. If later events were skipped meanwhile, the socket starts over.
     pub fn listen(&self, user: &UserId, sequence: u64) {
         self.mute();
-        // This comes first. The hub takes events in below, and the socket must not hear those about its user.
+        // This comes before the hub takes in events, below. The socket must not hear events about its own user.
         self.hub.state.borrow_mut().register(self.key, user);
         self.begin_after(user, sequence);
     }

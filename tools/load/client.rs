@@ -1,5 +1,5 @@
-//! A WebSocket client of the project's own protocol that costs little: it counts what it hears. The tests have other clients,
-//! which check and keep every frame: ten thousand such clients would be most of the load.
+//! A WebSocket client of both formats that costs little: it counts what it hears. The tests have other clients, which check and
+//! keep every frame: ten thousand such clients would be most of the load.
 
 use std::cell::RefCell;
 use std::io;
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rollcall::wire::Format;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -18,20 +19,22 @@ use crate::support::http::{head_length, upgrade_request};
 
 /// What a crowd of sockets has heard together.
 #[derive(Default)]
-pub(crate) struct Tally {
-    /// Frames `user_online`, `user_changed` and `user_offline`.
+pub struct Tally {
+    /// Frames `user_online`, `user_changed` and `user_offline`; in the plain format `USER_ONLINE` and `USER_OFFLINE`.
     pub events: AtomicU64,
     /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
     pub lists: AtomicU64,
+    /// Frames `CONNECTION_ESTABLISHED`: in the plain format a join is answered with one of these.
+    pub established: AtomicU64,
     /// The sum of `onlineCount` in all `welcome`s: who was there already, the joiner included.
     pub online: AtomicU64,
     /// Pings, each of which was answered with a pong.
     pub pings: AtomicU64,
     /// Frames `user_activity_ack`.
     pub acks: AtomicU64,
-    /// Frames `resync`.
+    /// Frames `resync` and `RESYNC`.
     pub resyncs: AtomicU64,
-    /// Frames `error`, and whatever else nobody asked for.
+    /// Frames `error`, events of the other format, and whatever else nobody asked for.
     pub unexpected: AtomicU64,
     /// Connections that the server ended.
     pub closed: AtomicU64,
@@ -132,10 +135,17 @@ pub(crate) struct Heard {
 pub(crate) struct Way {
     /// The server.
     pub addr: SocketAddr,
-    /// Whether it speaks HTTP and WebSocket; the floor does not.
-    pub handshake: bool,
+    /// What it speaks over WebSocket; none on the floor, which knows neither WebSocket nor HTTP.
+    pub format: Option<Format>,
     /// `SO_RCVBUF`, if not the system's.
     pub receive_bytes: Option<u32>,
+}
+
+impl Way {
+    /// To a node, in the native format.
+    pub fn to(addr: SocketAddr) -> Self {
+        Self { addr, format: Some(Format::Native), receive_bytes: None }
+    }
 }
 
 /// One connection; the stream ends when this is dropped.
@@ -166,15 +176,17 @@ impl Socket {
         let stream = socket.connect(way.addr).await.with_context(|| format!("cannot connect to {}", way.addr))?;
         stream.set_nodelay(true)?;
         let mut early = Vec::new();
-        if way.handshake {
+        if let Some(format) = way.format {
             let query = user.map_or(String::new(), |user| format!("?userId={user}"));
-            let request = upgrade_request(&format!("/ws{query}"));
+            let request = upgrade_request(&format!("{}{query}", path(format)));
             write_all(&stream, request.as_bytes()).await?;
             early = read_head(&stream).await?;
         }
         let stream = Arc::new(stream);
         let heard = Arc::new(Heard::default());
-        let reader = tokio::spawn(read(stream.clone(), early, heard.clone(), tally.clone()));
+        // The floor's frames have the native form.
+        let frames = Frames::of(way.format.unwrap_or(Format::Native));
+        let reader = tokio::spawn(read(stream.clone(), frames, early, heard.clone(), tally.clone()));
         Ok(Self { stream, heard, reader })
     }
 
@@ -216,6 +228,14 @@ fn source(i: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + (i % N_SOURCES) as u8), 0))
 }
 
+/// Where the clients of a format connect.
+fn path(format: Format) -> &'static str {
+    match format {
+        Format::Native => "/ws",
+        Format::Plain => "/",
+    }
+}
+
 /// A mask of zeros, which is a mask.
 const MASK: Option<[u8; 4]> = Some([0; 4]);
 
@@ -253,8 +273,7 @@ async fn read_head(stream: &TcpStream) -> Result<Vec<u8>> {
     }
 }
 
-async fn read(stream: Arc<TcpStream>, early: Vec<u8>, heard: Arc<Heard>, tally: Arc<Tally>) {
-    let mut frames = Frames::default();
+async fn read(stream: Arc<TcpStream>, mut frames: Frames, early: Vec<u8>, heard: Arc<Heard>, tally: Arc<Tally>) {
     let mut answers = frames.take_in(&early, &heard, &tally);
     drop(early);
     loop {
@@ -285,38 +304,45 @@ async fn read(stream: Arc<TcpStream>, early: Vec<u8>, heard: Arc<Heard>, tally: 
     heard.changed.notify_one();
 }
 
-/// The stream as frames. Holds only what has not come whole.
-#[derive(Default)]
-struct Frames(Vec<u8>);
+/// The stream as frames of one format.
+struct Frames {
+    format: Format,
+    /// What has not come whole.
+    rest: Vec<u8>,
+}
 
 impl Frames {
+    fn of(format: Format) -> Self {
+        Self { format, rest: Vec::new() }
+    }
+
     /// Counts what has come whole; returns what is to be answered.
     fn take_in(&mut self, bytes: &[u8], heard: &Heard, tally: &Tally) -> Vec<u8> {
         tally.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut answers = Vec::new();
-        if self.0.is_empty() {
-            let n_taken = count(bytes, heard, tally, &mut answers);
-            self.0.extend_from_slice(&bytes[n_taken..]);
+        if self.rest.is_empty() {
+            let n_taken = count(bytes, self.format, heard, tally, &mut answers);
+            self.rest.extend_from_slice(&bytes[n_taken..]);
         } else {
-            self.0.extend_from_slice(bytes);
-            let n_taken = count(&self.0, heard, tally, &mut answers);
-            self.0.drain(..n_taken);
+            self.rest.extend_from_slice(bytes);
+            let n_taken = count(&self.rest, self.format, heard, tally, &mut answers);
+            self.rest.drain(..n_taken);
         }
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
         }
         answers
     }
 }
 
 /// Counts the whole frames at the beginning of `bytes`; returns how long they are.
-fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> usize {
+fn count(bytes: &[u8], format: Format, heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> usize {
     let (mut at, mut n_events) = (0, 0);
     while let Some((first, payload)) = whole_frame(&bytes[at..]) {
         let (payload, end) = (&bytes[at + payload.start..at + payload.end], at + payload.end);
         at = end;
         match first & 0xF {
-            TEXT if is_event(payload) => n_events += 1,
+            TEXT if is_event(payload, format) => n_events += 1,
             TEXT => note(payload, heard, tally),
             PING => {
                 append_frame(answers, FIN | PONG, MASK, payload);
@@ -344,9 +370,13 @@ fn count(bytes: &[u8], heard: &Heard, tally: &Tally, answers: &mut Vec<u8>) -> u
     at
 }
 
-fn is_event(payload: &[u8]) -> bool {
-    let kind = payload.strip_prefix(br#"{"type":"user_"#).unwrap_or_default();
-    kind.starts_with(b"online\"") || kind.starts_with(b"offline\"") || kind.starts_with(b"changed\"")
+fn is_event(payload: &[u8], format: Format) -> bool {
+    let kind = payload.strip_prefix(br#"{"type":""#).unwrap_or_default();
+    let kinds: &[&[u8]] = match format {
+        Format::Native => &[b"user_online\"", b"user_offline\"", b"user_changed\""],
+        Format::Plain => &[b"USER_ONLINE\"", b"USER_OFFLINE\""],
+    };
+    kinds.iter().any(|of_event| kind.starts_with(of_event))
 }
 
 /// Takes note of a frame that is no event.
@@ -364,13 +394,16 @@ fn note(payload: &[u8], heard: &Heard, tally: &Tally) {
             tally.online.fetch_add(online, Ordering::AcqRel);
         }
         b"online_users_list" => both(&heard.lists, &tally.lists),
+        b"CONNECTION_ESTABLISHED" => {
+            tally.established.fetch_add(1, Ordering::AcqRel);
+        }
         b"left" => {
             heard.lefts.fetch_add(1, Ordering::AcqRel);
         }
         b"user_activity_ack" => {
             tally.acks.fetch_add(1, Ordering::AcqRel);
         }
-        b"resync" => both(&heard.resyncs, &tally.resyncs),
+        b"resync" | b"RESYNC" => both(&heard.resyncs, &tally.resyncs),
         _ => {
             tally.unexpected.fetch_add(1, Ordering::AcqRel);
         }
@@ -390,7 +423,7 @@ mod tests {
     #[tokio::test]
     async fn a_crowd_comes_from_several_addresses() {
         let server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let way = Way { addr: server.local_addr().expect("it is bound"), handshake: false, receive_bytes: None };
+        let way = Way { addr: server.local_addr().expect("it is bound"), format: None, receive_bytes: None };
         let mut sources = std::collections::BTreeSet::new();
         for i in 0..2 * N_SOURCES {
             let _socket = Socket::open(&way, i, None, &Arc::default()).await.expect("the server listens");
@@ -432,7 +465,7 @@ mod tests {
         }
         stream.extend_from_slice(&[0x89, 0]);
         for piece in [1, 7, 4096, stream.len()] {
-            let (mut frames, heard, tally) = (Frames::default(), Heard::default(), Tally::default());
+            let (mut frames, heard, tally) = (Frames::of(Format::Native), Heard::default(), Tally::default());
             let answers: Vec<u8> =
                 stream.chunks(piece).flat_map(|piece| frames.take_in(piece, &heard, &tally)).collect();
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -440,6 +473,20 @@ mod tests {
             assert_eq!((load(&tally.events), load(&tally.unexpected)), (2, 1));
             assert_eq!((load(&heard.pings), load(&tally.pings)), (1, 1));
             assert_eq!(answers, [0x8a, 0x80, 0, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn a_client_counts_the_events_of_its_own_format_only() {
+        let mut stream = Vec::new();
+        for kind in ["CONNECTION_ESTABLISHED", "USER_ONLINE", "USER_OFFLINE", "USER_OFFLINE", "RESYNC", "user_online"] {
+            append_frame(&mut stream, FIN | TEXT, None, format!(r#"{{"type":"{kind}","userId":"a"}}"#).as_bytes());
+        }
+        for (format, events, unexpected) in [(Format::Plain, 3, 1), (Format::Native, 1, 3)] {
+            let tally = Tally::default();
+            Frames::of(format).take_in(&stream, &Heard::default(), &tally);
+            let counts = [&tally.events, &tally.unexpected, &tally.established, &tally.resyncs];
+            assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [events, unexpected, 1, 1]);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rollcall::wire::Format;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -44,21 +45,28 @@ pub(crate) struct Crowd {
 }
 
 impl Plan {
-    /// `count` users on `addr` who join, 128 connections in the making at a time.
-    pub(crate) fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
-        let way = Way { addr, handshake: true, receive_bytes: None };
-        Self { way, prefix: prefix.to_owned(), first: 0, count, n_users: count, at_once: 128, join: true }
+    /// `count` users on `addr` who join in the native format, 128 connections in the making at a time.
+    pub fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+        Self {
+            way: Way::to(addr),
+            prefix: prefix.to_owned(),
+            first: 0,
+            count,
+            n_users: count,
+            at_once: 128,
+            join: true,
+        }
     }
 
     /// The same without HTTP, for the floor.
     pub(crate) fn bare(addr: SocketAddr, count: usize) -> Self {
         let mut plan = Self::of(addr, "", count);
-        (plan.way.handshake, plan.join) = (false, false);
+        (plan.way.format, plan.join) = (None, false);
         plan
     }
 
-    /// Opens all, as fast as they can. If they join, waits until each has its list.
-    pub(crate) async fn open(&self, progress: &Progress) -> Result<Crowd> {
+    /// Opens all, as fast as they can. If they join, waits until each has its answer.
+    pub async fn open(&self, progress: &Progress) -> Result<Crowd> {
         self.open_with(Arc::default(), progress).await
     }
 
@@ -84,7 +92,11 @@ impl Plan {
         }
         if self.join {
             let patience = Duration::from_secs(60);
-            tally.until("joiners with their list", &tally.lists, self.count as u64, patience).await?;
+            let answers = match self.way.format {
+                Some(Format::Plain) => &tally.established,
+                Some(Format::Native) | None => &tally.lists,
+            };
+            tally.until("joiners with their answer", answers, self.count as u64, patience).await?;
         }
         Ok(Crowd { sockets, tally })
     }
@@ -127,6 +139,18 @@ impl Crowd {
         }
         tally.check_quiet()?;
         Ok(tally.events.load(Ordering::Acquire))
+    }
+
+    /// Waits until each of them has heard `n_events`, and nothing else. Returns how many that were in all.
+    pub async fn until_all_heard(&self, n_events: u64) -> Result<u64> {
+        let due = self.len() as u64 * n_events;
+        self.tally.until("deliveries", &self.tally.events, due, Duration::from_secs(60)).await?;
+        for socket in &self.sockets {
+            let heard = socket.heard.events.load(Ordering::Acquire);
+            ensure!(heard == n_events, "somebody has heard {heard} of {n_events} events");
+        }
+        self.tally.check_quiet()?;
+        Ok(due)
     }
 }
 

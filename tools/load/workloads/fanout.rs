@@ -115,8 +115,7 @@ impl<'a> Stage<'a> {
 impl Actor {
     pub(super) async fn open(addr: SocketAddr) -> Result<Self> {
         let tally = Arc::new(Tally::default());
-        let way = Way { addr, handshake: true, receive_bytes: None };
-        Ok(Self { socket: Socket::open(&way, 0, None, &tally).await?, tally })
+        Ok(Self { socket: Socket::open(&Way::to(addr), 0, None, &tally).await?, tally })
     }
 
     /// Event number `i`: joins if it is even, leaves if it is odd.

@@ -9,13 +9,8 @@ use tokio::task::JoinSet;
 
 use super::{Lab, pause};
 use crate::client::{Socket, Tally, Way};
-use crate::crowd::{Crowd, Plan};
-use crate::process::Node;
-use crate::progress::Progress;
+use crate::crowd::Plan;
 use crate::table::{Measure, Row, Target, us};
-
-/// Users of the storm.
-const N_STORM: usize = 4000;
 
 /// Sockets that join at once, then leave at once: few, so that telling them of each other costs little beside the joins.
 const N_BURST: usize = 256;
@@ -28,51 +23,6 @@ const N_CHURNING: usize = 64;
 
 /// How long the churn lasts.
 const CHURN: Duration = Duration::from_secs(5);
-
-/// Everybody connects and joins as fast as they can, and hears of everybody.
-pub(super) async fn storm(lab: &Lab<'_>) -> Result<Vec<Row>> {
-    let (_crowd, storm) = Storm::on(&lab.main, N_STORM, lab.progress).await?;
-    Ok(vec![storm.row(None, Target::AtMost(0.2))])
-}
-
-/// What it came to that many joined at once.
-pub(super) struct Storm {
-    n_users: usize,
-    n_deliveries: u64,
-    took: Duration,
-    cpu: Duration,
-}
-
-impl Storm {
-    /// `n_users` connect to `node` and join as fast as they can, and hear of each other.
-    pub(super) async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
-        let mut plan = Plan::of(node.addr, "storm", n_users);
-        plan.at_once = 1000;
-        let (started, cpu_from) = (Instant::now(), node.process.cpu()?);
-        let crowd = plan.open(progress).await?;
-        let n_deliveries = crowd.until_all_know_all(n_users, progress).await?;
-        let (took, cpu) = (started.elapsed(), node.process.cpu()? - cpu_from);
-        Ok((crowd, Self { n_users, n_deliveries, took, cpu }))
-    }
-
-    fn cpu_each(&self) -> f64 {
-        us(self.cpu) / self.n_deliveries as f64
-    }
-
-    /// The row for this, beside another.
-    pub(super) fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
-        let n = self.n_users;
-        let took = |storm: &Self| format!("{:.2} s, {:.2} s CPU", storm.took.as_secs_f64(), storm.cpu.as_secs_f64());
-        let other = beside.map_or(String::new(), |(other, name)| format!(" ({name} {})", took(other)));
-        Row {
-            workload: format!("storm: {n} connect and join, all told of all, CPU a delivery"),
-            measured: Measure(self.cpu_each(), "us"),
-            beside: beside.map(|(other, name)| (other.cpu_each(), name)),
-            target,
-            note: format!("{} events delivered, all {n} know all {n}, {}{other}", self.n_deliveries, took(self)),
-        }
-    }
-}
 
 /// Bursts of `join_user` on open sockets, then bursts of `leave`.
 pub(super) async fn joins(lab: &Lab<'_>) -> Result<Vec<Row>> {
@@ -161,7 +111,7 @@ impl Phase {
 /// Whole lives: connect, join, get the list, close with 1000, and again.
 pub(super) async fn churn(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let tally = Arc::new(Tally::default());
-    let way = Way { addr: lab.main.addr, handshake: true, receive_bytes: None };
+    let way = Way::to(lab.main.addr);
     let (node_from, redis_from) = (lab.main.process.cpu()?, lab.redis.cpu().await?);
     let started = Instant::now();
     let mut churning = JoinSet::new();

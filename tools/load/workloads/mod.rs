@@ -9,6 +9,7 @@ mod memory;
 mod ordinary;
 mod pings;
 mod slow;
+mod storm;
 
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub(crate) enum Workload {
     Fanout,
     /// A join and a leave back to back to 1 000 listeners, beside the floor
     Back,
-    /// 4 000 users join as fast as they can, and all are told of all
+    /// 4 000 users join as fast as they can, and all are told of all; half of the listeners plain, beside all native
     Storm,
     /// Joins and leaves on open sockets, with next to nobody listening
     Joins,
@@ -119,7 +120,7 @@ impl<'a> Lab<'a> {
             Workload::Pings => pings::run(self).await,
             Workload::Fanout => fanout::one_at_a_time(self).await,
             Workload::Back => fanout::back_to_back(self).await,
-            Workload::Storm => joins::storm(self).await,
+            Workload::Storm => storm::run(self).await,
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
             Workload::Slow => slow::run(self).await,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::fanout::{ALONE_MS, N_EVENTS, N_LISTENERS, N_ROUNDS, Stage, Told};
-use super::joins::Storm;
+use super::storm::Storm;
 use super::{HARDLY, Lab, ORDINARY_PREFIX, pause};
 use crate::crowd::Plan;
 use crate::ordinary;
