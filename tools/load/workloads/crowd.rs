@@ -80,7 +80,7 @@ pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
             workload: format!("idle socket, joined, RSS each at {N_SOCKETS}"),
             measured: Measure(rss_each, "KiB"),
             beside: Some((floor_rss, "floor")),
-            target: Target::AtMost(5.0),
+            target: Target::AtMost(2.6),
             note: format!("all {N_SOCKETS} know all {N_SOCKETS}"),
         },
         Row {
