@@ -19,7 +19,7 @@ use crate::support::http::{head_length, upgrade_request};
 
 /// What a crowd of sockets has heard together.
 #[derive(Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Frames `user_online`, `user_changed` and `user_offline`; in the plain format `USER_ONLINE` and `USER_OFFLINE`.
     pub events: AtomicU64,
     /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
@@ -143,7 +143,7 @@ pub(crate) struct Way {
 
 impl Way {
     /// To a node, in the native format.
-    pub fn to(addr: SocketAddr) -> Self {
+    pub(crate) fn to(addr: SocketAddr) -> Self {
         Self { addr, format: Some(Format::Native), receive_bytes: None }
     }
 }

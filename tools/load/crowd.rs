@@ -46,7 +46,7 @@ pub(crate) struct Crowd {
 
 impl Plan {
     /// `count` users on `addr` who join in the native format, 128 connections in the making at a time.
-    pub fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+    pub(crate) fn of(addr: SocketAddr, prefix: &str, count: usize) -> Self {
         Self {
             way: Way::to(addr),
             prefix: prefix.to_owned(),
@@ -66,7 +66,7 @@ impl Plan {
     }
 
     /// Opens all, as fast as they can. If they join, waits until each has its answer.
-    pub async fn open(&self, progress: &Progress) -> Result<Crowd> {
+    pub(crate) async fn open(&self, progress: &Progress) -> Result<Crowd> {
         self.open_with(Arc::default(), progress).await
     }
 
@@ -142,7 +142,7 @@ impl Crowd {
     }
 
     /// Waits until each of them has heard `n_events`, and nothing else. Returns how many that were in all.
-    pub async fn until_all_heard(&self, n_events: u64) -> Result<u64> {
+    pub(crate) async fn until_all_heard(&self, n_events: u64) -> Result<u64> {
         let due = self.len() as u64 * n_events;
         self.tally.until("deliveries", &self.tally.events, due, Duration::from_secs(60)).await?;
         for socket in &self.sockets {

@@ -23,7 +23,7 @@ const N_HALF: usize = 2000;
 /// Storms before listeners of both formats. There are as many before listeners of the native format alone.
 const N_ROUNDS: usize = 2;
 
-pub async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
+pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let (crowd, storm) = Storm::on(&lab.main, N_STORM, lab.progress).await?;
     drop(crowd);
     lab.main.until_online(0).await?;
@@ -86,7 +86,7 @@ impl Audience {
 
 /// What it came to that many joined at once.
 #[derive(Default)]
-pub struct Storm {
+pub(super) struct Storm {
     n_users: usize,
     n_deliveries: u64,
     took: Duration,
@@ -95,7 +95,7 @@ pub struct Storm {
 
 impl Storm {
     /// `n_users` connect to `node` and join as fast as they can, and hear of each other.
-    pub async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
+    pub(super) async fn on(node: &Node, n_users: usize, progress: &Progress) -> Result<(Crowd, Self)> {
         Self::before(None, node, n_users, progress).await
     }
 
@@ -132,7 +132,7 @@ impl Storm {
     }
 
     /// The row for this, beside another.
-    pub fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
+    pub(super) fn row(&self, beside: Option<(&Self, &'static str)>, target: Target) -> Row {
         let n = self.n_users;
         let took = |storm: &Self| format!("{:.2} s, {:.2} s CPU", storm.took.as_secs_f64(), storm.cpu.as_secs_f64());
         let other = beside.map_or(String::new(), |(other, name)| format!(" ({name} {})", took(other)));
