@@ -13,6 +13,7 @@ RUN sed -n 's/^path = "\(.*\)"$/\1/p' Cargo.toml | while read -r file; do \
     && cargo clean --release --locked --package rollcall
 
 COPY config config
+COPY docs/openapi.json docs/openapi.json
 COPY src src
 # --frozen: the layer above has fetched everything. The binary must tell its version: a stub would say nothing.
 RUN cargo build --release --frozen --bin rollcall \

@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use rollcall::domain::user::ProfileFields;
-use rollcall::domain::{Change, OfflineReason, Position, Presence, Profile, Roster, Timestamp, UserId};
+use rollcall::domain::{
+    Change, OfflineReason, Position, Presence, Profile, ProfileFields, ProfileLimits, Roster, Timestamp, Told, UserId,
+};
 use rollcall::hub::{Fanout, Hub, Outbound};
 use rollcall::metrics::{HubMetrics, Registry};
 use rollcall::replica::{Announce, Announcement};
@@ -23,7 +24,9 @@ fn main() {
     divan::main();
 }
 
-const LIMITS: RequestLimits = RequestLimits { profile_bytes: 2048, page_max: 10_000 };
+const LIMITS: RequestLimits = RequestLimits { profile: PROFILE_LIMITS, page_max: 10_000 };
+
+const PROFILE_LIMITS: ProfileLimits = ProfileLimits { fields_bytes: 2048, metadata_bytes: 2048 };
 
 const STANDING: Standing = Standing { position: Position { epoch: 1, revision: 2 }, degraded: None };
 
@@ -37,9 +40,10 @@ fn presence(with_profile: bool) -> Presence {
         username: Some("johndoe".to_owned()),
         email: Some("john@example.com".to_owned()),
         avatar: Some("/uploads/profiles/user123.jpg".to_owned()),
+        metadata: None,
     };
-    let profile = Profile::from_fields(&fields, 2048).expect("a short profile").filter(|_| with_profile);
-    Presence { profile, updated_at: Timestamp(1) }
+    let profile = Profile::from_fields(&fields).filter(|_| with_profile);
+    Presence { profile, profile_at: Timestamp(1), ..Presence::default() }
 }
 
 fn roster(n_users: usize, with_profile: bool) -> Roster {
@@ -50,7 +54,7 @@ fn roster(n_users: usize, with_profile: bool) -> Roster {
 #[divan::bench(args = [1_000, 100_000, 1_000_000])]
 fn roster_online_offline(bencher: Bencher<'_, '_>, n_users: usize) {
     let mut roster = roster(n_users, false);
-    let (online, offline) = (Change::Online(presence(false)), Change::Offline(OfflineReason::Left));
+    let (online, offline) = (Change::Online(presence(false)), Change::Offline(OfflineReason::Left.into()));
     let mut n = 0;
     bencher.counter(ItemsCount::new(2_usize)).bench_local(|| {
         // In no order, and never one who is there.
@@ -106,10 +110,10 @@ fn list_frame_of_1000(bencher: Bencher<'_, '_>) {
 /// One event, encoded once for all who hear it.
 #[divan::bench(args = [false, true])]
 fn encode_event(bencher: Bencher<'_, '_>, with_profile: bool) {
-    let (user, change) = (user(1), Change::Online(presence(with_profile)));
+    let (user, told) = (user(1), Told::Online(presence(with_profile)));
     let event = Event {
         user: &user,
-        change: &change,
+        what: &told,
         epoch: 1,
         revision: Some(1_795_312_345_678_901),
         catch_up: false,
@@ -160,7 +164,8 @@ fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
         let mut announcement = Announcement {
             sequence: 0,
             user: user(1),
-            change: Change::Online(presence(false)),
+            others: Some(Told::Online(presence(false))),
+            own: None,
             epoch: 1,
             revision: Some(1),
             catch_up: false,

@@ -16,14 +16,15 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::NodeId;
-use crate::http::{self, Connections, Entrance, Reads};
+use crate::http::{self, Bodies, Connections, Entrance, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
-    AdmissionMetrics, AnswerMetrics, AuditorMetrics, ConnectionMetrics, HubMetrics, Registry, ReplicaMetrics,
-    SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, WriterMetrics,
+    AdmissionMetrics, AnswerMetrics, AuditorMetrics, BodyMetrics, ConnectionMetrics, HubMetrics, PeerMetrics, Registry,
+    ReplicaMetrics, SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
-use crate::replica::Replica;
+use crate::peers::Peers;
+use crate::replica::{Replica, Times};
 use crate::session::{self, Admission, Answers, RequestRate, Services, Worker};
 use crate::settings::{FanoutSettings, ServerSettings, Settings};
 use crate::shutdown::{Drain, Signals};
@@ -41,6 +42,7 @@ pub struct App {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     replica: Arc<Replica>,
+    peers: Arc<Peers>,
     writer: Writer,
     sweeper: Sweeper,
     auditor: Auditor,
@@ -95,17 +97,25 @@ impl App {
             listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
         let fanout = Arc::new(Fanout::new(settings.fanout.log_bytes));
-        let table = Table::new(node, settings.presence.grace, TableMetrics::new(&mut registry));
+        let table = Table::new(node, &settings.presence, TableMetrics::new(&mut registry));
         let metrics = WriterMetrics::new(&mut registry);
         let (writer, link) = Writer::new(store.clone(), table.clone(), metrics, &settings.presence, &settings.redis);
         let metrics = ReplicaMetrics::new(&mut registry);
-        let backoff_max = settings.redis.backoff_max;
-        let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, backoff_max);
+        let times = Times {
+            lease: settings.presence.lease,
+            backoff_max: settings.redis.backoff_max,
+            active_every: settings.presence.active_every,
+        };
+        let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, times);
+        let metrics = PeerMetrics::new(&mut registry);
+        let parts = (store.clone(), table.clone(), replica.clone());
+        let times = (settings.presence.beat, settings.redis.backoff_max);
+        let peers = Peers::new(parts, fanout.clone(), metrics, times);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
         let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
         let drain = Drain::default();
-        let edge = Edge::new(&settings, &table, &replica, fanout, &drain, registry);
-        Ok(Self { settings, listener, addr, store, table, replica, writer, sweeper, auditor, edge, drain })
+        let edge = Edge::new(&settings, &table, &replica, &peers, fanout, &drain, registry);
+        Ok(Self { settings, listener, addr, store, table, replica, peers, writer, sweeper, auditor, edge, drain })
     }
 
     /// The address that the node listens on.
@@ -133,7 +143,7 @@ impl App {
     /// # Errors
     /// The server cannot start, or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self { settings, listener, store, table, replica, writer, sweeper, auditor, edge, drain, .. } = self;
+        let Self { settings, listener, store, table, replica, peers, writer, sweeper, auditor, edge, drain, .. } = self;
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
@@ -141,6 +151,7 @@ impl App {
         let (writer, writing) = writer.into_task(settings.drain.reconnect_spread + settings.presence.grace);
         tasks.spawn("writer", writing);
         tasks.spawn("replica", replica.clone().run(stop.clone()));
+        tasks.spawn("peers", peers.run(stop.clone()));
         tasks.spawn("sweeper", sweeper.run(stop.clone()));
         tasks.spawn("auditor", auditor.run(stop.clone()));
         let refresher = Refresher::new(store, table.clone(), &settings.presence);
@@ -192,7 +203,7 @@ async fn open_store(
     settings: &Settings,
     metrics: StoreMetrics,
 ) -> anyhow::Result<Arc<dyn PresenceStore>> {
-    let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new())) };
+    let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new(&settings.presence))) };
     let count_bad_record = Arc::new(move || metrics.bad_record());
     let store = RedisStore::new(node, url.expose_secret(), &settings.redis, &settings.presence, count_bad_record)
         .with_context(|| format!("cannot use {url} (redis.url)"))?;
@@ -213,6 +224,7 @@ impl Edge {
         settings: &Settings,
         table: &Arc<Table>,
         replica: &Arc<Replica>,
+        peers: &Arc<Peers>,
         fanout: Arc<Fanout>,
         drain: &Drain,
         mut registry: Registry,
@@ -235,7 +247,9 @@ impl Edge {
         };
         let reads = Reads {
             replica: replica.clone(),
+            peers: peers.clone(),
             answers,
+            bodies: Bodies::new(settings.limits.bodies_bytes, BodyMetrics::new(&mut registry)),
             limits: settings.limits.clone(),
             draining: drain.draining.clone(),
             registry,
@@ -265,9 +279,7 @@ impl Edge {
         let Self { connections, reads, entrance, sessions, fanout, hub_metrics } = self;
         let server = builder.listen("rollcall", listener, move || {
             let reads = reads.clone();
-            let app = HttpApp::new()
-                .configure(move |config| http::configure(config, reads))
-                .wrap(http::cors(&server_settings));
+            let app = HttpApp::new().configure(|config| http::configure(config, reads, &server_settings));
             let connections = connections.clone();
             let open = move |stream: TcpStream| {
                 let peer = stream.peer_addr().ok();

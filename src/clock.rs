@@ -23,6 +23,43 @@ pub fn rfc3339(t: Timestamp) -> String {
     PRINTER.timestamp_to_string(&timestamp.unwrap_or(jiff::Timestamp::MAX))
 }
 
+/// Writes times as [`rfc3339`] does. Most times in an answer are of the same day, and a day is written once.
+#[derive(Default)]
+pub(crate) struct TimeWriter {
+    day: Option<(u64, String)>,
+}
+
+impl TimeWriter {
+    /// Appends a time.
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, t: Timestamp) {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let (day, ms) = (t.0 / DAY_MS, t.0 % DAY_MS);
+        let midnight = match &mut self.day {
+            Some((known, midnight)) if *known == day => midnight,
+            known => &mut known.insert((day, rfc3339(Timestamp(day * DAY_MS)))).1,
+        };
+        let begin = out.len();
+        out.extend_from_slice(midnight.as_bytes());
+        let mut put = |place: usize, n_digits: usize, mut number: u64| {
+            for digit in out[begin + place..][..n_digits].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        // 2024-01-01T00:00:00.000Z
+        put(11, 2, ms / 3_600_000);
+        put(14, 2, ms / 60_000 % 60);
+        put(17, 2, ms / 1000 % 60);
+        put(20, 3, ms % 1000);
+    }
+}
+
+/// Reads a time as RFC 3339 writes it, with any offset. It is none for another text, and for a time before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp(timestamp.as_millisecond().try_into().ok()?))
+}
+
 /// Sleeps until `instant`. If there is none, it sleeps for ever.
 ///
 /// # Cancel safety
@@ -50,6 +87,25 @@ mod tests {
     fn a_time_beyond_the_calendar_is_written_as_its_end() {
         assert!(rfc3339(Timestamp(u64::MAX)).starts_with("9999-12-30T"));
         assert_eq!(rfc3339(Timestamp(u64::MAX)).len(), "2024-01-01T00:00:00.000Z".len());
+    }
+
+    #[test]
+    fn a_writer_of_times_writes_the_same() {
+        let mut writer = TimeWriter::default();
+        for ms in [0, 1, 1_704_067_200_120, 1_704_153_599_999, 1_704_067_200_000, 1_709_251_199_999] {
+            let mut written = Vec::new();
+            writer.push(&mut written, Timestamp(ms));
+            assert_eq!(String::from_utf8(written).unwrap(), rfc3339(Timestamp(ms)));
+        }
+        let mut written = Vec::new();
+        writer.push(&mut written, Timestamp(u64::MAX));
+        assert_eq!(written.len(), rfc3339(Timestamp(0)).len(), "beyond the calendar");
+    }
+
+    #[test]
+    fn times_are_read_back() {
+        assert_eq!(parse_rfc3339("2024-01-01T01:00:00.120+01:00"), Some(Timestamp(1_704_067_200_120)));
+        assert_eq!((parse_rfc3339("2024-01-01"), parse_rfc3339("1969-12-31T23:59:59Z")), (None, None));
     }
 
     #[test]

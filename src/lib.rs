@@ -6,6 +6,7 @@
 //! - [`node`]: what this node wants to be true, and the writer that makes it so. `sweeper`: peers that died.
 //! - [`replica`]: this node's copy of the truth, and what it tells of it.
 //! - [`hub`]: one event to many sockets. [`wire`]: bytes to messages and back.
+//! - `peers`: what nodes ask one another.
 //! - `session`: one socket's life. `http`: one file a resource.
 //! - [`app`]: builds the parts. [`shutdown`]: ends them in order. [`settings`], [`telemetry`], [`metrics`], [`clock`],
 //!   `backoff`, `tasks`.
@@ -20,6 +21,7 @@ mod http;
 pub mod hub;
 pub mod metrics;
 pub mod node;
+mod peers;
 pub mod replica;
 mod session;
 pub mod settings;

@@ -1,5 +1,7 @@
 //! The command line: wiring only. What it starts is [`rollcall::app::App`], which tests start too.
 
+mod cli;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -32,6 +34,17 @@ enum Command {
     Serve,
     /// Ask the node on this machine whether it is alive: status 0 if so (for a container's health check)
     Healthcheck,
+    /// Ask a node why a user is, or is not, online
+    Explain {
+        /// The user's id
+        user: String,
+        /// The node to ask. It answers only programs on its own machine [default: the node with the same settings]
+        #[arg(long, value_name = "http://HOST:PORT")]
+        url: Option<String>,
+        /// Print the answer as the node gives it
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -39,6 +52,7 @@ fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
         Command::Healthcheck => healthcheck(config),
+        Command::Explain { user, url, json } => explain(config, url, &user, json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,10 +80,7 @@ fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
 /// answer matters. The image has no other tool for this.
 fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
     const DEADLINE: Duration = Duration::from_secs(2);
-    let ServerSettings { host, port, .. } = Settings::load(config.as_deref(), environment())?.server;
-    let address = (host.as_str(), port).to_socket_addrs()?.next().context("server.host has no address")?;
-    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, port), DEADLINE).context("not listening")?;
+    let mut stream = TcpStream::connect_timeout(&address(config)?, DEADLINE).context("not listening")?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -77,6 +88,22 @@ fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
     BufReader::new(stream).read_line(&mut status)?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not alive: {}", status.trim_end());
     Ok(())
+}
+
+fn explain(config: Option<PathBuf>, url: Option<String>, user: &str, as_json: bool) -> anyhow::Result<()> {
+    let url = match url {
+        Some(url) => url,
+        None => format!("http://{}", address(config)?),
+    };
+    cli::explain::run(&url, user, as_json)
+}
+
+/// Where the node listens that runs with the same settings.
+fn address(config: Option<PathBuf>) -> anyhow::Result<SocketAddr> {
+    let ServerSettings { host, port, .. } = Settings::load(config.as_deref(), environment())?.server;
+    let address = (host.as_str(), port).to_socket_addrs()?.next().context("server.host has no address")?;
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    Ok(SocketAddr::new(ip, port))
 }
 
 /// Tells a person where to look. A script may wait for the first line: then requests are served.

@@ -1,12 +1,23 @@
 //! The formats: whatever text comes, what is accepted obeys the limits, and what is not gets an error of a bounded size.
 
-use rollcall::domain::UserId;
+use rollcall::domain::{Device, Expiry, Profile, ProfileFields, ProfileLimits, ProfilePatch, Said, SaidStatus, UserId};
 use rollcall::wire::Format;
 use rollcall::wire::message::{BadRequest, Message, Request, RequestLimits};
 use serde_json::Value;
 
 /// Small, so that they are reached soon.
-const LIMITS: RequestLimits = RequestLimits { profile_bytes: 64, page_max: 100 };
+const LIMITS: RequestLimits =
+    RequestLimits { profile: ProfileLimits { fields_bytes: 64, metadata_bytes: 32 }, page_max: 100 };
+
+/// Longest text beside a status, in characters. Source: docs/protocol.md
+const MAX_STATUS_TEXT: usize = 128;
+
+/// Longest time in ms that a status may be chosen for. Source: docs/protocol.md
+const MAX_EXPIRY_MS: u128 = 366 * 24 * 60 * 60 * 1000;
+
+/// Longest device as JSON, and longest kind of device. Source: docs/protocol.md
+const MAX_DEVICE_BYTES: usize = 256;
+const MAX_KIND_BYTES: usize = 16;
 
 /// Longest `ref` as JSON. Source: docs/protocol.md
 const MAX_REFERENCE_BYTES: usize = 128;
@@ -46,25 +57,73 @@ fn check_error(format: Format, bad: &BadRequest) {
 
 fn check_request(request: &Request) {
     match request {
-        Request::Join { user, profile } => {
+        Request::Join { user, said: Said { profile, status }, device } => {
             check_user(user);
-            let Some(profile) = profile else { return };
-            assert!(!profile.members().is_empty() && profile.members().len() <= LIMITS.profile_bytes, "{profile:?}");
-            let json: Value = serde_json::from_str(&format!("{{{}}}", profile.members())).expect("a profile is JSON");
-            for (name, value) in json.as_object().expect("a profile is an object") {
-                assert!(
-                    ["name", "username", "email", "avatar"].contains(&name.as_str()) && value.is_string(),
-                    "{json}"
-                );
-            }
+            profile.iter().flatten().for_each(check_profile);
+            status.iter().for_each(check_status);
+            device.iter().for_each(check_device);
         }
+        Request::SetStatus(said) => check_status(said),
+        Request::Update(patch) => check_patch(patch),
         Request::List { limit, cursor } => {
             assert!(limit.is_none_or(|limit| (1..=LIMITS.page_max).contains(&limit)), "{limit:?}");
             cursor.iter().for_each(check_user);
         }
         Request::Check { user } => check_user(user),
-        Request::Activity | Request::Leave => {}
+        Request::Activity { .. } | Request::Leave => {}
     }
+}
+
+fn check_profile(profile: &Profile) {
+    let json: Value = serde_json::from_str(&format!("{{{}}}", profile.members())).expect("a profile is JSON");
+    let fields = json.as_object().expect("a profile is an object");
+    assert!(!fields.is_empty(), "{json}");
+    let mut metadata_bytes = 0;
+    for (name, value) in fields {
+        match name.as_str() {
+            "name" | "username" | "email" | "avatar" => assert!(value.is_string(), "{json}"),
+            "metadata" => {
+                assert!(value.is_object(), "{json}");
+                metadata_bytes = value.to_string().len();
+            }
+            _ => panic!("{json}"),
+        }
+    }
+    let ProfileLimits { fields_bytes, metadata_bytes: max_metadata_bytes } = LIMITS.profile;
+    assert!(metadata_bytes <= max_metadata_bytes, "{json}");
+    assert!(profile.members().len() <= fields_bytes + metadata_bytes, "{json}");
+}
+
+/// A patch changes something. What it makes of a profile is checked where the profile is known, and is never more than
+/// the frame had.
+fn check_patch(patch: &ProfilePatch) {
+    assert!(!patch.is_empty());
+    let fields = patch.clone().applied_to(None);
+    let profile = Profile::from_fields(&fields);
+    assert_eq!(profile.is_none(), fields == ProfileFields::default());
+    if let Ok(Some(profile)) = Profile::within(&fields, LIMITS.profile) {
+        check_profile(&profile);
+        assert_eq!(patch.clone().applied_to(Some(&profile)), fields, "a patch that is applied again changes nothing");
+    }
+}
+
+fn check_status(said: &SaidStatus) {
+    if let Some(text) = &said.text {
+        let n_chars = text.as_str().chars().count();
+        assert!((1..=MAX_STATUS_TEXT).contains(&n_chars) && !text.as_str().contains(char::is_control), "{text:?}");
+    }
+    if let Some(Expiry::After(duration)) = said.expiry {
+        assert!((1..=MAX_EXPIRY_MS).contains(&duration.as_millis()), "{duration:?}");
+    }
+}
+
+fn check_device(device: &Device) {
+    assert!(device.json().len() <= MAX_DEVICE_BYTES, "{device:?}");
+    let json: Value = serde_json::from_str(device.json()).expect("a device is JSON");
+    let kind = json["kind"].as_str().expect("a device has a kind");
+    let is_word = kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    assert!((1..=MAX_KIND_BYTES).contains(&kind.len()) && is_word, "{device:?}");
+    assert_eq!(device.kind(), kind);
 }
 
 fn check_user(user: &UserId) {

@@ -1,16 +1,28 @@
-//! What presence is, without any machinery: identities, profiles, transitions and the roster.
+//! What presence is, without any machinery: identities, profiles, statuses, transitions and the roster.
 //!
 //! Everything here is pure and synchronous. It uses no actix, no Redis and no tokio, and reads no clock. So tests need
 //! only values. Time comes in as a [`Timestamp`].
 
+pub mod device;
 pub mod id;
+pub mod presence;
+pub mod profile;
 pub mod roster;
 pub mod scope;
+pub mod signal;
+pub mod statement;
+pub mod status;
+pub mod time;
 pub mod transition;
-pub mod user;
 
+pub use device::{Device, DeviceError, Devices};
 pub use id::{IdError, NodeId, SocketId, UserId};
-pub use roster::{Roster, RosterPage};
+pub use presence::Presence;
+pub use profile::{Profile, ProfileError, ProfileFields, ProfileLimits, ProfilePatch};
+pub use roster::{Effect, Roster, RosterPage, Told};
 pub use scope::Scope;
-pub use transition::{Change, OfflineReason, Position, Transition};
-pub use user::{Presence, Profile, ProfileError, Timestamp};
+pub use signal::{Inquiry, Signal, SocketAccount};
+pub use statement::{Expiry, Said, SaidStatus, Statement};
+pub use status::{ChosenStatus, Status, StatusText, StatusTextError};
+pub use time::Timestamp;
+pub use transition::{Change, Departure, LastSeen, OfflineReason, Position, Transition};

@@ -25,15 +25,54 @@ pub struct Transition {
     pub at: Timestamp,
 }
 
-/// What a transition changes.
+/// What a transition changes. It has the state after the transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The user's first socket came.
+    /// The user's first socket came. The user may be hidden ([`Presence::is_hidden`]).
     Online(Presence),
-    /// A user who is still present has another profile. This can only happen between `Online` and `Offline`.
+    /// A user who was and stays present has another profile, another status or other devices. So the user may have been
+    /// hidden or shown. Can only happen between `Online` and `Offline`.
     Changed(Presence),
-    /// The user's last socket went. This can only happen after `Online`.
-    Offline(OfflineReason),
+    /// The user's last socket went. Can only happen after `Online`.
+    Offline(Departure),
+}
+
+impl Change {
+    /// The same change as a set operation: afterwards the user is as the change says, whatever was before.
+    #[must_use]
+    pub fn as_set_operation(&self) -> Self {
+        match self {
+            Self::Online(presence) | Self::Changed(presence) => Self::Online(presence.clone()),
+            Self::Offline(departure) => Self::Offline(*departure),
+        }
+    }
+}
+
+/// How a user went offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// Why.
+    pub reason: OfflineReason,
+    /// When the user was last seen, by the store's clock. It is none if the node that tells this does not know it.
+    pub seen_at: Option<Timestamp>,
+    /// When the user was last active, by the store's clock, if that is known.
+    pub active_at: Option<Timestamp>,
+}
+
+/// What is remembered of a user who is not visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSeen {
+    /// When others last saw the user, or a socket of the user went.
+    pub seen_at: Timestamp,
+    /// When the user was last active, if that is known.
+    pub active_at: Option<Timestamp>,
+}
+
+impl From<OfflineReason> for Departure {
+    /// A departure of which only the reason is known.
+    fn from(reason: OfflineReason) -> Self {
+        Self { reason, seen_at: None, active_at: None }
+    }
 }
 
 /// Why a user is no longer present. It is the reason of the user's last socket.

@@ -7,12 +7,13 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::json;
 use crate::metrics::RefusedBecause;
+use crate::wire::body::BadBody;
 use crate::wire::json::Object;
 
 /// An error as a client sees it: `{"success":false,"message":"…","code":"…"}`. Clients branch on the code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// A query parameter is not what it should be.
+    /// A query parameter, or a part of the path, is not what it should be.
     #[error("`{name}` {what}")]
     InvalidParameter {
         /// The parameter.
@@ -20,6 +21,12 @@ pub(crate) enum ApiError {
         /// The rest of a sentence that begins with the name.
         what: String,
     },
+    /// A body is not what it should be.
+    #[error("{}", .0.message)]
+    BadBody(BadBody),
+    /// A body is not said to be JSON.
+    #[error("the body must be JSON, not compressed, with `Content-Type: application/json`")]
+    UnsupportedMediaType,
     /// A request to `/ws` is not a WebSocket handshake.
     #[error("a WebSocket handshake is expected here: {0}")]
     NotAWebSocketHandshake(String),
@@ -29,9 +36,21 @@ pub(crate) enum ApiError {
     /// Nothing is here.
     #[error("there is no such resource")]
     NotFound,
-    /// The resource can only be read, with GET or HEAD.
-    #[error("only GET and HEAD are allowed here")]
-    MethodNotAllowed,
+    /// Nobody has seen the user.
+    #[error("User not found")]
+    UserNotFound,
+    /// What was asked needs a user who is online.
+    #[error("the user is not online")]
+    UserNotOnline,
+    /// The resource has other methods.
+    #[error("only {} allowed here", allowed.words())]
+    MethodNotAllowed {
+        /// The methods that it has.
+        allowed: Methods,
+    },
+    /// The resource is for programs on this machine.
+    #[error("only programs on the machine of this node may ask this, and no web pages")]
+    LoopbackOnly,
     /// The body is too large.
     #[error("the body must be at most {max_bytes} bytes")]
     PayloadTooLarge {
@@ -41,6 +60,9 @@ pub(crate) enum ApiError {
     /// The node does not know yet who is online.
     #[error("this node does not know yet who is online")]
     NotReady,
+    /// The store does not answer.
+    #[error("the store cannot be reached: {0}")]
+    StoreUnavailable(&'static str),
     /// The node is draining. Another node serves.
     #[error("this node is shutting down; try again")]
     Draining,
@@ -50,12 +72,50 @@ pub(crate) enum ApiError {
     /// Too many large answers wait for their clients (`limits.answers_bytes`).
     #[error("too many clients have not read their answers; try again")]
     TooManyAnswers,
+    /// Too many bodies are being read (`limits.bodies_bytes`).
+    #[error("too many large requests are being read; try again")]
+    TooManyBodies,
     /// The node has no room for another HTTP connection (`server.max_http_connections`).
     #[error("this node has no room for another connection; try again")]
     TooManyConnections,
     /// The node has no room for another socket (`server.max_sockets`).
     #[error("this node has no room for another socket; try again")]
     Full,
+}
+
+/// The methods that a resource has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Methods {
+    /// GET and HEAD.
+    Read,
+    /// DELETE.
+    Delete,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+}
+
+impl Methods {
+    /// As the header `Allow` has it.
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Read => "GET, HEAD",
+            Self::Delete => "DELETE",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+
+    /// The subject and the verb of a sentence.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Read => "GET and HEAD are",
+            Self::Delete => "DELETE is",
+            Self::Post => "POST is",
+            Self::Put => "PUT is",
+        }
+    }
 }
 
 impl From<RefusedBecause> for ApiError {
@@ -68,20 +128,33 @@ impl From<RefusedBecause> for ApiError {
     }
 }
 
+impl From<BadBody> for ApiError {
+    fn from(bad: BadBody) -> Self {
+        Self::BadBody(bad)
+    }
+}
+
 impl ApiError {
     /// The error's name for programs.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::BadBody(bad) => bad.code.as_str(),
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::NotAWebSocketHandshake(_) => "not_a_websocket_handshake",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::LoopbackOnly => "loopback_only",
             Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UserNotFound => "user_not_found",
+            Self::UserNotOnline => "user_not_online",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::NotReady => "not_ready",
+            Self::StoreUnavailable(_) => "store_unavailable",
             Self::Draining => "draining",
             Self::Busy => "busy",
             Self::TooManyAnswers => "too_many_answers",
+            Self::TooManyBodies => "too_many_bodies",
             Self::TooManyConnections => "too_many_connections",
             Self::Full => "full",
         }
@@ -98,16 +171,23 @@ impl ApiError {
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::NotReady
+            | Self::StoreUnavailable(_)
             | Self::Draining
             | Self::Busy
             | Self::TooManyAnswers
+            | Self::TooManyBodies
             | Self::TooManyConnections
             | Self::Full => Some(1),
             Self::InvalidParameter { .. }
+            | Self::BadBody(_)
+            | Self::UnsupportedMediaType
             | Self::NotAWebSocketHandshake(_)
             | Self::OriginNotAllowed
+            | Self::LoopbackOnly
             | Self::NotFound
-            | Self::MethodNotAllowed
+            | Self::UserNotFound
+            | Self::UserNotOnline
+            | Self::MethodNotAllowed { .. }
             | Self::PayloadTooLarge { .. } => None,
         }
     }
@@ -116,16 +196,19 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
+            Self::InvalidParameter { .. } | Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAWebSocketHandshake(_) => StatusCode::UPGRADE_REQUIRED,
-            Self::OriginNotAllowed => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::OriginNotAllowed | Self::LoopbackOnly => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UserNotFound | Self::UserNotOnline => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotReady
+            | Self::StoreUnavailable(_)
             | Self::Draining
             | Self::Busy
             | Self::TooManyAnswers
+            | Self::TooManyBodies
             | Self::TooManyConnections
             | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -137,8 +220,8 @@ impl ResponseError for ApiError {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
         match self {
-            Self::MethodNotAllowed => {
-                response.insert_header((header::ALLOW, "GET, HEAD"));
+            Self::MethodNotAllowed { allowed } => {
+                response.insert_header((header::ALLOW, allowed.allow()));
             }
             Self::NotAWebSocketHandshake(_) => {
                 response.insert_header((header::UPGRADE, "websocket"));

@@ -2,9 +2,8 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::pieces::Pieces;
 use super::query::Parameters;
-use super::{ApiError, Reads, json};
+use super::{ApiError, Reads, large_json};
 use crate::clock;
 use crate::wire::json::{Object, list_capacity, push_users};
 
@@ -38,6 +37,5 @@ pub(crate) async fn list(request: HttpRequest, reads: web::Data<Reads>) -> Resul
         body.degraded(reads.replica.degraded_since(&view));
     }
     body.time("timestamp", clock::now());
-    let body = reads.answers.hold(body.finish().into()).ok_or(ApiError::TooManyAnswers)?;
-    Ok(HttpResponse::Ok().insert_header(json()).body(Pieces(body)))
+    large_json(&reads, body)
 }

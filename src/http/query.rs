@@ -6,7 +6,7 @@ use std::str::Utf8Error;
 use percent_encoding::percent_decode;
 
 use super::ApiError;
-use crate::domain::UserId;
+use crate::domain::{Status, UserId};
 use crate::wire::Format;
 
 /// The parameters of a request: each name with its value, or with the reason why the value is no text. Unknown
@@ -50,6 +50,14 @@ impl<'a> Parameters<'a> {
     pub(crate) fn format(&self, name: &str) -> Result<Option<Format>, ApiError> {
         let Some(text) = self.get(name)? else { return Ok(None) };
         Format::from_name(text).map(Some).ok_or_else(|| invalid(name, "must be native or plain".to_owned()))
+    }
+
+    /// One of these statuses.
+    pub(crate) fn status(&self, name: &str, allowed: &[Status]) -> Result<Option<Status>, ApiError> {
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        let status = Status::from_name(text).filter(|status| allowed.contains(status));
+        let names = || allowed.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
+        status.map(Some).ok_or_else(|| invalid(name, format!("must be one of {}", names())))
     }
 
     /// A whole number from 1 to `max`.

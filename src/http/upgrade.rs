@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::{ApiError, Connection};
+use crate::domain::{SaidStatus, Status};
 use crate::session::{self, Admission, Hello, Seat, Worker};
 use crate::settings::ServerSettings;
 use crate::wire::Format;
@@ -95,8 +96,15 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
         return Err(ApiError::OriginNotAllowed);
     }
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
-    let hello =
-        Hello { format: parameters.format("format")?.unwrap_or(usual_format), user: parameters.user("userId")? };
+    let hello = Hello {
+        format: parameters.format("format")?.unwrap_or(usual_format),
+        user: parameters.user("userId")?,
+        status: parameters.status("status", &Status::ALL)?.map(|status| SaidStatus {
+            status,
+            text: None,
+            expiry: None,
+        }),
+    };
     Ok((hello, entrance.admission.admit().await?))
 }
 

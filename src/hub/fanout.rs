@@ -4,7 +4,12 @@ use std::array;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::mailbox::{EncodedEvent, Mailbox};
+use futures_util::future::try_join_all;
+use tokio::sync::oneshot;
+
+use super::listener::ListenerAccount;
+use super::mailbox::{EncodedEvent, Errand, Frames, Mailbox};
+use crate::domain::{Inquiry, UserId};
 use crate::replica::{Announce, Announcement};
 use crate::wire::Format;
 use crate::wire::message::{Event, Message};
@@ -63,6 +68,19 @@ impl Fanout {
     /// How many sockets speak each format.
     pub(super) fn speakers(&self) -> Arc<Speakers> {
         self.speakers.clone()
+    }
+
+    /// Asks all workers about their sockets of one user. Returns the sockets that are concerned. It is none if a worker
+    /// refuses, because too much waits for it. A worker that is held up makes the caller wait: put a deadline on it.
+    pub(crate) async fn ask(&self, user: &UserId, inquiry: Inquiry) -> Option<Vec<ListenerAccount>> {
+        let mut replies = Vec::new();
+        for mailbox in self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let (reply, replied) = oneshot::channel();
+            mailbox.put_errand(Errand { user: user.clone(), inquiry, reply });
+            replies.push(replied);
+        }
+        let accounts = try_join_all(replies).await.ok()?;
+        Some(accounts.into_iter().flatten().collect())
     }
 
     fn burst(&self) -> MutexGuard<'_, Option<Burst>> {
@@ -127,18 +145,21 @@ impl Speakers {
     }
 
     fn encode(&self, announcement: &Announcement) -> EncodedEvent {
-        let message = Message::Event(Event {
-            user: &announcement.user,
-            change: &announcement.change,
-            epoch: announcement.epoch,
-            revision: announcement.revision,
-            catch_up: announcement.catch_up,
-            at: announcement.at,
-        });
-        let frames = array::from_fn(|index| {
-            let is_in_use = self.0[index].load(Ordering::Relaxed) > 0;
-            is_in_use.then(|| Format::ALL[index].encode(&message, None)).flatten()
-        });
-        EncodedEvent { sequence: announcement.sequence, user: announcement.user.clone(), frames }
+        let others = announcement.others.as_ref().map(|told| Message::Event(event(announcement, told)));
+        let own = announcement.own.as_ref().map(|own| Message::OwnEvent(event(announcement, own)));
+        let (frames, own) = (self.frames(others.as_ref()), self.frames(own.as_ref()));
+        EncodedEvent { sequence: announcement.sequence, user: announcement.user.clone(), frames, own }
     }
+
+    fn frames(&self, message: Option<&Message<'_>>) -> Frames {
+        array::from_fn(|index| {
+            let is_in_use = self.0[index].load(Ordering::Relaxed) > 0;
+            message.filter(|_| is_in_use).and_then(|message| Format::ALL[index].encode(message, None))
+        })
+    }
+}
+
+fn event<'a, What>(announcement: &'a Announcement, what: &'a What) -> Event<'a, What> {
+    let Announcement { user, epoch, revision, catch_up, at, .. } = announcement;
+    Event { user, what, epoch: *epoch, revision: *revision, catch_up: *catch_up, at: *at }
 }

@@ -16,9 +16,9 @@ use super::credit::Credit;
 use super::fanout::Speakers;
 use super::listener::{Attention, Listener, Outbound};
 use super::log::BroadcastLog;
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::{Errand, Mail, Mailbox};
 use super::streams::Streams;
-use crate::domain::UserId;
+use crate::domain::{Inquiry, UserId};
 use crate::metrics::{HubMetrics, Sent};
 use crate::settings::FanoutSettings;
 use crate::wire::Format;
@@ -32,6 +32,8 @@ pub struct Hub {
     metrics: HubMetrics,
     max_tick: Duration,
     resync_interval: Duration,
+    /// When the hub began. Its listeners keep times since then.
+    began: Instant,
 }
 
 struct State {
@@ -77,6 +79,7 @@ impl Hub {
             metrics,
             max_tick: settings.max_tick,
             resync_interval: settings.resync_interval,
+            began: Instant::now(),
         });
         actix_rt::spawn(hub.clone().run());
         hub
@@ -87,7 +90,9 @@ impl Hub {
         self.speakers.add(format);
         let state = &mut *self.state.borrow_mut();
         state.streams.add_speaker(format);
-        let key = state.listeners.insert(Listener::new(outbound, format));
+        let mut listener = Listener::new(outbound, format);
+        listener.heard(self.began.elapsed());
+        let key = state.listeners.insert(listener);
         self.metrics.socket_opened();
         Attachment { hub: self.clone(), key }
     }
@@ -117,9 +122,9 @@ impl Hub {
         }
     }
 
-    /// Appends what waits in the mailbox to the log.
+    /// Appends the events in the mailbox to the logs, and runs the errands.
     fn take_in(self: &Rc<Self>) {
-        let Mail { skipped_to, events, .. } = self.mailbox.take();
+        let Mail { skipped_to, events, errands, .. } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
         if let Some(sequence) = skipped_to {
             state.streams.skip_to(sequence);
@@ -130,14 +135,19 @@ impl Hub {
         }
         for event in events {
             let places = state.streams.append(&event);
-            // A listener does not hear events about its own user.
+            // A listener does not hear what others are told about its own user. It has frames of its own.
             for key in state.by_user.get(&event.user).into_iter().flatten() {
                 let listener = &mut state.listeners[*key];
-                if let Some((begin, end)) = places[listener.format().index()] {
-                    listener.skip(begin, end, state.streams.log(listener.format()).start());
+                let (index, log) = (listener.format().index(), state.streams.log(listener.format()));
+                if let Some((begin, end)) = places[index] {
+                    listener.skip(begin, end, log.start());
+                }
+                if let Some(frame) = &event.own[index] {
+                    listener.tell(log.end(), event.sequence, frame.clone());
                 }
             }
         }
+        errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
     }
 
     /// Starts over every socket that missed events because the node skipped them. It takes a few sockets at a time.
@@ -223,6 +233,22 @@ impl State {
         self.by_user.entry(user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
     }
 
+    /// Runs an errand at this time of the hub.
+    fn run(&mut self, errand: Errand, hub_time: Duration) {
+        let Errand { user, inquiry, reply } = errand;
+        let mut accounts = Vec::new();
+        for key in self.by_user.get(&user).into_iter().flatten() {
+            let listener = &mut self.listeners[*key];
+            accounts.push(listener.account(hub_time));
+            match inquiry {
+                Inquiry::Explain => {}
+                Inquiry::Disconnect => listener.dismiss(),
+            }
+        }
+        // Whoever asked may have given up.
+        let _ = reply.send(accounts);
+    }
+
     fn unregister(&mut self, key: usize, user: Option<UserId>) {
         let Some(user) = user else { return };
         if let Some(keys) = self.by_user.get_mut(&user) {
@@ -241,14 +267,14 @@ impl Attachment {
     }
 
     /// Sends frames that show the view at `sequence`. The frames come after all events up to `sequence`, and before all
-    /// events above it. No event comes between the frames.
+    /// events above it. No event comes between the frames. The caller has read the view without an await since.
     pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.take_in();
         self.hub.flush(self.key, |listener, log| {
             // All frames are queued before anything is written. Otherwise events would come in between.
             let position = log.position_after(sequence).unwrap_or(log.start());
             for frame in frames {
-                listener.send(position, frame);
+                listener.show(position, sequence, frame);
             }
         });
     }
@@ -265,6 +291,7 @@ impl Attachment {
     }
 
     fn begin_after(&self, user: &UserId, sequence: u64) {
+        self.hub.state.borrow_mut().listeners[self.key].begin_after(sequence);
         self.hub.take_in();
         let state = &mut *self.hub.state.borrow_mut();
         let listener = &mut state.listeners[self.key];
@@ -277,6 +304,34 @@ impl Attachment {
                 listener.begin_resync();
             }
         }
+    }
+
+    /// The number that this socket has on its node.
+    pub(crate) fn set_number(&self, number: u64) {
+        self.hub.with(self.key, |listener, _| listener.set_number(number));
+    }
+
+    /// The client sent a frame at `now`.
+    pub(crate) fn heard(&self, now: Instant) {
+        let hub_time = now.saturating_duration_since(self.hub.began);
+        self.hub.with(self.key, |listener, _| listener.heard(hub_time));
+    }
+
+    /// The server closes this socket: the session gets [`Attention::Disconnect`].
+    pub(crate) fn dismiss(&self) {
+        self.hub.with(self.key, |listener, _| listener.dismiss());
+    }
+
+    /// Waits until the server closes this socket, whatever else asks for attention.
+    ///
+    /// # Cancel safety
+    /// Nothing is consumed.
+    pub(crate) async fn dismissed(&self) {
+        poll_fn(|context| {
+            let is_dismissed = self.hub.with(self.key, |listener, _| listener.is_dismissed(context.waker()));
+            if is_dismissed { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// From now on this socket hears no events.

@@ -34,8 +34,30 @@ pub(crate) enum Attention {
     TooSlow,
     /// The socket is broken.
     Broken,
+    /// The server closes the sockets of this user.
+    Disconnect,
     /// The node drains: say goodbye.
     Drain,
+}
+
+/// What a hub says of one of its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListenerAccount {
+    /// The low bits of the socket's number ([`ListenerAccount::is_of`]).
+    number: u32,
+    /// The name of the format that the socket speaks.
+    pub(crate) format: &'static str,
+    /// How long ago the last frame came.
+    pub(crate) heard_ago: Duration,
+    /// Whether the socket takes no more bytes: its client does not read.
+    pub(crate) is_blocked: bool,
+}
+
+impl ListenerAccount {
+    /// Whether this is about the user's socket of that number on this node.
+    pub(crate) fn is_of(&self, number: u64) -> bool {
+        self.number == low_bits(number)
+    }
 }
 
 /// A socket's state in the hub.
@@ -47,6 +69,8 @@ pub(crate) struct Listener {
     /// The user of the socket, while the socket listens.
     user: Option<UserId>,
     position: u64,
+    /// The change of the view up to which the socket was shown everything when it began to listen.
+    shown_up_to: u64,
     /// It is none while it would be empty. So an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
@@ -54,6 +78,13 @@ pub(crate) struct Listener {
     lagged: bool,
     hole: Hole,
     broken: bool,
+    /// Whether the server closes the socket.
+    dismissed: bool,
+    /// The low bits of the socket's number. They tell the sockets of one user apart, and need half of the memory.
+    number: u32,
+    /// When the last frame came, in ms since the hub began. It starts again from 0 after 49 days. A socket is never silent
+    /// for so long.
+    heard_ms: u32,
     /// When the socket last started over because it read too slowly.
     last_resync: Option<Instant>,
     /// The session's waker, if the session waits for something to do.
@@ -77,10 +108,18 @@ enum Hole {
 struct Backlog {
     /// The ranges of the log that the socket does not get: events about its own user.
     skips: VecDeque<(u64, u64)>,
-    /// Frames for this socket alone, each with its place in the log. A frame comes before the first event at that place
-    /// or above.
-    private: VecDeque<(u64, Bytes)>,
+    /// Frames for this socket alone, in order.
+    private: VecDeque<Private>,
     private_bytes: usize,
+}
+
+/// A frame for one socket alone.
+struct Private {
+    /// Its place in the log. The frame comes before the first event at that place or above.
+    position: u64,
+    /// The change of the view that the frame tells. It is 0 if the frame tells none.
+    sequence: u64,
+    frame: Bytes,
 }
 
 /// The limit of private bytes. Above the limit, the client counts as one that does not read its answers. Its further
@@ -94,11 +133,15 @@ impl Listener {
             format,
             user: None,
             position: 0,
+            shown_up_to: 0,
             backlog: None,
             blocked: false,
             lagged: false,
             hole: Hole::No,
             broken: false,
+            dismissed: false,
+            number: 0,
+            heard_ms: 0,
             last_resync: None,
             waker: None,
         }
@@ -111,6 +154,11 @@ impl Listener {
 
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
+    }
+
+    /// The socket is about to be shown everything up to the change number `sequence`. It is not told such a change.
+    pub(crate) fn begin_after(&mut self, sequence: u64) {
+        self.shown_up_to = sequence;
     }
 
     /// Listens from `position` on, as `user`. Ranges after `position` that are left out are still left out.
@@ -145,11 +193,24 @@ impl Listener {
         }
     }
 
-    /// Puts a frame for this socket alone at `position` of the log.
+    /// Puts a frame for this socket alone at `position` of the log, which is the log's end.
     pub(crate) fn send(&mut self, position: u64, frame: Bytes) {
+        self.backlog.get_or_insert_default().put(Private { position, sequence: 0, frame }, 0);
+    }
+
+    /// Does the same with a frame that tells the change number `sequence`, unless the socket was shown it.
+    pub(crate) fn tell(&mut self, position: u64, sequence: u64, frame: Bytes) {
+        if sequence > self.shown_up_to {
+            self.backlog.get_or_insert_default().put(Private { position, sequence, frame }, 0);
+        }
+    }
+
+    /// Does the same with a frame that shows the view at the change number `sequence`, which is at `position`. Frames that
+    /// tell later changes come after it. None of them has been written in part, because the view was read just now.
+    pub(crate) fn show(&mut self, position: u64, sequence: u64, frame: Bytes) {
         let backlog = self.backlog.get_or_insert_default();
-        backlog.private_bytes += frame.len();
-        backlog.private.push_back((position, frame));
+        let n_later = backlog.private.iter().rev().take_while(|private| private.sequence > sequence).count();
+        backlog.put(Private { position, sequence: 0, frame }, n_later);
     }
 
     /// Whether the client does not read its answers.
@@ -172,11 +233,48 @@ impl Listener {
         self.blocked = false;
     }
 
+    /// The socket has this number on its node.
+    pub(crate) fn set_number(&mut self, number: u64) {
+        self.number = low_bits(number);
+    }
+
+    /// A frame came, at this time of the hub.
+    pub(crate) fn heard(&mut self, hub_time: Duration) {
+        self.heard_ms = whole_ms(hub_time);
+    }
+
+    /// What there is to say of the socket, at this time of the hub.
+    pub(crate) fn account(&self, hub_time: Duration) -> ListenerAccount {
+        let heard_ms_ago = whole_ms(hub_time).wrapping_sub(self.heard_ms);
+        ListenerAccount {
+            number: self.number,
+            format: self.format.name(),
+            heard_ago: Duration::from_millis(heard_ms_ago.into()),
+            is_blocked: self.blocked,
+        }
+    }
+
+    /// The server closes the socket: the session is to end.
+    pub(crate) fn dismiss(&mut self) {
+        self.dismissed = true;
+        self.wake();
+    }
+
+    /// Whether the server closes the socket. If it does not, the session is woken when it does.
+    pub(crate) fn is_dismissed(&mut self, waker: &Waker) -> bool {
+        if !self.dismissed {
+            self.remember_waker(waker);
+        }
+        self.dismissed
+    }
+
     /// What the session must do now, if anything. If there is nothing, the session is woken when there is something.
     pub(crate) fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
         let is_too_soon = || self.last_resync.is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
             Some(Attention::Broken)
+        } else if self.dismissed {
+            Some(Attention::Disconnect)
         } else if self.hole == Hole::ReadTooSlowly && is_too_soon() {
             Some(Attention::TooSlow)
         } else if self.blocked {
@@ -184,10 +282,14 @@ impl Listener {
         } else if matches!(self.hole, Hole::ReadTooSlowly | Hole::SkippedAndDue) {
             Some(Attention::Resync)
         } else {
-            if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                self.waker = Some(waker.clone());
-            }
+            self.remember_waker(waker);
             None
+        }
+    }
+
+    fn remember_waker(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
         }
     }
 
@@ -225,10 +327,10 @@ impl Listener {
                 self.fall_off();
             }
             let hears = self.hears();
-            if let Some((at, frame)) = self.backlog.as_ref().and_then(|backlog| backlog.private.front())
-                && (!hears || *at <= self.position)
+            if let Some(private) = self.backlog.as_ref().and_then(|backlog| backlog.private.front())
+                && (!hears || private.position <= self.position)
             {
-                let written = self.outbound.try_write(frame);
+                let written = self.outbound.try_write(&private.frame);
                 self.advance_private(written, sent);
             } else if hears && self.position < log.end() {
                 // The position may move over ranges to be left out. It stops at the end or at the place of a private
@@ -265,7 +367,7 @@ impl Listener {
             }
         }
         let to = match backlog.private.front() {
-            Some((at, _)) => to.min((*at).max(self.position)),
+            Some(private) => to.min(private.position.max(self.position)),
             None => to,
         };
         self.release_backlog();
@@ -276,9 +378,9 @@ impl Listener {
         let Some(n_bytes) = self.check(written, sent) else { return };
         let Some(backlog) = &mut self.backlog else { return };
         backlog.private_bytes -= n_bytes;
-        if let Some((_, frame)) = backlog.private.front_mut() {
-            frame.advance(n_bytes);
-            if frame.is_empty() {
+        if let Some(private) = backlog.private.front_mut() {
+            private.frame.advance(n_bytes);
+            if private.frame.is_empty() {
                 backlog.private.pop_front();
                 sent.n_frames += 1;
             }
@@ -314,7 +416,7 @@ impl Listener {
             }
             let backlog = self.backlog.get_or_insert_default();
             backlog.private_bytes += rest.len();
-            backlog.private.push_front((self.position, rest.into()));
+            backlog.private.push_front(Private { position: self.position, sequence: 0, frame: rest.into() });
         }
     }
 
@@ -344,6 +446,27 @@ impl Listener {
         }
     }
 }
+
+impl Backlog {
+    /// Adds a frame before the last `n_later` frames.
+    fn put(&mut self, private: Private, n_later: usize) {
+        self.private_bytes += private.frame.len();
+        self.private.insert(self.private.len() - n_later, private);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
+fn low_bits(number: u64) -> u32 {
+    number as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
+fn whole_ms(time: Duration) -> u32 {
+    time.as_millis() as u32
+}
+
+/// Each idle socket has one.
+const _: () = assert!(size_of::<Listener>() <= 104);
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,15 @@
-//! The events that wait for one worker.
+//! What waits for one worker: events and errands.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use crate::domain::UserId;
+use super::listener::ListenerAccount;
+use crate::domain::{Inquiry, UserId};
 use crate::wire::Format;
 
-/// Events on their way to one worker. The replica's thread writes them, and the worker's thread takes them out.
+/// Events and errands on their way to one worker. Other threads write them, and the worker's thread takes them out.
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     filled: Notify,
@@ -24,14 +25,32 @@ pub(super) struct Mail {
     /// The events after that, in order.
     pub(super) events: Vec<EncodedEvent>,
     n_bytes: usize,
+    /// What other parts of the node want to know of the worker's sockets, or want done.
+    pub(super) errands: Vec<Errand>,
 }
+
+/// What a worker is asked about its sockets of one user.
+pub(super) struct Errand {
+    /// The user.
+    pub(super) user: UserId,
+    /// What is asked. Each socket that it concerns is in the reply.
+    pub(super) inquiry: Inquiry,
+    /// Takes the reply. If this is dropped, there is no reply.
+    pub(super) reply: oneshot::Sender<Vec<ListenerAccount>>,
+}
+
+/// How many errands may wait for one worker. Above that they are refused.
+const ERRANDS_MAX: usize = 64;
 
 /// One encoded event.
 #[derive(Clone)]
 pub(super) struct EncodedEvent {
     pub(super) sequence: u64,
     pub(super) user: UserId,
+    /// For the sockets of all other users.
     pub(super) frames: Frames,
+    /// For the sockets of the user.
+    pub(super) own: Frames,
 }
 
 /// An event in each format ([`Format::index`]). A format has no frame if no socket speaks it, or if it has no words for
@@ -42,7 +61,14 @@ impl EncodedEvent {
     /// The bytes that the event takes, with its frames. An event without frames counts too: without speakers there are
     /// no frames.
     pub(super) fn n_bytes(&self) -> usize {
-        size_of::<Self>() + self.frames.iter().flatten().map(Bytes::len).sum::<usize>()
+        size_of::<Self>() + self.frames.iter().chain(&self.own).flatten().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl Mail {
+    fn skip_to(&mut self, sequence: u64) {
+        let errands = std::mem::take(&mut self.errands);
+        *self = Self { skipped_to: Some(sequence), errands, ..Self::default() };
     }
 }
 
@@ -61,7 +87,7 @@ impl Mailbox {
             if mail.n_bytes + n_bytes > self.max_bytes
                 && let Some(last) = mail.events.last().map(|last| last.sequence)
             {
-                *mail = Mail { skipped_to: Some(last), ..Mail::default() };
+                mail.skip_to(last);
             }
             mail.n_bytes += n_bytes;
             mail.events.push(event);
@@ -72,7 +98,17 @@ impl Mailbox {
 
     /// Skips everything up to `sequence`, and also the waiting events.
     pub(super) fn skip_to(&self, sequence: u64) {
-        *self.lock() = Mail { skipped_to: Some(sequence), ..Mail::default() };
+        self.lock().skip_to(sequence);
+        self.filled.notify_one();
+    }
+
+    /// Adds an errand, unless too many wait already.
+    pub(super) fn put_errand(&self, errand: Errand) {
+        let mut mail = self.lock();
+        if mail.errands.len() < ERRANDS_MAX {
+            mail.errands.push(errand);
+        }
+        drop(mail);
         self.filled.notify_one();
     }
 

@@ -16,5 +16,5 @@ mod streams;
 
 pub use self::fanout::Fanout;
 pub use self::hub::{Attachment, Hub};
-pub(crate) use self::listener::Attention;
 pub use self::listener::Outbound;
+pub(crate) use self::listener::{Attention, ListenerAccount};

@@ -83,10 +83,11 @@ mod tests {
 
     use super::*;
     use crate::domain::UserId;
+    use crate::hub::mailbox::Frames;
 
     fn event(sequence: u64, lengths: [usize; 2]) -> EncodedEvent {
         let frames = lengths.map(|length| (length > 0).then(|| Bytes::from(vec![0; length])));
-        EncodedEvent { sequence, user: UserId::parse("a").unwrap(), frames }
+        EncodedEvent { sequence, user: UserId::parse("a").unwrap(), frames, own: Frames::default() }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the HTTP connections count.
+//! What the HTTP connections and the bodies of requests count.
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -9,6 +9,11 @@ pub(crate) struct ConnectionMetrics {
     too_many: Counter,
     write_timeouts: Counter,
     request_timeouts: Counter,
+}
+
+/// The metrics of the bodies that are being read.
+pub(crate) struct BodyMetrics {
+    too_many: Counter,
 }
 
 impl ConnectionMetrics {
@@ -34,5 +39,17 @@ impl ConnectionMetrics {
     /// A connection was closed because it got no further answer (`server.request_timeout_ms`).
     pub(crate) fn request_timed_out(&self) {
         self.request_timeouts.inc();
+    }
+}
+
+impl BodyMetrics {
+    /// Registers them.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        Self { too_many: registry.limited("bodies") }
+    }
+
+    /// A request was refused because too many bodies are being read (`limits.bodies_bytes`).
+    pub(crate) fn too_many(&self) {
+        self.too_many.inc();
     }
 }

@@ -7,6 +7,7 @@
 mod http;
 mod hub;
 mod node;
+mod peers;
 mod replica;
 mod session;
 mod store;
@@ -22,10 +23,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
-pub(crate) use self::http::ConnectionMetrics;
+pub(crate) use self::http::{BodyMetrics, ConnectionMetrics};
 pub use self::hub::HubMetrics;
 pub(crate) use self::hub::Sent;
 pub use self::node::{TableMetrics, WriterMetrics};
+pub(crate) use self::peers::PeerMetrics;
 pub(crate) use self::replica::{CatchUpSource, ReplicaMetrics};
 pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
 pub(crate) use self::store::StoreMetrics;

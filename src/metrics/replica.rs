@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::{Counters, Registry};
-use crate::domain::{Change, OfflineReason};
+use crate::domain::{OfflineReason, Told};
 
 /// The metrics of the replica.
 pub(crate) struct ReplicaMetrics {
@@ -41,7 +41,8 @@ impl CatchUpSource {
 impl ReplicaMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        let (kinds, reasons) = (["online", "changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
+        let (kinds, reasons) =
+            (["online", "changed", "status_changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
         let sources = CatchUpSource::ALL.map(CatchUpSource::as_str);
         Self {
             transitions: registry.counters("transitions", "Changes told by this node, by kind", "kind", kinds),
@@ -69,12 +70,13 @@ impl ReplicaMetrics {
     }
 
     /// A change was told.
-    pub(crate) fn told(&self, change: &Change) {
-        let kind = match change {
-            Change::Online(_) => "online",
-            Change::Changed(_) => "changed",
-            Change::Offline(reason) => {
-                self.offline.count(reason.as_str());
+    pub(crate) fn told(&self, told: &Told) {
+        let kind = match told {
+            Told::Online(_) => "online",
+            Told::ProfileChanged(_) => "changed",
+            Told::StatusChanged(_) => "status_changed",
+            Told::Offline(departure) => {
+                self.offline.count(departure.reason.as_str());
                 "offline"
             }
         };

@@ -4,6 +4,8 @@
 //! This file is pure: it has no clock, no store and no queue. [`super::Table`] holds the entries, and the writer drives
 //! them.
 
+use std::fmt;
+
 use crate::domain::OfflineReason;
 use crate::store::{Intent, Outcome};
 
@@ -17,8 +19,12 @@ pub(super) struct Entry {
     confirmed: Confirmed,
     in_flight: bool,
     /// Whether the outcome of the order in flight cannot be relied on. After the order was sent, the node learned that
-    /// the store may hold something else.
+    /// the store may hold something else, or the client said something new.
     is_doubted: bool,
+    /// Whether the socket is idle.
+    is_idle: bool,
+    /// Whether the store has marked the socket as idle. It is none if this node does not know it, or must state it again.
+    marked_idle: Option<bool>,
     /// Revision of the reply to the first join. It is 0 before that reply. A later join only repeats the first one.
     joined_at: u64,
 }
@@ -58,8 +64,10 @@ pub(super) enum Next {
     Forget,
     /// An order that asserts it.
     Join,
-    /// An order that marks it.
-    Mark,
+    /// An order that marks it as idle, or as not idle.
+    MarkIdle(bool),
+    /// An order that marks it as in grace.
+    MarkGrace,
     /// An order that takes the entry out of the store. It also takes out what [`Intent::Leave`] names.
     Leave,
     /// An order that takes only this entry out of the store.
@@ -74,6 +82,8 @@ impl Entry {
             confirmed: Confirmed::Absent,
             in_flight: false,
             is_doubted: false,
+            is_idle: false,
+            marked_idle: None,
             joined_at: 0,
         }
     }
@@ -81,7 +91,7 @@ impl Entry {
     /// An entry that only the store knows. It is to be removed from the store.
     pub(super) fn foreign() -> Self {
         let wanted = Wanted::Removed(OfflineReason::ConnectionLost);
-        Self { wanted, confirmed: Confirmed::Unknown, in_flight: false, is_doubted: false, joined_at: 0 }
+        Self { wanted, confirmed: Confirmed::Unknown, ..Self::new() }
     }
 
     /// Whether the entry is wanted. An entry in grace does not count.
@@ -122,9 +132,29 @@ impl Entry {
             }
     }
 
+    /// Whether the entry is wanted, and a join is or may be still to be carried out.
+    pub(super) fn is_about_to_join(&self) -> bool {
+        self.is_wanted() && (self.in_flight || self.confirmed != Confirmed::Present)
+    }
+
     /// Lowers what is wanted.
     pub(super) fn want(&mut self, wanted: Wanted) {
         self.wanted = wanted;
+    }
+
+    /// Whether the socket is idle.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_idle
+    }
+
+    /// The socket is idle, or is not idle any more.
+    pub(super) fn set_idle(&mut self, is_idle: bool) {
+        self.is_idle = is_idle;
+    }
+
+    /// The node must state again whether the socket is idle. The store may not have decided by it.
+    pub(super) fn forget_idle_mark(&mut self) {
+        self.marked_idle = None;
     }
 
     /// A goodbye that is driven late takes no other sockets along, because the user may have come back since.
@@ -151,9 +181,12 @@ impl Entry {
             return Next::Nothing;
         }
         match (self.wanted, self.confirmed) {
+            (Wanted::Present, Confirmed::Present) if self.marked_idle != Some(self.is_idle) => {
+                Next::MarkIdle(self.is_idle)
+            }
             (Wanted::Present, Confirmed::Present) => Next::Nothing,
             (Wanted::Present, Confirmed::Absent | Confirmed::Grace | Confirmed::Unknown) => Next::Join,
-            (Wanted::Grace(_), Confirmed::Present | Confirmed::Unknown) => Next::Mark,
+            (Wanted::Grace(_), Confirmed::Present | Confirmed::Unknown) => Next::MarkGrace,
             (Wanted::Grace(_), Confirmed::Absent | Confirmed::Grace) => Next::Nothing,
             (Wanted::Left | Wanted::Removed(_), Confirmed::Absent) => Next::Forget,
             (Wanted::Left, _) => Next::Leave,
@@ -166,20 +199,26 @@ impl Entry {
         self.in_flight = true;
     }
 
-    /// Takes in the outcome of the order in flight. `None` says that the outcome is unknown. `is_outdated` says that
-    /// the user has a newer profile than the join carried. Returns whether the store holds the entry as joined.
-    pub(super) fn settle(&mut self, intent: &Intent, outcome: Option<Outcome>, is_outdated: bool) -> bool {
+    /// Takes in the outcome of the order in flight. `None` says that the outcome is unknown. Returns whether the store
+    /// holds the entry as joined.
+    pub(super) fn settle(&mut self, intent: &Intent, outcome: Option<Outcome>) -> bool {
         self.in_flight = false;
         let is_doubted = std::mem::take(&mut self.is_doubted);
         match outcome {
             Some(Outcome::Done { position, .. }) => {
                 self.confirmed = match intent {
-                    // The writer sends the join once more, with the newer profile.
-                    Intent::Join(_) if is_outdated || is_doubted => Confirmed::Unknown,
+                    // The writer sends a join once more. If the client said something meanwhile, the join carries it.
+                    Intent::Join(_) | Intent::Idle(_) if is_doubted => Confirmed::Unknown,
                     Intent::Join(_) => Confirmed::Present,
+                    Intent::Idle(_) => self.confirmed,
                     Intent::Grace => Confirmed::Grace,
                     Intent::Leave | Intent::Remove(_) => Confirmed::Absent,
                 };
+                match intent {
+                    Intent::Join(join) => self.marked_idle = Some(join.idle),
+                    Intent::Idle(is_idle) => self.marked_idle = Some(*is_idle),
+                    Intent::Grace | Intent::Leave | Intent::Remove(_) => {}
+                }
                 if matches!(intent, Intent::Join(_)) && self.joined_at == 0 {
                     self.joined_at = position.revision;
                 }
@@ -193,18 +232,39 @@ impl Entry {
     }
 }
 
+/// In words for a person: `wanted, confirmed`, or `leaving, confirmed; an order is under way`.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = match self.wanted {
+            Wanted::Present => "wanted",
+            Wanted::Grace(_) => "in grace",
+            Wanted::Left => "leaving",
+            Wanted::Removed(_) => "going",
+        };
+        let confirmed = match self.confirmed {
+            Confirmed::Absent => "not in the store",
+            Confirmed::Present => "confirmed",
+            Confirmed::Grace => "confirmed as in grace",
+            Confirmed::Unknown => "not known whether in the store",
+        };
+        let order = if self.in_flight { "; an order is under way" } else { "" };
+        write!(f, "{wanted}, {confirmed}{order}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Position, Presence, Timestamp};
-    use crate::store::Refusal;
+    use crate::domain::{Position, Presence};
+    use crate::store::{Dates, Join, Refusal};
 
     /// What can happen to an entry and its order.
     #[derive(Debug, Clone, Copy)]
     enum Event {
         Want(Wanted),
+        Idle(bool),
         Look,
         /// The store carries out the order in flight or not. The node hears the outcome or not.
         Settle {
@@ -220,6 +280,7 @@ mod tests {
         let reason = OfflineReason::ConnectionLost;
         prop_oneof![
             1 => prop::sample::select(vec![Wanted::Grace(reason), Wanted::Left, Wanted::Removed(reason)]).prop_map(Event::Want),
+            2 => any::<bool>().prop_map(Event::Idle),
             4 => Just(Event::Look),
             4 => any::<(bool, bool)>().prop_map(|(carried_out, heard)| Event::Settle { carried_out, heard }),
             1 => Just(Event::Refuse),
@@ -239,8 +300,8 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Held {
         Not,
-        Plain,
-        Marked,
+        Plain { idle: bool },
+        Marked { idle: bool },
     }
 
     struct World {
@@ -253,8 +314,11 @@ mod tests {
         fn look(&mut self) {
             let intent = match self.entry.next() {
                 Next::Nothing | Next::Forget => return,
-                Next::Join => Intent::Join(Presence::default()),
-                Next::Mark => Intent::Grace,
+                Next::Join => {
+                    Intent::Join(Join { presence: Presence::default(), idle: self.entry.is_idle, device: None })
+                }
+                Next::MarkIdle(is_idle) => Intent::Idle(is_idle),
+                Next::MarkGrace => Intent::Grace,
                 Next::Leave => Intent::Leave,
                 Next::Remove(reason) => Intent::Remove(reason),
             };
@@ -268,27 +332,30 @@ mod tests {
             // The node can only hear the outcome of an order that was carried out.
             if carried_out || heard {
                 self.held = match (&intent, self.held) {
-                    (Intent::Join(_), Held::Not) => Held::Plain,
-                    (Intent::Join(_), held) => held,
-                    (Intent::Grace, Held::Not) => Held::Not,
-                    (Intent::Grace, _) => Held::Marked,
+                    (Intent::Join(join), Held::Not | Held::Plain { .. }) => Held::Plain { idle: join.idle },
+                    (Intent::Join(join), Held::Marked { .. }) => Held::Marked { idle: join.idle },
+                    (Intent::Idle(idle), Held::Plain { .. }) => Held::Plain { idle: *idle },
+                    (Intent::Idle(idle), Held::Marked { .. }) => Held::Marked { idle: *idle },
+                    (Intent::Idle(_) | Intent::Grace, Held::Not) => Held::Not,
+                    (Intent::Grace, Held::Plain { idle } | Held::Marked { idle }) => Held::Marked { idle },
                     (Intent::Leave | Intent::Remove(_), _) => Held::Not,
                 };
             }
             let position = Position { epoch: 1, revision: 1 };
-            let outcome = heard.then_some(Outcome::Done { position, profile_at: Some(Timestamp(1)) });
-            self.entry.settle(&intent, outcome, false);
+            let outcome = heard.then_some(Outcome::Done { position, dates: Dates::default(), user_remains: false });
+            self.entry.settle(&intent, outcome);
         }
 
         fn happen(&mut self, event: Event) {
             match event {
                 Event::Want(wanted) if rank(wanted) > rank(self.entry.wanted) => self.entry.want(wanted),
                 Event::Want(_) => {}
+                Event::Idle(is_idle) => self.entry.set_idle(is_idle),
                 Event::Look => self.look(),
                 Event::Settle { carried_out, heard } => self.settle(carried_out, heard),
                 Event::Refuse => {
                     if let Some(intent) = self.order.take() {
-                        self.entry.settle(&intent, Some(Outcome::Refused(Refusal::NoLease)), false);
+                        self.entry.settle(&intent, Some(Outcome::Refused(Refusal::NoLease)));
                     }
                 }
                 Event::LoseData if self.order.is_none() => {
@@ -307,19 +374,31 @@ mod tests {
             for event in events {
                 world.happen(event);
             }
-            for _ in 0..3 {
+            for _ in 0..4 {
                 world.settle(true, true);
                 world.look();
             }
-            let expected: &[Held] = match world.entry.wanted {
-                Wanted::Present => &[Held::Plain],
+            let is_right = match (world.entry.wanted, world.held) {
+                (Wanted::Present, Held::Plain { idle }) => idle == world.entry.is_idle,
                 // An entry that the store never had, or lost, is not brought back to be marked.
-                Wanted::Grace(_) => &[Held::Marked, Held::Not],
-                Wanted::Left | Wanted::Removed(_) => &[Held::Not],
+                (Wanted::Grace(_), Held::Marked { .. } | Held::Not) => true,
+                (Wanted::Left | Wanted::Removed(_), Held::Not) => true,
+                _ => false,
             };
-            prop_assert!(expected.contains(&world.held), "{:?} {:?}", world.entry, world.held);
+            prop_assert!(is_right, "{:?} {:?}", world.entry, world.held);
             prop_assert!(matches!(world.entry.next(), Next::Nothing | Next::Forget));
         }
+    }
+
+    #[test]
+    fn an_entry_says_in_words_how_it_is() {
+        let mut entry = Entry::new();
+        assert_eq!(entry.to_string(), "wanted, not in the store");
+        entry.send();
+        assert_eq!(entry.to_string(), "wanted, not in the store; an order is under way");
+        entry.settle(&Intent::Grace, None);
+        entry.want(Wanted::Left);
+        assert_eq!(entry.to_string(), "leaving, not known whether in the store");
     }
 
     #[test]

@@ -14,5 +14,5 @@ mod writer;
 pub use link::Link;
 pub(crate) use refresh::Refresher;
 pub use registration::Registration;
-pub use table::Table;
+pub use table::{Arrival, Table};
 pub use writer::{DrainHandle, Writer};

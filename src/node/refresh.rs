@@ -8,13 +8,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Table;
+use super::table::Round;
 use crate::backoff::Reminder;
 use crate::settings::PresenceSettings;
-use crate::store::PresenceStore;
+use crate::store::{PresenceStore, StoreResult};
 
 /// Extends the keys of living sockets, in few pipelines. There are two rounds:
 ///
-/// - Once a second it extends the keys of all users that were heard from in that second.
+/// - Once a second it extends the keys of all users that were heard from in that second. It also tells the store who was
+///   active, and whose chosen status has ended.
 /// - In every quarter of the keys' life, and at least once in each audit interval, it extends the keys of all sockets
 ///   of this node.
 ///
@@ -30,17 +32,13 @@ pub(crate) struct Refresher {
     all_every: Duration,
 }
 
-/// How long the refresher gathers heartbeats. `user_activity` has to show within 2 s.
-const GATHER: Duration = Duration::from_secs(1);
-
 /// Sockets in one pipeline: 3 keys each, about 1 ms of the server's time (docs/performance.md).
 const PIPELINE: usize = 200;
 
 impl Refresher {
     /// A refresher for the sockets of `table`.
     pub(crate) fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
-        let all_every = (presence.user_ttl / 4).min(presence.audit);
-        Self { store, table, every: GATHER.min(all_every / 4), all_every }
+        Self { store, table, every: presence.round(), all_every: presence.refresh_all() }
     }
 
     /// Runs until `stop`.
@@ -54,7 +52,11 @@ impl Refresher {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let mut numbers = self.table.take_heard();
+            let round = self.table.end_round(Instant::now());
+            if let Err(error) = self.tell(&round).await {
+                debug!(error = %error, "Could not tell who was active, or whose status has ended: {error}");
+            }
+            let mut numbers = round.heard;
             // The refresh runs at the last tick within the interval. An audit gives an owner no more than one interval
             // to find what is missing.
             if last_all.elapsed() + self.every >= self.all_every {
@@ -78,5 +80,17 @@ impl Refresher {
                 }
             }
         }
+    }
+
+    /// Tells the store what is due. What it does not hear of an end is told again in the next round. What it does not
+    /// hear of an activity is told with the next one.
+    async fn tell(&self, round: &Round) -> StoreResult<()> {
+        if !round.expired.is_empty() {
+            self.store.expire(&round.expired).await?;
+        }
+        if !round.active.is_empty() {
+            self.store.note_activity(&round.active).await?;
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Table;
-use crate::domain::{OfflineReason, Position, Profile, SocketId, UserId};
+use crate::domain::{OfflineReason, Position, Said, SocketId, UserId};
 
 /// A socket's place in the table. Dropping it puts the socket in grace. So a session that panicked or was dropped
 /// cannot leak its socket.
@@ -17,12 +17,14 @@ pub struct Registration {
     user: UserId,
     /// The last round in which the client was heard from, counted from 1.
     heard_in: Cell<u64>,
+    /// Whether the client said that nobody is there, and has not been active since.
+    said_idle: Cell<bool>,
     ended: bool,
 }
 
 impl Registration {
     pub(super) fn new(table: Arc<Table>, socket: SocketId, user: UserId) -> Self {
-        Self { table, number: socket.number, user, heard_in: Cell::new(0), ended: false }
+        Self { table, number: socket.number, user, heard_in: Cell::new(0), said_idle: Cell::new(false), ended: false }
     }
 
     /// The socket's id.
@@ -35,14 +37,26 @@ impl Registration {
         &self.user
     }
 
-    /// Notes that the client was active.
-    pub(crate) fn heard(&self) {
-        self.table.heard(self.socket(), &self.heard_in);
+    /// Whether the node still wants the socket. It does not after the server has closed the sockets of the user.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.table.is_wanted(self.socket())
     }
 
-    /// States the user's profile anew. The receiver gets the position of the store's reply.
-    pub(crate) fn state_profile(&self, stated: Option<Profile>) -> oneshot::Receiver<Position> {
-        self.table.state_profile(self.socket(), &self.user, stated)
+    /// Notes that the client was active.
+    pub(crate) fn heard(&self) {
+        self.table.heard(self.socket(), &self.heard_in, self.said_idle.replace(false));
+    }
+
+    /// The client says that nobody is there.
+    pub(crate) fn idle(&self) {
+        self.said_idle.set(true);
+        self.table.idle(self.socket(), &self.heard_in);
+    }
+
+    /// The client says something new of its user. The receiver gets the position of the store's reply.
+    pub(crate) fn say(&self, said: Said) -> oneshot::Receiver<Position> {
+        self.said_idle.set(false);
+        self.table.say(self.socket(), &self.user, said, &self.heard_in)
     }
 
     /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.

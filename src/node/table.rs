@@ -1,23 +1,30 @@
 //! The sockets that this node wants to be present. For each socket, the table keeps what the store has confirmed.
 
+mod accounts;
+mod activity;
 mod contents;
+mod idling;
 mod local_user;
 mod orders;
 mod queue;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+pub(crate) use self::activity::Round;
 use self::contents::{Contents, Socket};
 use self::local_user::LocalUser;
 use super::Registration;
 use super::entry::{Confirmed, Entry, Wanted};
-use crate::domain::{Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, SocketId, Transition, UserId};
+use crate::domain::{
+    Change, Device, NodeId, OfflineReason, Position, Presence, Roster, Said, SocketId, Timestamp, Transition, UserId,
+};
 use crate::metrics::TableMetrics;
+use crate::settings::PresenceSettings;
 
 /// The node's own sockets. For each socket, the table keeps what the node wants and what the store holds.
 ///
@@ -26,22 +33,42 @@ use crate::metrics::TableMetrics;
 pub struct Table {
     node: NodeId,
     grace: Duration,
+    /// After this many rounds without `user_activity`, a socket may be idle. It is never reached if no socket becomes idle
+    /// by itself.
+    idle_rounds: u64,
+    /// How often the store is told that a user is active (`presence.active_every`).
+    note_every: Duration,
     metrics: TableMetrics,
     contents: Mutex<Contents>,
-    /// Counts the calls of [`Table::take_heard`]. The count is written under the lock.
+    /// Counts the calls of [`Table::end_round`]. The count is written under the lock.
     round: AtomicU64,
     /// Wakes the writer when there is something to do.
     changed: Notify,
 }
 
+/// A socket that was heard from within this part of the time after which it is idle is surely not idle.
+const IDLE_PART: u64 = 4;
+
+/// How a socket comes.
+#[derive(Debug, Clone, Default)]
+pub struct Arrival {
+    /// What the client said of the user.
+    pub said: Said,
+    /// What the client runs on.
+    pub device: Option<Device>,
+}
+
 impl Table {
-    /// An empty table. `grace` is how long a broken socket stays registered (`presence.grace`).
-    pub fn new(node: NodeId, grace: Duration, metrics: TableMetrics) -> Arc<Self> {
+    /// An empty table.
+    pub fn new(node: NodeId, presence: &PresenceSettings, metrics: TableMetrics) -> Arc<Self> {
+        let idle_rounds = (presence.idle.as_nanos() / presence.round().as_nanos()) as u64 / IDLE_PART;
         Arc::new(Self {
             node,
-            grace,
+            grace: presence.grace,
+            idle_rounds: if presence.idle.is_zero() { u64::MAX } else { idle_rounds },
+            note_every: presence.active_every,
             metrics,
-            contents: Mutex::default(),
+            contents: Mutex::new(Contents::new(presence)),
             round: AtomicU64::new(1),
             changed: Notify::new(),
         })
@@ -52,17 +79,17 @@ impl Table {
         self.node
     }
 
-    /// Wants a new socket of `user` to be present. `stated` is the profile that the client gave. `known` is the data
-    /// that the replica has. If the store ever loses that data, this node asserts it again.
+    /// Wants a new socket of `user` to be present. `known` is the data that the replica has. If the store ever loses that
+    /// data, this node asserts it again.
     ///
     /// The receiver gets the position of the store's reply, when the reply comes.
     pub fn insert(
         self: &Arc<Self>,
         user: &UserId,
-        stated: Option<Profile>,
+        arrival: Arrival,
         known: Option<Presence>,
     ) -> (Registration, oneshot::Receiver<Position>) {
-        self.put(self.lock(), user, stated, known)
+        self.put(self.lock(), user, arrival, known)
     }
 
     /// Does the same as [`Table::insert`], unless the user already has `max` sockets here. Sockets in grace count.
@@ -70,35 +97,45 @@ impl Table {
         self: &Arc<Self>,
         max: usize,
         user: &UserId,
-        stated: Option<Profile>,
+        arrival: Arrival,
         known: Option<Presence>,
     ) -> Option<(Registration, oneshot::Receiver<Position>)> {
         let contents = self.lock();
-        (contents.n_open(user) < max).then(|| self.put(contents, user, stated, known))
+        (contents.n_open(user) < max).then(|| self.put(contents, user, arrival, known))
     }
 
     fn put(
         self: &Arc<Self>,
         mut contents: MutexGuard<'_, Contents>,
         user: &UserId,
-        stated: Option<Profile>,
+        arrival: Arrival,
         known: Option<Presence>,
     ) -> (Registration, oneshot::Receiver<Position>) {
         let (sender, receiver) = oneshot::channel();
         contents.last_number += 1;
         let number = contents.last_number;
-        contents.sockets.insert(
-            number,
-            Socket { user: user.clone(), entry: Entry::new(), queued: false, lost_at: None, waiter: Some(sender) },
-        );
-        let local = contents.users.entry(user.clone()).or_insert_with(|| LocalUser::new(known));
-        local.sockets.push(number);
-        local.state(stated);
+        let mut socket = Socket::new(user.clone(), Entry::new());
+        socket.device = arrival.device;
+        contents.sockets.insert(number, socket);
+        contents.waiting.insert(number, sender);
+        // The first join here tells all nodes that the user is active.
+        let now = contents.store_now();
+        contents.users.entry(user.clone()).or_insert_with(|| LocalUser::new(now)).sockets.push(number);
+        if let Some(known) = &known {
+            contents.learn(user, known);
+        }
+        contents.say(user, arrival.said);
+        contents.activate(number);
         contents.enqueue(number);
         drop(contents);
         self.changed.notify_one();
         let socket = SocketId { node: self.node, number };
         (Registration::new(self.clone(), socket, user.clone()), receiver)
+    }
+
+    /// The time by the store's clock, as far as this node knows it.
+    pub(crate) fn store_now(&self) -> Timestamp {
+        self.lock().store_now()
     }
 
     /// Whether a socket of the user is wanted here. A socket in grace does not count.
@@ -134,14 +171,15 @@ impl Table {
         contents.users.get(user).is_some_and(|local| local.sockets.iter().any(contradicts))
     }
 
-    /// Takes note of a transition that the replica applied. If the transition has a newer profile, this node asserts
-    /// that profile from now on. If the user said goodbye elsewhere, the user's sockets in grace here go too. If the
+    /// Takes note of a transition that the replica applied. If the transition has a newer statement, this node
+    /// asserts that statement from now on. If the user said goodbye elsewhere, the user's sockets in grace here go too. If the
     /// user is still here, this node asserts the user again.
     pub(crate) fn observe(&self, transition: &Transition) {
         let mut contents = self.lock();
         contents.seen = contents.seen.max(transition.position.revision);
         let has_orders = match &transition.change {
-            Change::Online(presence) | Change::Changed(presence) => {
+            Change::Online(presence) => contents.learn_all(&transition.user, presence),
+            Change::Changed(presence) => {
                 contents.learn(&transition.user, presence);
                 false
             }
@@ -161,21 +199,13 @@ impl Table {
         contents.seen = contents.seen.max(revision);
         let users: Vec<UserId> = contents.users.keys().cloned().collect();
         for user in users {
-            match roster.get(&user) {
-                Some(presence) => contents.learn(&user, presence),
+            match roster.get_even_hidden(&user) {
+                Some(presence) => _ = contents.learn_all(&user, presence),
                 None => _ = contents.observe_departure(&user, revision),
             }
         }
         drop(contents);
         self.changed.notify_one();
-    }
-
-    /// The sockets that were heard from since the last call. [`Table::confirmed`] says which user each belongs to.
-    pub(crate) fn take_heard(&self) -> Vec<u64> {
-        let mut contents = self.lock();
-        self.round.fetch_add(1, Ordering::Relaxed);
-        let room = Vec::with_capacity(contents.heard.len());
-        std::mem::replace(&mut contents.heard, room)
     }
 
     /// The number of each socket.
@@ -222,33 +252,24 @@ impl Table {
 
 /// The side of [`Registration`].
 impl Table {
-    /// Notes that a client was active, once in each round. `heard_in` is the last round in which the client was active.
-    pub(super) fn heard(&self, socket: SocketId, heard_in: &Cell<u64>) {
-        // A client that talks all the time takes the lock only once a round.
-        if heard_in.get() != self.round.load(Ordering::Relaxed) {
-            let mut contents = self.lock();
-            heard_in.set(self.round.load(Ordering::Relaxed));
-            contents.heard.push(socket.number);
-        }
-    }
-
-    /// States the profile of a socket's user anew. The receiver gets the position of the store's reply.
-    pub(super) fn state_profile(
+    /// The client of a socket says something new of its user. The receiver gets the position of the store's reply.
+    pub(super) fn say(
         &self,
         socket: SocketId,
         user: &UserId,
-        stated: Option<Profile>,
+        said: Said,
+        heard_in: &Cell<u64>,
     ) -> oneshot::Receiver<Position> {
         let (sender, receiver) = oneshot::channel();
         let mut contents = self.lock();
-        if let Some(local) = contents.users.get_mut(user) {
-            local.state(stated);
+        contents.say(user, said);
+        if contents.becomes_idle(socket.number) {
+            self.hear(&mut contents, socket, heard_in);
         }
-        if let Some(known) = contents.sockets.get_mut(&socket.number) {
-            // The writer sends the join once more. The join carries the profile, and its reply carries the position.
-            known.waiter = Some(sender);
-            contents.forget_confirmation(socket.number);
-        }
+        contents.activate(socket.number);
+        // The writer sends the join once more. The join carries the statement, and its reply carries the position.
+        contents.waiting.insert(socket.number, sender);
+        contents.forget_confirmation(socket.number);
         drop(contents);
         self.changed.notify_one();
         receiver
@@ -266,18 +287,17 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// The connection of a socket broke. The socket stays registered for the grace, if there is a grace.
+    /// The connection of a socket broke. The socket stays registered for the grace, if there is a grace. If the server has
+    /// closed the socket before, it goes at once.
     pub(super) fn lose(&self, socket: SocketId, reason: OfflineReason) {
         let mut contents = self.lock();
+        if !contents.is_wanted(socket.number) {
+            return;
+        }
         if self.grace.is_zero() {
             contents.want(socket.number, Wanted::Removed(reason));
         } else {
-            let now = Instant::now();
-            contents.want(socket.number, Wanted::Grace(reason));
-            if let Some(socket) = contents.sockets.get_mut(&socket.number) {
-                socket.lost_at = Some(now);
-            }
-            contents.graces.push_back((now + self.grace, socket.number));
+            contents.lose(socket.number, reason, Instant::now(), self.grace);
         }
         drop(contents);
         self.changed.notify_one();

@@ -46,6 +46,8 @@ pub struct Writer {
     wait_at_least: Duration,
     n_beats: u64,
     n_mismatches: u32,
+    /// Whether the epoch was held at the last beat.
+    was_holding: bool,
     /// The store's clock at the last reply.
     as_of: Timestamp,
     /// The largest jump of the store's clock after which the keys are surely still there.
@@ -122,6 +124,7 @@ impl Writer {
             wait_at_least: (presence.beat * 2).max(redis.connect_timeout + redis.backoff_max),
             n_beats: 0,
             n_mismatches: 0,
+            was_holding: false,
             as_of: clock::now(),
             max_jump: presence.user_ttl / MAX_JUMP_PART,
         };
@@ -300,6 +303,10 @@ impl Writer {
             }
             self.follow_peers(&reply);
             (self.heard_at, self.as_of) = (reply.now, reply.now);
+            self.table.set_store_time(reply.now);
+            if std::mem::replace(&mut self.was_holding, reply.holding) && !reply.holding {
+                self.table.restate_idle_marks();
+            }
             if reply.position.epoch != self.claim.epoch {
                 if !is_first {
                     warn!(epoch = reply.position.epoch, "The store lost its data and began a new epoch: asserting all");

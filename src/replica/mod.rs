@@ -4,6 +4,7 @@
 //! that the subscription is silent or that transitions are missing. It fills the gap from the store's log or from a
 //! snapshot.
 
+mod people;
 mod view;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +16,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub(crate) use self::people::{Noted, Stated};
 pub use self::view::Announcement;
-pub(crate) use self::view::View;
 use self::view::{Applied, Tell};
+pub(crate) use self::view::{View, ViewAccount};
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
@@ -51,8 +53,21 @@ pub(crate) struct Replica {
     started_at: Timestamp,
     link: watch::Receiver<Link>,
     backoff_max: Duration,
+    /// How often the store is told that a user is active (`presence.active_every`).
+    active_every: Duration,
     catch_up_wanted: Notify,
     deaf: Notify,
+}
+
+/// The settings of a replica.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// For this long, the replica knows the chosen status of a user who has gone (`presence.lease`).
+    pub(crate) lease: Duration,
+    /// The longest delay between two tries (`redis.backoff_max`).
+    pub(crate) backoff_max: Duration,
+    /// How often the store is told that a user is active (`presence.active_every`).
+    pub(crate) active_every: Duration,
 }
 
 /// How long a joiner waits for its own transition: first until a catch-up starts, then until the joiner is welcomed
@@ -75,18 +90,19 @@ impl Replica {
         announce: Arc<dyn Announce>,
         metrics: ReplicaMetrics,
         link: watch::Receiver<Link>,
-        backoff_max: Duration,
+        Times { lease, backoff_max, active_every }: Times,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             table,
             announce,
             metrics,
-            view: RwLock::default(),
+            view: RwLock::new(View::new(lease)),
             ready: AtomicBool::new(false),
             started_at: clock::now(),
             link,
             backoff_max,
+            active_every,
             catch_up_wanted: Notify::new(),
             deaf: Notify::new(),
         })
@@ -114,6 +130,25 @@ impl Replica {
         if self.view().awaits_arrival(user) {
             self.update(|view, tell| view.arrive(user, presence, clock::now(), tell));
         }
+    }
+
+    /// What this node knows of a user who comes and states nothing.
+    pub(crate) fn last_known(&self, user: &UserId) -> Option<Presence> {
+        self.view().last_known(user, clock::now())
+    }
+
+    /// A socket here stated something about its user: `presence` is what this node asserts. While the store is out of
+    /// reach, it holds here at once.
+    pub(crate) fn stated(&self, user: &UserId, presence: &Presence) {
+        if self.view().degraded().is_some() {
+            self.update(|view, tell| view.state_unconfirmed(user, presence, clock::now(), tell));
+        }
+    }
+
+    /// What this node tells of one user, and how sure it is.
+    pub(crate) fn account(&self, user: &UserId) -> ViewAccount {
+        let view = self.view();
+        view.account(user, self.degraded_since(&view))
     }
 
     /// The store has not confirmed in time that the user arrived. A socket of the user is still wanted here, so the
@@ -325,7 +360,7 @@ impl Replica {
             }
             None => {
                 let roster = self.store.snapshot().await?;
-                let (position, n_users) = (roster.position(), roster.len());
+                let (position, n_users) = (roster.position(), roster.len_with_hidden());
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
                 self.table.observe_snapshot(&roster);
                 self.update_many(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
@@ -339,8 +374,8 @@ impl Replica {
     fn recover(&self) {
         // The link is read while the view is locked, as in `degrade`. If the store went away meanwhile, the view stays
         // degraded.
-        let was_degraded = self.update(|view, _| match *self.link.borrow() {
-            Link::Up { .. } => view.recover(),
+        let was_degraded = self.update_many(|view, tell| match *self.link.borrow() {
+            Link::Up { .. } => view.recover(clock::now(), tell),
             Link::Starting | Link::Down { .. } => None,
         });
         if let Some(as_of) = was_degraded {
@@ -385,7 +420,9 @@ impl Replica {
     fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut view, &mut |announcement| {
-            self.metrics.told(&announcement.change);
+            if let Some(told) = &announcement.others {
+                self.metrics.told(told);
+            }
             self.announce.announce(&announcement);
         });
         let due = view.take_due_waiters();

@@ -1,11 +1,19 @@
 //! Decides what this node says about presence. The view is a pure state machine. Its input is the store's transitions,
 //! and what the node knows while the store is out of reach.
 
+mod account;
+mod departed;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{Change, OfflineReason, Position, Presence, Roster, Timestamp, Transition, UserId};
+pub(crate) use self::account::ViewAccount;
+use self::departed::Departed;
+use crate::domain::{
+    Change, Departure, OfflineReason, Position, Presence, Roster, Timestamp, Told, Transition, UserId,
+};
 
 /// One change of the view. Every listener on this node is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +23,10 @@ pub struct Announcement {
     pub sequence: u64,
     /// The user that the change is about.
     pub user: UserId,
-    /// What happened.
-    pub change: Change,
+    /// What the sockets of other users are told.
+    pub others: Option<Told>,
+    /// What the user's own sockets are told: the user's status.
+    pub own: Option<Presence>,
     /// The epoch of the view at this change.
     pub epoch: u64,
     /// The store's revision at this change. It is none if the change is provisional: the store has not confirmed it
@@ -50,18 +60,25 @@ pub(crate) enum Applied {
 /// The view believes a departure only if no socket here contradicts it. If a socket contradicts it, the user becomes
 /// provisional until this node has asserted the user again.
 ///
-/// Invariant: the view announces a user as online only if the user is not in `told`, and as offline only if the user is
-/// in `told`. So no listener hears the same user come twice in a row, or go twice in a row (test:
+/// `told` has hidden users, too. Listeners do not hear of them. A user who hides is told as somebody who goes, and at
+/// once: also during a hold, while the store is away, and with sockets here. It is no departure.
+///
+/// Invariant: the view announces a user as online only if the user is not visible in `told`, and as offline only if the
+/// user is. So no listener hears the same user come twice in a row, or go twice in a row (test:
 /// `a_listener_never_hears_the_same_twice`).
 pub(crate) struct View {
     told: Roster,
+    /// What the store says of users of whom this node knows a later statement. While the store may be behind, the later
+    /// statement holds. After that the store is right.
+    behind: HashMap<UserId, Presence>,
+    departed: Departed,
     sequence: u64,
     provisional: HashSet<UserId>,
     /// The provisional users that had no wanted socket here at the last beat. The view drops such a user if the next
     /// beat finds no wanted socket either.
     parting: HashSet<UserId>,
     holding: Hold,
-    held: HashMap<UserId, OfflineReason>,
+    held: HashMap<UserId, Departure>,
     degraded: Option<Timestamp>,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
@@ -80,11 +97,35 @@ enum Hold {
 /// Takes each announcement.
 pub(crate) type Tell<'a> = &'a mut dyn FnMut(Announcement);
 
-impl Default for View {
-    /// A view without users, in no epoch.
-    fn default() -> Self {
+/// Where a change comes from.
+#[derive(Debug, Clone, Copy)]
+struct Cause {
+    /// The revision of the change. It is none if the change is provisional.
+    revision: Option<u64>,
+    /// Whether it fills a gap.
+    catch_up: bool,
+    /// The time of the change.
+    at: Timestamp,
+    /// How others are told if the change hides the user.
+    hiding: Hiding,
+}
+
+/// How others are told that a user hides. They are told the same as if the user had gone.
+#[derive(Debug, Clone, Copy)]
+enum Hiding {
+    /// As a goodbye at that time.
+    Goodbye(Timestamp),
+    /// As this departure.
+    As(Departure),
+}
+
+impl View {
+    /// A view without users, in no epoch. `remember` is how long it knows the chosen status of a user who has gone.
+    pub(crate) fn new(remember: Duration) -> Self {
         Self {
             told: Roster::default(),
+            behind: HashMap::new(),
+            departed: Departed::new(remember),
             sequence: 0,
             provisional: HashSet::new(),
             parting: HashSet::new(),
@@ -94,9 +135,7 @@ impl Default for View {
             waiters: BTreeMap::new(),
         }
     }
-}
 
-impl View {
     /// The users, as listeners were told.
     pub(crate) fn roster(&self) -> &Roster {
         &self.told
@@ -138,11 +177,14 @@ impl View {
             return Applied::Gap;
         }
         self.told.advance_to(new);
-        let user = &transition.user;
-        match transition.change {
+        let (user, at) = (&transition.user, transition.at);
+        match &transition.change {
             Change::Offline(_) if contradicts(user, new.revision) => self.doubt(user),
-            Change::Offline(reason) if self.is_holding() => self.hold(user, reason),
-            _ => self.put(user, &transition.change, Some(new.revision), false, transition.at, tell),
+            Change::Offline(departure) if self.is_holding() => self.hold(user, *departure),
+            change => {
+                let cause = Cause { revision: Some(new.revision), catch_up: false, at, hiding: Hiding::Goodbye(at) };
+                self.put(user, change, cause, tell);
+            }
         }
         Applied::Yes
     }
@@ -157,8 +199,12 @@ impl View {
         tell: Tell<'_>,
     ) {
         let changes = self.told.diff(target);
-        self.provisional.retain(|user| !target.contains(user));
-        self.held.retain(|user, _| !target.contains(user));
+        let is_present = |user: &UserId| target.get_even_hidden(user).is_some();
+        self.provisional.retain(|user| !is_present(user));
+        self.held.retain(|user, _| !is_present(user));
+        self.behind.clear();
+        let unknown = Hiding::As(OfflineReason::Unknown.into());
+        let changes = changes.into_iter().map(|(user, change)| (user, change, unknown));
         self.converge(changes, target.position(), is_wanted, at, tell);
     }
 
@@ -171,45 +217,72 @@ impl View {
         tell: Tell<'_>,
     ) {
         let Some(last) = missed.last() else { return };
-        let mut outcome = BTreeMap::new();
+        let mut outcome: BTreeMap<UserId, (Change, Hiding)> = BTreeMap::new();
         for transition in missed {
-            let change = match &transition.change {
-                // This is a set operation: a user with a profile change is present.
-                Change::Online(presence) | Change::Changed(presence) => Change::Online(presence.clone()),
-                Change::Offline(reason) => Change::Offline(*reason),
+            let user = transition.user.clone();
+            // A user with another profile or status is present, whatever was missed before.
+            let mut change = transition.change.as_set_operation();
+            // For others, a user who is hidden has gone when the user hid, or when the user went before that.
+            let gone = match outcome.remove(&user) {
+                Some((Change::Online(before), hiding)) if before.is_hidden() => Some(hiding.departure(&before)),
+                Some((Change::Offline(departure), _)) => Some(departure),
+                _ => None,
             };
-            outcome.insert(transition.user.clone(), change);
+            if let (Change::Offline(departure), Some(gone)) = (&mut change, gone) {
+                *departure = gone;
+            }
+            outcome.insert(user, (change, gone.map_or(Hiding::Goodbye(transition.at), Hiding::As)));
         }
-        self.converge(outcome, last.position, is_wanted, at, tell);
+        let changes = outcome.into_iter().map(|(user, (change, hiding))| (user, change, hiding));
+        self.converge(changes, last.position, is_wanted, at, tell);
     }
 
     /// Ends the time in which the view only notes departures. A user who is still absent is gone. Call this when the
     /// view reflects the beat that ended that time.
     pub(crate) fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         self.holding = Hold::No;
-        let revision = Some(self.position().revision);
-        for (user, reason) in std::mem::take(&mut self.held) {
+        let cause = self.filling_a_gap(at);
+        for (user, departure) in std::mem::take(&mut self.held) {
             if is_wanted(&user) {
                 self.provisional.insert(user);
             } else {
-                self.put(&user, &Change::Offline(reason), revision, true, at, tell);
+                self.put(&user, &Change::Offline(departure), cause, tell);
             }
         }
+        self.believe_the_store(at, tell);
     }
 
-    /// The store is out of reach since `as_of`. Each user in `wanted` who is not known yet arrives provisionally.
+    /// The store is out of reach since `as_of`. Each user in `wanted` who is not known yet arrives provisionally. `wanted`
+    /// has what this node asserts of each.
     pub(crate) fn degrade(&mut self, as_of: Timestamp, wanted: Vec<(UserId, Presence)>, at: Timestamp, tell: Tell<'_>) {
         self.degraded.get_or_insert(as_of);
         self.holding = self.holding.max(Hold::Outage);
         self.parting.clear();
         for (user, presence) in wanted {
             self.arrive(&user, &presence, at, tell);
+            // The store may have heard that the user hides, and this node did not hear of that any more.
+            if presence.as_asserted().is_hidden() {
+                self.state_unconfirmed(&user, &presence, at, tell);
+            }
         }
     }
 
     /// Marks the view as up to date again. Returns since when it was out of date.
-    pub(crate) fn recover(&mut self) -> Option<Timestamp> {
-        self.degraded.take()
+    pub(crate) fn recover(&mut self, at: Timestamp, tell: Tell<'_>) -> Option<Timestamp> {
+        let was_degraded = self.degraded.take();
+        self.believe_the_store(at, tell);
+        was_degraded
+    }
+
+    /// What this node knows of a user who comes and states nothing: the user's data, or the statement of a user who has
+    /// just gone.
+    pub(crate) fn last_known(&self, user: &UserId, now: Timestamp) -> Option<Presence> {
+        self.told.get_even_hidden(user).cloned().or_else(|| self.departed.statement_of(user, now))
+    }
+
+    /// Notes when users were last active.
+    pub(crate) fn note_activity(&mut self, users: &[(UserId, Timestamp)]) {
+        users.iter().for_each(|(user, at)| self.told.note_activity(user, *at));
     }
 
     /// Whether the caller must call [`View::arrive`] when the user arrives.
@@ -226,12 +299,34 @@ impl View {
         }
     }
 
-    /// A socket of the user is wanted here. The store does not say that it has the socket.
+    /// A socket of the user is wanted here. The store does not say that it has the socket. `presence` is what this node
+    /// asserts. Others are not told of a user who is hidden, or who may be: before the first snapshot, only a stated
+    /// status says that the user is not.
     pub(crate) fn arrive_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
-        if !self.told.contains(user) {
-            self.put(user, &Change::Online(presence.clone()), None, false, at, tell);
+        let may_be_hidden = self.position().epoch == 0 && presence.chosen.is_none();
+        if self.told.get_even_hidden(user).is_none() && !may_be_hidden {
+            self.put_unconfirmed(user, &Change::Online(presence.as_asserted()), at, tell);
             self.provisional.insert(user.clone());
         }
+    }
+
+    /// A socket here states something about its user, which the store cannot confirm now.
+    pub(crate) fn state_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+        let Some(known) = self.told.get_even_hidden(user).cloned() else { return };
+        // The store does not have the user, or may not have the user.
+        let is_unsure = self.provisional.contains(user) || self.held.contains_key(user);
+        // The socket may go before the store hears of this. Then what the store said before holds again.
+        let stored = self.behind.remove(user).unwrap_or(known);
+        self.put_unconfirmed(user, &Change::Changed(presence.as_asserted()), at, tell);
+        if is_unsure {
+            self.provisional.insert(user.clone());
+        } else {
+            self.behind.insert(user.clone(), stored);
+        }
+    }
+
+    fn put_unconfirmed(&mut self, user: &UserId, change: &Change, at: Timestamp, tell: Tell<'_>) {
+        self.put(user, change, Cause { revision: None, catch_up: false, at, hiding: Hiding::Goodbye(at) }, tell);
     }
 
     /// Drops each provisional user who had no wanted socket here at this beat and at the beat before. The store does
@@ -243,13 +338,13 @@ impl View {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
         self.parting = unwanted;
-        let revision = Some(self.position().revision);
+        let cause = self.filling_a_gap(at);
         for user in parted {
             if self.is_holding() {
                 // Another node may have a socket of this user, and may not have asserted it yet.
-                self.hold(&user, OfflineReason::Unknown);
+                self.hold(&user, OfflineReason::Unknown.into());
             } else {
-                self.put(&user, &Change::Offline(OfflineReason::Unknown), revision, true, at, tell);
+                self.put(&user, &Change::Offline(OfflineReason::Unknown.into()), cause, tell);
             }
         }
     }
@@ -272,7 +367,7 @@ impl View {
 
     fn converge(
         &mut self,
-        changes: impl IntoIterator<Item = (UserId, Change)>,
+        changes: impl IntoIterator<Item = (UserId, Change, Hiding)>,
         position: Position,
         is_wanted: impl Fn(&UserId) -> bool,
         at: Timestamp,
@@ -282,62 +377,122 @@ impl View {
             self.holding = Hold::LostData;
         }
         self.told.advance_to(position);
-        for (user, change) in changes {
+        for (user, change, hiding) in changes {
             match change {
                 Change::Offline(_) if is_wanted(&user) => self.doubt(&user),
                 // A user who is held already keeps the reason that is known.
                 Change::Offline(_) if self.held.contains_key(&user) => {}
-                Change::Offline(reason) if self.holding == Hold::LostData => {
-                    self.hold(&user, lost_with_the_data(reason));
+                Change::Offline(departure) if self.holding == Hold::LostData => {
+                    self.hold(&user, lost_with_the_data(departure));
                 }
-                Change::Offline(reason) if self.is_holding() => self.hold(&user, reason),
-                change => self.put(&user, &change, Some(position.revision), true, at, tell),
+                Change::Offline(departure) if self.is_holding() => self.hold(&user, departure),
+                change => self.put(&user, &change, Cause { hiding, ..self.filling_a_gap(at) }, tell),
             }
         }
     }
 
+    fn filling_a_gap(&self, at: Timestamp) -> Cause {
+        let hiding = Hiding::As(OfflineReason::Unknown.into());
+        Cause { revision: Some(self.position().revision), catch_up: true, at, hiding }
+    }
+
     /// The store says that the user is gone, and a socket here contradicts it.
     fn doubt(&mut self, user: &UserId) {
-        if self.told.contains(user) {
+        if self.told.get_even_hidden(user).is_some() {
             self.held.remove(user);
+            self.behind.remove(user);
             self.provisional.insert(user.clone());
         }
     }
 
-    fn hold(&mut self, user: &UserId, reason: OfflineReason) {
-        if self.told.contains(user) {
+    fn hold(&mut self, user: &UserId, departure: Departure) {
+        if self.told.get_even_hidden(user).is_some() {
             self.provisional.remove(user);
-            self.held.insert(user.clone(), reason);
+            self.behind.remove(user);
+            self.held.insert(user.clone(), departure);
         }
     }
 
-    /// Puts a change into effect, and tells it if it changes anything. The store has confirmed the change, or the
-    /// change is provisional.
-    fn put(
-        &mut self,
-        user: &UserId,
-        change: &Change,
-        revision: Option<u64>,
-        catch_up: bool,
-        at: Timestamp,
-        tell: Tell<'_>,
-    ) {
+    /// Whether the store may not have heard all statements yet: it is out of reach, or has lost its data.
+    fn is_store_behind(&self) -> bool {
+        self.degraded.is_some() || self.holding == Hold::LostData
+    }
+
+    /// The store has heard all statements that its nodes know. So what it says holds.
+    fn believe_the_store(&mut self, at: Timestamp, tell: Tell<'_>) {
+        if self.is_store_behind() {
+            return;
+        }
+        let cause = self.filling_a_gap(at);
+        for (user, stored) in std::mem::take(&mut self.behind) {
+            self.put(&user, &Change::Changed(stored), cause, tell);
+        }
+    }
+
+    /// Puts a change into effect, and tells it if it changes anything for somebody. The store has confirmed the change,
+    /// or the change is provisional.
+    fn put(&mut self, user: &UserId, change: &Change, cause: Cause, tell: Tell<'_>) {
         self.provisional.remove(user);
         self.held.remove(user);
-        if let Some(change) = self.told.apply(user, change) {
+        self.behind.remove(user);
+        let mut effect = match change {
+            Change::Offline(_) => {
+                self.departed.remember(user, self.told.get_even_hidden(user), cause.at);
+                self.told.apply(user, change)
+            }
+            Change::Online(stored) | Change::Changed(stored) => {
+                let merged = self.with_later_statements(user, stored);
+                let change = match change {
+                    Change::Changed(_) => Change::Changed(merged),
+                    Change::Online(_) | Change::Offline(_) => Change::Online(merged),
+                };
+                self.told.apply(user, &change)
+            }
+        };
+        if let (Some(Told::Offline(departure)), Change::Online(hidden) | Change::Changed(hidden)) =
+            (&mut effect.others, change)
+        {
+            *departure = cause.hiding.departure(hidden);
+        }
+        if effect.others.is_some() || effect.own.is_some() {
             self.sequence += 1;
+            let Cause { revision, catch_up, at, .. } = cause;
             let (sequence, epoch) = (self.sequence, self.position().epoch);
-            tell(Announcement { sequence, user: user.clone(), change, epoch, revision, catch_up, at });
+            let (user, others, own) = (user.clone(), effect.others, effect.own);
+            tell(Announcement { sequence, user, others, own, epoch, revision, catch_up, at });
+        }
+    }
+
+    /// What holds of a user of whom the store says `stored`.
+    fn with_later_statements(&mut self, user: &UserId, stored: &Presence) -> Presence {
+        let known = self.told.get_even_hidden(user).filter(|_| self.is_store_behind());
+        let merged = known.map_or_else(|| stored.clone(), |known| known.merged_with(stored));
+        if !merged.is_same_but_for_activity(stored) {
+            self.behind.insert(user.clone(), stored.clone());
+        }
+        merged
+    }
+}
+
+impl Hiding {
+    /// The departure of somebody who hides, and then is as `hidden` says.
+    fn departure(self, hidden: &Presence) -> Departure {
+        match self {
+            Self::Goodbye(at) => {
+                let active_at = Some(hidden.active_at).filter(|active_at| *active_at > Timestamp(0));
+                Departure { reason: OfflineReason::Left, seen_at: Some(at), active_at }
+            }
+            Self::As(departure) => departure,
         }
     }
 }
 
-/// The reason for a user who is missing in a store that lost its data. If no better reason is known, the user was lost
+/// The departure of a user who is missing in a store that lost its data. If no better reason is known, the user was lost
 /// with the user's node.
-fn lost_with_the_data(reason: OfflineReason) -> OfflineReason {
-    match reason {
-        OfflineReason::Unknown => OfflineReason::NodeLost,
-        known => known,
+fn lost_with_the_data(departure: Departure) -> Departure {
+    match departure.reason {
+        OfflineReason::Unknown => Departure { reason: OfflineReason::NodeLost, ..departure },
+        _ => departure,
     }
 }
 

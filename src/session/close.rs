@@ -30,6 +30,8 @@ pub(crate) enum End {
     TooManyRequests,
     /// The node drains.
     Drained,
+    /// The application's server closes the sockets of the user.
+    Disconnected,
 }
 
 /// How long the peer may take to read our close frame and to answer it.
@@ -43,6 +45,7 @@ const POLICY_VIOLATION: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
 /// Codes from 4000 on are the application's own (RFC 6455 §7.4.2).
 const SILENT: u16 = 4001;
+const DISCONNECTED: u16 = 4003;
 const TOO_SLOW: u16 = 4008;
 const TOO_MANY_REQUESTS: u16 = 4029;
 
@@ -87,6 +90,8 @@ impl Goodbye {
             End::TooLarge => failing(TOO_LARGE, "Message too large"),
             End::Silent => ours(SILENT, "Silent for too long", Some(OfflineReason::TimedOut)),
             End::NotJoined => ours(POLICY_VIOLATION, "User ID required", lost),
+            // The user is gone at once, as if the client had said goodbye.
+            End::Disconnected => ours(DISCONNECTED, "Disconnected by the server", None),
             End::TooSlow => ours(TOO_SLOW, "Too slow", lost),
             End::TooManyRequests => ours(TOO_MANY_REQUESTS, "Too many requests", lost),
             End::Drained => {
@@ -107,10 +112,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_clients_own_word_is_a_departure_without_grace() {
+    fn only_the_clients_own_word_or_the_servers_is_a_departure_without_grace() {
         let loss = |end| Goodbye::of(&end, Duration::ZERO).loss;
         assert_eq!(loss(End::ClosedByClient(None)), None);
         assert_eq!(loss(End::ClosedByClient(Some(1000))), None);
+        assert_eq!(loss(End::Disconnected), None);
         assert_eq!(loss(End::ClosedByClient(Some(1001))), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Broken), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Silent), Some(OfflineReason::TimedOut));

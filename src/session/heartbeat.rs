@@ -50,9 +50,10 @@ impl Heartbeat {
         }
     }
 
-    /// The client sent something.
-    pub(crate) fn heard(&mut self) {
+    /// The client sent something. Returns the time of it.
+    pub(crate) fn heard(&mut self) -> Instant {
         self.last_heard = Instant::now();
+        self.last_heard
     }
 
     /// The client has joined.

@@ -60,9 +60,14 @@ impl RequestRate {
     /// # Errors
     /// [`End::TooManyRequests`] if the client goes on although it was refused many times.
     pub(crate) fn check(&self, used: &Used, request: &Request) -> Result<Verdict, End> {
-        if !is_costly(request) {
-            return Ok(Verdict::Granted);
-        }
+        if is_costly(request) { self.check_costly(used) } else { Ok(Verdict::Granted) }
+    }
+
+    /// Whether a costly request of a socket is carried out.
+    ///
+    /// # Errors
+    /// As [`RequestRate::check`].
+    pub(crate) fn check_costly(&self, used: &Used) -> Result<Verdict, End> {
         let after = self.rate.check_key(used).map_err(|_| End::TooManyRequests)?.remaining_burst_capacity();
         if after >= self.burst {
             return Ok(Verdict::Granted);
@@ -75,8 +80,13 @@ impl RequestRate {
 /// as a ping. A heartbeat must never be refused.
 fn is_costly(request: &Request) -> bool {
     match request {
-        Request::Join { .. } | Request::Leave | Request::List { .. } => true,
-        Request::Activity | Request::Check { .. } => false,
+        Request::Join { .. }
+        | Request::SetStatus(_)
+        | Request::Update(_)
+        | Request::Activity { idle: true }
+        | Request::Leave
+        | Request::List { .. } => true,
+        Request::Activity { idle: false } | Request::Check { .. } => false,
     }
 }
 
@@ -113,7 +123,7 @@ mod tests {
     fn a_burst_is_granted_then_as_many_are_refused_then_the_socket_ends() {
         // At one request a second, no request becomes free while the test runs.
         let (limit, used) = (limit(1, 3), Used::default());
-        let ask = |request| limit.check(&used, request);
+        let ask = |request: &Request| limit.check(&used, request);
         for _ in 0..3 {
             assert_eq!(ask(&Request::Leave), Ok(Verdict::Granted));
         }
@@ -122,7 +132,7 @@ mod tests {
             assert_eq!(delay, Duration::from_secs(1 + n_refused));
         }
         assert_eq!(ask(&Request::Leave), Err(End::TooManyRequests));
-        assert_eq!(ask(&Request::Activity), Ok(Verdict::Granted), "a heartbeat is never refused");
+        assert_eq!(ask(&Request::Activity { idle: false }), Ok(Verdict::Granted), "a heartbeat is never refused");
     }
 
     #[test]

@@ -5,8 +5,10 @@ mod answers;
 mod close;
 mod heartbeat;
 mod inbound;
+mod join;
 mod limits;
 mod outbound;
+mod people;
 mod requests;
 mod totals;
 
@@ -26,14 +28,15 @@ pub(crate) use self::close::End;
 use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
+use self::join::Join;
 pub(crate) use self::limits::RequestRate;
 use self::limits::Used;
-use self::requests::Join;
+use self::requests::Later;
 pub(crate) use self::totals::log_totals;
-use crate::domain::{OfflineReason, UserId};
+use crate::domain::{OfflineReason, Said, SaidStatus, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
-use crate::node::{Registration, Table};
+use crate::node::{Arrival, Registration, Table};
 use crate::replica::Replica;
 use crate::settings::{LimitSettings, WebsocketSettings};
 use crate::wire::message::ErrorCode;
@@ -90,6 +93,8 @@ pub(crate) struct Hello {
     /// The user who joins at once. Some formats have no request to join. In such a format, a socket without a user is
     /// closed at once.
     pub user: Option<UserId>,
+    /// The status that the user has then.
+    pub status: Option<SaidStatus>,
 }
 
 /// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
@@ -97,7 +102,7 @@ pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8]
     let session = Session::open(worker, seat, stream, early, hello.format);
     // tokio aligns a task to 128 bytes and rounds its size up to as many. Between such blocks, malloc leaves holes that few
     // other things fit into. A future in a box of its own fits into them.
-    actix_rt::spawn(Box::pin(session.live(hello.user)));
+    actix_rt::spawn(Box::pin(session.live(Box::new(hello))));
 }
 
 struct Session {
@@ -127,8 +132,8 @@ enum Cause {
 
 /// What takes a session its time.
 enum Chore {
-    /// The client joins, or states its profile anew.
-    Join(Join),
+    /// The client asks for something that takes time.
+    Answer(Box<Later>),
     /// The socket takes no more bytes: it is waited for.
     Unblock,
 }
@@ -154,9 +159,9 @@ impl Session {
     /// A session's future always has the size of its largest state, even while the session is idle. So what happens
     /// seldom is boxed.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps a second copy of its arguments")]
-    fn live(mut self, user: Option<UserId>) -> impl Future<Output = ()> {
+    fn live(mut self, hello: Box<Hello>) -> impl Future<Output = ()> {
         async move {
-            let end = match Box::pin(self.enter(user)).await {
+            let end = match Box::pin(self.enter(*hello)).await {
                 Ok(()) => self.converse().await,
                 Err(end) => end,
             };
@@ -165,9 +170,12 @@ impl Session {
     }
 
     /// Joins as the user whom the client's URL names, if it names one.
-    async fn enter(&mut self, user: Option<UserId>) -> Result<(), End> {
-        match user {
-            Some(user) => self.join(Join { user, profile: None, reference: None }).await,
+    async fn enter(&mut self, hello: Hello) -> Result<(), End> {
+        match hello.user {
+            Some(user) => {
+                let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, device: None };
+                self.join(Join { user, arrival, reference: None }).await;
+            }
             None if !self.format.can_join() => return Err(End::NotJoined),
             None => {}
         }
@@ -196,7 +204,7 @@ impl Session {
     /// Deals with a cause at once. What takes time is returned instead.
     fn on(&mut self, cause: Cause) -> Result<Option<Chore>, End> {
         match cause {
-            Cause::Incoming(incoming) => Ok(self.on_incoming(incoming)?.map(Chore::Join)),
+            Cause::Incoming(incoming) => Ok(self.on_incoming(incoming)?.map(|later| Chore::Answer(Box::new(later)))),
             Cause::Attention(attention) => self.on_attention(attention),
             Cause::Alarm(alarm) => self.on_alarm(alarm).map(|()| None),
         }
@@ -204,7 +212,7 @@ impl Session {
 
     async fn carry_out(&mut self, chore: Chore) -> Result<(), End> {
         match chore {
-            Chore::Join(join) => self.join(join).await,
+            Chore::Answer(later) => self.answer_later(*later).await,
             Chore::Unblock => {
                 Box::pin(self.wait_until_writable()).await?;
                 self.attachment.unblock();
@@ -213,9 +221,9 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a message of the client. A join takes time, so it is returned instead.
-    fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Join>, End> {
-        self.heartbeat.heard();
+    /// Answers a message of the client. A request that takes time is returned instead.
+    fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Later>, End> {
+        self.attachment.heard(self.heartbeat.heard());
         match incoming? {
             Incoming::Text(text) => return self.on_text(&text),
             Incoming::Binary => {
@@ -235,12 +243,13 @@ impl Session {
             Attention::TooSlow => return Err(End::TooSlow),
             Attention::Broken => return Err(End::Broken),
             Attention::Drain => return Err(End::Drained),
+            Attention::Disconnect => return Err(End::Disconnected),
         }
         Ok(None)
     }
 
-    /// Waits until the socket takes bytes again. Meanwhile the client may speak or fall silent, and the node may drain.
-    /// A client that speaks and never reads is closed after `websocket.silence_timeout_ms`.
+    /// Waits until the socket takes bytes again. Meanwhile the client may speak or fall silent, the node may drain, and the
+    /// server may close the socket. A client that speaks and never reads is closed after `websocket.silence_timeout_ms`.
     async fn wait_until_writable(&mut self) -> Result<(), End> {
         let give_up_at = Instant::now() + self.services.websocket.silence_timeout;
         let closing = self.services.closing.clone();
@@ -251,12 +260,13 @@ impl Session {
                 // A close or a pong matters. But a request adds to what the client does not read. So the session does
                 // not read from a congested client.
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => {
-                    if let Some(join) = self.on_incoming(incoming)? {
-                        self.join(join).await;
+                    if let Some(later) = self.on_incoming(incoming)? {
+                        self.answer_later(later).await;
                     }
                 }
                 alarm = self.heartbeat.alarm() => self.on_alarm(alarm)?,
                 () = closing.cancelled() => return Err(End::Drained),
+                () = self.attachment.dismissed() => return Err(End::Disconnected),
             }
         }
     }
@@ -336,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        let n_bytes = output_bytes(|(session, user): (Session, Option<UserId>)| session.live(user));
+        let n_bytes = output_bytes(|(session, hello): (Session, Box<Hello>)| session.live(hello));
         assert!(n_bytes <= MAX_BYTES, "{n_bytes}");
     }
 }

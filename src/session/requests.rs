@@ -4,20 +4,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Session;
 use super::close::End;
+use super::join::Join;
 use super::limits::Verdict;
-use super::{Services, Session};
-use crate::clock;
-use crate::domain::{OfflineReason, Profile, Timestamp, UserId};
-use crate::node::Registration;
+use crate::domain::{OfflineReason, Said, UserId};
+use crate::node::Arrival;
 use crate::replica::View;
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
 
-/// A join that may be carried out. It comes from a `join_user`, or from the URL.
-pub(super) struct Join {
-    pub(super) user: UserId,
-    pub(super) profile: Option<Profile>,
-    pub(super) reference: Option<String>,
+/// A request that takes time.
+pub(super) enum Later {
+    /// See [`Join`].
+    Join(Join),
+    /// To state something about the user.
+    Say {
+        /// What is stated.
+        said: Said,
+        /// Whether the answer shows the user's profile. Otherwise it shows the user's status.
+        shows_profile: bool,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
+    /// To say when a user who is not online was last seen.
+    Recall {
+        /// The user.
+        user: UserId,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
 }
 
 /// About the size of a socket's first page while too many answers wait for their clients.
@@ -27,10 +42,9 @@ const SHORT_PAGE_BYTES: usize = 8 * 1024;
 const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Answers a text. A join takes time, so it is returned instead.
-    pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Join>, End> {
-        let limits = &self.services.limits;
-        let limits = RequestLimits { profile_bytes: limits.profile_bytes, page_max: limits.page_max };
+    /// Answers a text. A request that takes time is returned instead.
+    pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Later>, End> {
+        let limits = RequestLimits { profile: self.profile_limits(), page_max: self.services.limits.page_max };
         match self.format.parse(text, limits) {
             Ok(message) => self.answer(message),
             Err(BadRequest { code, message, reference }) => {
@@ -40,106 +54,67 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, message: ClientMessage) -> Result<Option<Join>, End> {
-        let reference = message.reference.as_deref();
-        if let Verdict::Refused(delay) = self.services.requests.check(&self.used, &message.request)? {
+    fn answer(&mut self, message: ClientMessage) -> Result<Option<Later>, End> {
+        let ClientMessage { request, reference } = message;
+        if let Verdict::Refused(delay) = self.services.requests.check(&self.used, &request)? {
             self.services.metrics.too_many_requests();
-            self.refuse_for_now("too many requests; wait", delay, reference);
+            self.refuse_for_now("too many requests; wait", delay, reference.as_deref());
             return Ok(None);
         }
-        match (message.request, &self.registration) {
+        match (request, &self.registration) {
             (Request::Join { user, .. }, Some(joined)) if *joined.user() != user => {
                 let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
-                self.refuse(ErrorCode::AlreadyJoined, &what, reference);
+                self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
             }
-            (Request::Join { user, profile }, _) => {
-                return Ok(Some(Join { user, profile, reference: message.reference }));
+            (Request::Join { user, said, device }, _) => {
+                return Ok(Some(Later::Join(Join { user, arrival: Arrival { said, device }, reference })));
             }
-            (Request::Check { user }, _) => self.tell_status(&user, reference),
+            (Request::SetStatus(status), Some(_)) => {
+                let said = Said { status: Some(status), ..Said::default() };
+                return Ok(Some(Later::Say { said, shows_profile: false, reference }));
+            }
+            (Request::Update(patch), Some(joined)) => match self.patched_profile(joined.user(), patch) {
+                Ok(profile) => {
+                    let said = Said { profile: Some(profile), ..Said::default() };
+                    return Ok(Some(Later::Say { said, shows_profile: true, reference }));
+                }
+                Err(error) => self.refuse(ErrorCode::InvalidField, &error.to_string(), reference.as_deref()),
+            },
+            (Request::Check { user }, _) => return self.check(user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
                 let limit = limit.unwrap_or(self.services.limits.page_default);
-                self.show_page(cursor.as_ref(), limit, reference);
+                self.show_page(cursor.as_ref(), limit, reference.as_deref());
             }
-            (Request::Activity, Some(joined)) => {
-                joined.heard();
+            (Request::Activity { idle }, Some(joined)) => {
+                if idle {
+                    joined.idle()
+                } else {
+                    joined.heard()
+                }
                 if reference.is_some() {
-                    self.say(&Message::ActivityAck, reference);
+                    self.say(&Message::ActivityAck, reference.as_deref());
                 }
             }
-            (Request::Leave, Some(_)) => self.leave(reference),
-            (Request::List { .. } | Request::Activity | Request::Leave, None) => {
-                self.refuse(ErrorCode::NotJoined, "`join_user` first", reference);
-            }
+            (Request::Leave, Some(_)) => self.leave(reference.as_deref()),
+            (
+                Request::List { .. }
+                | Request::Activity { .. }
+                | Request::Leave
+                | Request::SetStatus(_)
+                | Request::Update(_),
+                None,
+            ) => self.refuse(ErrorCode::NotJoined, "`join_user` first", reference.as_deref()),
         }
         Ok(None)
     }
 
-    /// Makes the user present, or states their profile anew.
-    pub(super) async fn join(&mut self, join: Join) {
-        match &self.registration {
-            None => self.come(join).await,
-            Some(_) => self.state_profile(join).await,
+    /// Carries out a request that takes time.
+    pub(super) async fn answer_later(&mut self, later: Later) {
+        match later {
+            Later::Join(join) => self.join(join).await,
+            Later::Say { said, shows_profile, reference } => self.state(said, shows_profile, reference).await,
+            Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
-    }
-
-    /// Makes the user present. Then it shows the user who else is present.
-    async fn come(&mut self, Join { user, profile, reference }: Join) {
-        let Services { table, replica, .. } = &*self.services;
-        let known = replica.view().roster().get(&user).cloned();
-        let max_sockets = self.services.limits.sockets_per_user;
-        let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, profile, known) else {
-            self.services.metrics.too_many_sockets();
-            let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
-            self.refuse(ErrorCode::TooManySockets, &message, reference.as_deref());
-            return;
-        };
-        // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
-        self.registration = Some(registration);
-        self.services.metrics.joined();
-        self.heartbeat.joined();
-        replica.arrived(&user, &table.presence(&user).unwrap_or_default());
-        let asked_at = clock::now();
-        let reflected = replica.reflects(async { confirmed.await.ok() }).await;
-        if !reflected {
-            // A client sees its own join, even if the store has not confirmed it.
-            replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
-        }
-        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
-    }
-
-    /// A further `join_user` of the same user states the profile anew.
-    async fn state_profile(&mut self, Join { user, profile, reference }: Join) {
-        let Some(registration) = &self.registration else { return };
-        let confirmed = registration.state_profile(profile);
-        let asked_at = clock::now();
-        let reflected = self.services.replica.reflects(async { confirmed.await.ok() }).await;
-        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
-    }
-
-    /// Sends `welcome` and the first page. The socket listens from there on. If `unconfirmed_since` is set, the store
-    /// has not confirmed the join. So what is shown may be out of date.
-    fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
-        let Some(socket) = self.registration.as_ref().map(Registration::socket) else { return };
-        let (sequence, frames) = {
-            let view = self.services.replica.view();
-            let mut standing = self.standing(&view);
-            standing.degraded = standing.degraded.or(unconfirmed_since);
-            let welcome = Message::Welcome { user, socket, n_online: view.roster().len(), standing };
-            (view.sequence(), [self.format.encode(&welcome, reference), self.first_page(&view, standing)])
-        };
-        self.attachment.listen(user, sequence);
-        self.attachment.send_at(sequence, frames.into_iter().flatten());
-    }
-
-    /// The socket missed events. The client is told to forget everything, and gets a fresh first page.
-    pub(super) fn resync(&mut self) {
-        let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
-        let (sequence, list) = {
-            let view = self.services.replica.view();
-            (view.sequence(), self.first_page(&view, self.standing(&view)))
-        };
-        let frames = [self.format.encode(&Message::Resync, None), list];
-        self.attachment.restart(&user, sequence, frames.into_iter().flatten());
     }
 
     /// The answer to `get_online_users`.
@@ -158,23 +133,13 @@ impl Session {
     }
 
     /// The list that the client gets without a request. It cannot be refused. So it is short if too many answers wait.
-    fn first_page(&self, view: &View, standing: Standing) -> Option<Bytes> {
+    pub(super) fn first_page(&self, view: &View, standing: Standing) -> Option<Bytes> {
         let limits = &self.services.limits;
         let list = |max_bytes| {
             let page = view.roster().page(None, limits.page_default, None).within(max_bytes);
             self.format.encode(&Message::List { page: &page, total: view.roster().len(), standing }, None)
         };
         self.services.answers.hold(list(limits.page_bytes)?).or_else(|| list(SHORT_PAGE_BYTES))
-    }
-
-    fn tell_status(&self, user: &UserId, reference: Option<&str>) {
-        let (sequence, frame) = {
-            let view = self.services.replica.view();
-            let presence = view.roster().get(user);
-            let status = Message::Status { user, presence, standing: self.standing(&view) };
-            (view.sequence(), self.format.encode(&status, reference))
-        };
-        self.attachment.send_at(sequence, frame);
     }
 
     fn leave(&mut self, reference: Option<&str>) {
@@ -186,7 +151,7 @@ impl Session {
         self.heartbeat.left();
     }
 
-    fn standing(&self, view: &View) -> Standing {
+    pub(super) fn standing(&self, view: &View) -> Standing {
         Standing { position: view.position(), degraded: self.services.replica.degraded_since(view) }
     }
 
@@ -196,13 +161,13 @@ impl Session {
     }
 
     /// Says that a request is not carried out before `delay` is over.
-    fn refuse_for_now(&self, message: &str, delay: Duration, reference: Option<&str>) {
+    pub(super) fn refuse_for_now(&self, message: &str, delay: Duration, reference: Option<&str>) {
         let retry_after = Some(delay);
         self.say(&Message::Error { code: ErrorCode::RateLimited, message, retry_after }, reference);
     }
 
     /// Tells this socket alone. If its format has no words for the message, nothing is sent.
-    fn say(&self, message: &Message<'_>, reference: Option<&str>) {
+    pub(super) fn say(&self, message: &Message<'_>, reference: Option<&str>) {
         if let Some(frame) = self.format.encode(message, reference) {
             self.attachment.send(frame);
         }

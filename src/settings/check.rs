@@ -36,7 +36,7 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 40] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 44] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
@@ -59,15 +59,19 @@ impl Settings {
             ("presence.last_seen_ttl_ms", ms(presence.last_seen_ttl), 1000..=31_536_000_000),
             ("presence.last_seen_min_ms", ms(presence.last_seen_min), 0..=86_400_000),
             ("presence.audit_ms", ms(presence.audit), 100..=86_400_000),
+            ("presence.idle_ms", ms(presence.idle), 0..=86_400_000),
+            ("presence.active_every_ms", ms(presence.active_every), 100..=86_400_000),
             ("websocket.ping_interval_ms", ms(websocket.ping_interval), 50..=300_000),
             ("websocket.silence_timeout_ms", ms(websocket.silence_timeout), 101..=900_000),
             ("websocket.join_timeout_ms", ms(websocket.join_timeout), 50..=300_000),
             ("websocket.max_frame_bytes", websocket.max_frame_bytes as u64, 256..=1_048_576),
             ("limits.profile_bytes", limits.profile_bytes as u64, 64..=65_536),
+            ("limits.metadata_bytes", limits.metadata_bytes as u64, 2..=65_536),
             ("limits.page_default", limits.page_default as u64, 1..=100_000),
             ("limits.page_max", limits.page_max as u64, 1..=100_000),
             ("limits.page_bytes", limits.page_bytes as u64, 4096..=67_108_864),
             ("limits.answers_bytes", limits.answers_bytes as u64, 65_536..=68_719_476_736),
+            ("limits.bodies_bytes", limits.bodies_bytes as u64, 1_048_576..=68_719_476_736),
             ("limits.requests_per_second", limits.requests_per_second.into(), 1..=1_000_000),
             ("limits.request_burst", limits.request_burst.into(), 1..=1_000_000),
             ("limits.sockets_per_user", limits.sockets_per_user as u64, 1..=1_000_000),
@@ -143,7 +147,7 @@ impl Settings {
 /// The words that the names of keys begin with after the prefix. No part of a prefix after a `:` may be one of them. Otherwise
 /// the user `users:set` of the service `app` would have the key `app:presence:users:set`. That key is also the set of all users
 /// of a service with the prefix `app:presence`.
-pub(crate) const KEY_WORDS: [&str; 14] = [
+pub(crate) const KEY_WORDS: [&str; 15] = [
     "audit",
     "epoch",
     "events",
@@ -153,6 +157,7 @@ pub(crate) const KEY_WORDS: [&str; 14] = [
     "nodes",
     "presence",
     "revision",
+    "signals",
     "room",
     "socket",
     "sweep",

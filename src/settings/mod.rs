@@ -125,6 +125,29 @@ pub struct PresenceSettings {
     /// How often a node checks Redis against the nodes that exist.
     #[serde(rename = "audit_ms", with = "duration_ms")]
     pub audit: Duration,
+    /// After which time without `user_activity` a socket is idle. Zero turns this off.
+    #[serde(rename = "idle_ms", with = "duration_ms")]
+    pub idle: Duration,
+    /// How often the store is told that a user is active.
+    #[serde(rename = "active_every_ms", with = "duration_ms")]
+    pub active_every: Duration,
+}
+
+impl PresenceSettings {
+    /// How often a node extends the keys of all its sockets: in each quarter of their life. Each audit interval has one,
+    /// too: the audit gives an owner no more than one interval to find what is missing.
+    pub(crate) fn refresh_all(&self) -> Duration {
+        (self.user_ttl / 4).min(self.audit)
+    }
+
+    /// How long a node gathers heartbeats. `user_activity` has to show within 2 s. A socket becomes idle up to three
+    /// rounds late, so four rounds are no longer than the time for that.
+    pub(crate) fn round(&self) -> Duration {
+        const GATHER: Duration = Duration::from_secs(1);
+        let idle = if self.idle.is_zero() { GATHER } else { self.idle / 4 };
+        const LEAST: Duration = Duration::from_millis(20);
+        GATHER.min(self.refresh_all() / 4).min(idle).min(self.active_every).max(LEAST)
+    }
 }
 
 /// One socket's patience.
@@ -148,8 +171,10 @@ pub struct WebsocketSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Largest profile of a user, as JSON.
+    /// Largest profile of a user without its metadata, as JSON.
     pub profile_bytes: usize,
+    /// Largest metadata of a user, as JSON.
+    pub metadata_bytes: usize,
     /// Users in a page of the list, unless the request gives another number. Tied to `page_max`.
     pub page_default: usize,
     /// Most users in a page. Tied to `page_default`.
@@ -158,6 +183,8 @@ pub struct LimitSettings {
     pub page_bytes: usize,
     /// Bytes of pages that wait for clients to read them. Tied to `page_bytes`.
     pub answers_bytes: usize,
+    /// Bytes of HTTP bodies that are being read.
+    pub bodies_bytes: usize,
     /// Costly requests that a socket may make a second.
     pub requests_per_second: u32,
     /// Costly requests that a socket may make at once.

@@ -4,7 +4,7 @@
 //! of channel. So the parts above cannot tell the two apart. The store lives and ends with its process. So a lease
 //! never runs out, an epoch never changes, and there is nothing to sweep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,39 +13,76 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Audited, Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Dates, Examination, HeldSocket, Intent, Join, LeaseState, Order, Outcome,
+    PresenceStore, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{
-    Change, OfflineReason, Position, Presence, Roster, Scope, SocketId, Timestamp, Transition, UserId,
+    Change, Departure, Device, Devices, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal,
+    SocketId, Statement, Status, Timestamp, Transition, UserId,
 };
+use crate::settings::PresenceSettings;
 
 /// The store of a single node. Cloning shares it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    /// The decisions that are under way to the subscribers. So transitions reach them in the order of the decisions,
+    /// whichever task they come from.
+    telling: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
 struct State {
-    /// Each user's sockets, and whether they are in grace.
-    sockets: HashMap<UserId, HashMap<SocketId, bool>>,
+    sockets: HashMap<UserId, HashMap<SocketId, Held>>,
     n_sockets: u64,
+    /// Who is present, and the data of each.
     roster: Roster,
+    last_seen: HashMap<UserId, LastSeen>,
+    last_seen_ttl: Duration,
+    last_seen_min: Duration,
+    /// The last transitions, for a person who asks.
+    log: VecDeque<Transition>,
     subscribers: Vec<mpsc::Sender<Transition>>,
+    listeners: Vec<mpsc::Sender<Signal>>,
+}
+
+/// One socket.
+struct Held {
+    in_grace: bool,
+    is_idle: bool,
+    since: Timestamp,
+    device: Option<Device>,
 }
 
 /// How many transitions may wait for a subscriber. Above that the writer waits, so nothing is ever lost here.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
+/// How many signals may wait. Above that they are dropped.
+const SIGNAL_CAPACITY: usize = 1024;
+
+/// How many transitions are kept, and how many of one user are shown.
+const LOG_LENGTH: usize = 1000;
+const TRANSITIONS_SHOWN: usize = 10;
+
 impl MemoryStore {
     /// An empty store, in an epoch of its own.
-    pub fn new() -> Self {
-        let store = Self::default();
+    pub fn new(presence: &PresenceSettings) -> Self {
         // The epoch is the time in microseconds, as in Redis, so that revisions rise from one life to the next.
         let start = clock::now().0 * 1000;
-        store.lock().roster.advance_to(Position { epoch: start, revision: start });
-        store
+        let mut roster = Roster::default();
+        roster.advance_to(Position { epoch: start, revision: start });
+        let state = State {
+            sockets: HashMap::new(),
+            n_sockets: 0,
+            roster,
+            last_seen: HashMap::new(),
+            last_seen_ttl: presence.last_seen_ttl,
+            last_seen_min: presence.last_seen_min,
+            log: VecDeque::new(),
+            subscribers: Vec::new(),
+            listeners: Vec::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), telling: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -53,95 +90,223 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a decision, and tells the subscribers if it is a transition.
+    async fn decide<T>(&self, decision: impl FnOnce(&mut State) -> (T, Option<Transition>)) -> T {
+        let _in_order = self.telling.lock().await;
+        let (outcome, told, subscribers) = {
+            let mut state = self.lock();
+            state.subscribers.retain(|subscriber| !subscriber.is_closed());
+            let (outcome, transition) = decision(&mut state);
+            let subscribers = if transition.is_some() { state.subscribers.clone() } else { Vec::new() };
+            (outcome, transition, subscribers)
+        };
+        if let Some(transition) = told {
+            for subscriber in subscribers {
+                // A closed subscription has nobody to tell.
+                let _ = subscriber.send(transition.clone()).await;
+            }
+        }
+        outcome
+    }
+
     async fn carry_out(&self, orders: &[Order]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(orders.len());
         for order in orders {
-            let (outcome, told) = {
-                let mut state = self.lock();
-                state.subscribers.retain(|subscriber| !subscriber.is_closed());
-                let transition = state.decide(order);
-                let profile_at = state.roster.get(&order.user).map(|presence| presence.updated_at);
-                let outcome = Outcome::Done { position: state.roster.position(), profile_at };
-                (outcome, transition.map(|transition| (transition, state.subscribers.clone())))
-            };
-            outcomes.push(outcome);
-            // Only the one writer calls this, one call at a time. So transitions reach the channel in the order of
-            // their decision.
-            if let Some((transition, subscribers)) = told {
-                for subscriber in subscribers {
-                    // A closed subscription has nobody to tell.
-                    let _ = subscriber.send(transition.clone()).await;
-                }
-            }
+            outcomes.push(self.decide(|state| state.carry_out(order)).await);
         }
         outcomes
+    }
+
+    fn send(&self, signal: &Signal) {
+        // A signal comes once at most: a full or closed channel loses it.
+        self.lock().listeners.retain(|listener| {
+            let _ = listener.try_send(signal.clone());
+            !listener.is_closed()
+        });
     }
 }
 
 impl State {
-    fn decide(&mut self, order: &Order) -> Option<Transition> {
+    fn carry_out(&mut self, order: &Order) -> (Outcome, Option<Transition>) {
         // There is only one scope. Another scope would need a state of its own.
         let Scope::Service = order.scope;
-        match &order.intent {
-            Intent::Join(presence) => self.join(order, presence),
+        let transition = match &order.intent {
+            Intent::Join(join) => self.join(order, join),
+            Intent::Idle(is_idle) => self.mark_idle(order, *is_idle),
             Intent::Grace => {
-                if let Some(in_grace) = self.sockets.get_mut(&order.user).and_then(|s| s.get_mut(&order.socket)) {
-                    *in_grace = true;
+                if let Some(held) = self.held(order) {
+                    held.in_grace = true;
                 }
                 None
             }
-            Intent::Leave => self.remove(order, OfflineReason::Left, |_, in_grace| in_grace),
-            Intent::Remove(reason) => self.remove(order, *reason, |_, _| false),
-        }
+            Intent::Leave => self.remove(order, OfflineReason::Left, |held| held.in_grace),
+            Intent::Remove(reason) => self.remove(order, *reason, |_| false),
+        };
+        let known = self.roster.get_even_hidden(&order.user);
+        let dates = known.map(|known| Dates { profile_at: known.profile_at, chosen_at: known.chosen_at() });
+        let user_remains = self.sockets.contains_key(&order.user);
+        let position = self.roster.position();
+        (Outcome::Done { position, dates: dates.unwrap_or_default(), user_remains }, transition)
     }
 
-    fn join(&mut self, order: &Order, presence: &Presence) -> Option<Transition> {
-        let sockets = self.sockets.entry(order.user.clone()).or_default();
-        if sockets.insert(order.socket, false).is_none() {
-            self.n_sockets += 1;
-        }
+    fn held(&mut self, order: &Order) -> Option<&mut Held> {
+        self.sockets.get_mut(&order.user)?.get_mut(&order.socket)
+    }
+
+    fn join(&mut self, order: &Order, join: &Join) -> Option<Transition> {
         let now = clock::now();
-        let known = self.roster.get(&order.user);
-        let updated_at = if presence.updated_at > Timestamp(0) || presence.profile.is_none() {
-            presence.updated_at
-        } else {
-            // Two changes within one millisecond must still be ordered.
-            now.max(Timestamp(known.map_or(0, |known| known.updated_at.0 + 1)))
-        };
-        let stated = Presence { profile: presence.profile.clone(), updated_at };
-        let change = match known {
-            None => Change::Online(stated),
-            Some(_) if stated.profile.is_none() => return None,
-            Some(_) => Change::Changed(stated),
-        };
-        self.record(order.user.clone(), change, now)
+        let sockets = self.sockets.entry(order.user.clone()).or_default();
+        match sockets.get_mut(&order.socket) {
+            Some(held) => held.is_idle = join.idle,
+            None => {
+                let (is_idle, device) = (join.idle, join.device.clone());
+                sockets.insert(order.socket, Held { in_grace: false, is_idle, since: now, device });
+                self.n_sockets += 1;
+            }
+        }
+        let mut presence = self.roster.get_even_hidden(&order.user).cloned().unwrap_or_default();
+        presence.take(&Statement::of(&join.presence), now);
+        presence.active_at = presence.active_at.max(order.active_at.min(now));
+        self.reconsider(&order.user, presence, now)
+    }
+
+    fn mark_idle(&mut self, order: &Order, is_idle: bool) -> Option<Transition> {
+        self.held(order)?.is_idle = is_idle;
+        let mut presence = self.roster.get_even_hidden(&order.user)?.clone();
+        presence.active_at = presence.active_at.max(order.active_at);
+        self.reconsider(&order.user, presence, clock::now())
     }
 
     /// Removes the order's socket, and the user's other sockets that `also` picks.
-    fn remove(
-        &mut self,
-        order: &Order,
-        reason: OfflineReason,
-        also: impl Fn(SocketId, bool) -> bool,
-    ) -> Option<Transition> {
+    fn remove(&mut self, order: &Order, reason: OfflineReason, also: impl Fn(&Held) -> bool) -> Option<Transition> {
+        let now = clock::now();
         let sockets = self.sockets.get_mut(&order.user)?;
         let n_before = sockets.len();
-        sockets.retain(|socket, in_grace| *socket != order.socket && !also(*socket, *in_grace));
+        let mut since: Option<Timestamp> = None;
+        sockets.retain(|socket, held| {
+            let goes = *socket == order.socket || also(held);
+            if goes {
+                since = Some(since.map_or(held.since, |since| since.min(held.since)));
+            }
+            !goes
+        });
+        let is_gone = sockets.is_empty();
         self.n_sockets -= (n_before - sockets.len()) as u64;
-        if !sockets.is_empty() {
-            return None;
+        let stayed = since.is_some_and(|since| since.until(now) >= self.last_seen_min);
+        let mut presence = self.roster.get_even_hidden(&order.user)?.clone();
+        let active_at = presence.active_at.max(order.active_at.min(now));
+        presence.active_at = active_at;
+        if !is_gone {
+            if stayed && !presence.is_hidden() {
+                self.remember(&order.user, true, active_at, now);
+            }
+            return self.reconsider(&order.user, presence, now);
         }
         self.sockets.remove(&order.user);
-        self.record(order.user.clone(), Change::Offline(reason), clock::now())
+        if !presence.is_hidden() {
+            self.remember(&order.user, stayed, active_at, now);
+        }
+        let active_at = Some(active_at).filter(|at| *at > Timestamp(0));
+        let departure = Departure { reason, seen_at: Some(now), active_at };
+        Some(self.record(&order.user, Change::Offline(departure), now))
     }
 
-    /// Takes the next revision, if the change changes anything.
-    fn record(&mut self, user: UserId, change: Change, at: Timestamp) -> Option<Transition> {
-        let change = self.roster.apply(&user, &change)?;
+    fn state(&mut self, user: &UserId, statement: &Statement) -> (Option<Position>, Option<Transition>) {
+        let Some(known) = self.roster.get_even_hidden(user) else { return (None, None) };
+        let (mut presence, now) = (known.clone(), clock::now());
+        presence.take(statement, now);
+        let transition = self.reconsider(user, presence, now);
+        (Some(self.roster.position()), transition)
+    }
+
+    fn expire(&mut self, user: &UserId, chosen_at: Timestamp) -> Option<Transition> {
+        let (mut presence, now) = (self.roster.get_even_hidden(user)?.clone(), clock::now());
+        if presence.chosen_at() != chosen_at {
+            return None;
+        }
+        presence.expire(now);
+        self.reconsider(user, presence, now)
+    }
+
+    /// Decides what others see of a present user whose statement or sockets may have changed. It is a transition if that,
+    /// the statement or the devices are others than before.
+    fn reconsider(&mut self, user: &UserId, mut presence: Presence, now: Timestamp) -> Option<Transition> {
+        let sockets = self.sockets.get(user)?;
+        presence.effective = match presence.chosen_status() {
+            Status::Online if sockets.values().all(|held| held.is_idle) => Status::Away,
+            chosen => chosen,
+        };
+        let kinds = sockets.values().filter_map(|held| held.device.as_ref());
+        presence.devices = kinds.map(|device| (device.kind(), 1)).collect::<Devices>();
+        let since = sockets.values().map(|held| held.since).min();
+        let Some(known) = self.roster.get_even_hidden(user) else {
+            return Some(self.record(user, Change::Online(presence), now));
+        };
+        let is_same = known.is_same_but_for_activity(&presence);
+        let hides = presence.is_hidden() && !known.is_hidden();
+        if is_same {
+            self.roster.note_activity(user, presence.active_at);
+            return None;
+        }
+        if hides {
+            let stayed = since.is_some_and(|since| since.until(now) >= self.last_seen_min);
+            self.remember(user, stayed, presence.active_at, now);
+        }
+        Some(self.record(user, Change::Changed(presence), now))
+    }
+
+    /// Notes when others last saw the user. Somebody who was there only for a moment leaves no new note behind.
+    fn remember(&mut self, user: &UserId, stayed: bool, active_at: Timestamp, now: Timestamp) {
+        if stayed || self.last_seen.contains_key(user) {
+            let active_at = Some(active_at).filter(|at| *at > Timestamp(0));
+            self.last_seen.insert(user.clone(), LastSeen { seen_at: now, active_at });
+        }
+        let ttl = self.last_seen_ttl;
+        // Looking through all notes costs as much as the notes that were added since the last look.
+        if self.last_seen.len() == self.last_seen.capacity() {
+            self.last_seen.retain(|_, seen| seen.seen_at.until(now) < ttl);
+        }
+    }
+
+    /// Takes the next revision.
+    fn record(&mut self, user: &UserId, change: Change, at: Timestamp) -> Transition {
+        self.roster.apply(user, &change);
         let Position { epoch, revision } = self.roster.position();
         let position = Position { epoch, revision: revision + 1 };
         self.roster.advance_to(position);
-        Some(Transition { position, user, change, at })
+        let transition = Transition { position, user: user.clone(), change, at };
+        self.log.push_back(transition.clone());
+        if self.log.len() > LOG_LENGTH {
+            self.log.pop_front();
+        }
+        transition
+    }
+
+    fn examine(&self, user: &UserId) -> Examination {
+        let now = clock::now();
+        let held = self.sockets.get(user).into_iter().flatten();
+        let held = held.map(|(socket, held)| HeldSocket {
+            socket: *socket,
+            since: held.since,
+            in_grace: held.in_grace,
+            is_idle: held.is_idle,
+            device: held.device.as_ref().map(|device| device.json().to_owned()),
+        });
+        let transitions = self.log.iter().rev().filter(|transition| transition.user == *user);
+        Examination {
+            position: self.roster.position(),
+            now,
+            presence: self.roster.get_even_hidden(user).cloned(),
+            is_present: self.roster.get_even_hidden(user).is_some(),
+            sockets: held.collect(),
+            leases: Vec::new(),
+            transitions: transitions.take(TRANSITIONS_SHOWN).cloned().collect(),
+            last_seen: self.last_seen(user, now),
+        }
+    }
+
+    fn last_seen(&self, user: &UserId, now: Timestamp) -> Option<LastSeen> {
+        self.last_seen.get(user).filter(|seen| seen.seen_at.until(now) < self.last_seen_ttl).copied()
     }
 }
 
@@ -155,6 +320,61 @@ impl PresenceStore for MemoryStore {
             let (sender, receiver) = mpsc::channel(SUBSCRIPTION_CAPACITY);
             self.lock().subscribers.push(sender);
             Ok(receiver)
+        }
+        .boxed()
+    }
+
+    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
+        async { Ok(self.decide(|state| state.state(user, statement)).await) }.boxed()
+    }
+
+    fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        async move {
+            for (user, chosen_at) in choices {
+                self.decide(|state| ((), state.expire(user, *chosen_at))).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn note_activity<'a>(&'a self, users: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        async {
+            let mut state = self.lock();
+            users.iter().for_each(|(user, at)| state.roster.note_activity(user, *at));
+            drop(state);
+            self.send(&Signal::Active { users: users.to_vec() });
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>> {
+        async {
+            let (state, now) = (self.lock(), clock::now());
+            Ok(users.iter().map(|user| state.last_seen(user, now)).collect())
+        }
+        .boxed()
+    }
+
+    fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
+        async { Ok(self.lock().examine(user)) }.boxed()
+    }
+
+    fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {
+        async {
+            let (sender, receiver) = mpsc::channel(SIGNAL_CAPACITY);
+            self.lock().listeners.push(sender);
+            Ok(receiver)
+        }
+        .boxed()
+    }
+
+    /// There is only one node.
+    fn signal<'a>(&'a self, _to: NodeId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
+        async {
+            self.send(signal);
+            Ok(())
         }
         .boxed()
     }

@@ -5,8 +5,12 @@
 //! implementation:
 //!
 //! - A user is present while the store holds at least one socket of the user. Only [`StoreWriter::drive`] and
-//!   [`PresenceStore::sweep`] change that, and only they make transitions. They make one transition for each first
-//!   arrival, each last departure and each change of profile.
+//!   [`PresenceStore::sweep`] change that. They make one transition for each first arrival and each last departure.
+//! - Each change of a user's statement, of what others see of the user, or of the user's devices is one transition.
+//! - Of two statements about the same part the one with the higher date holds, in whichever order they come. A date that
+//!   is more than a second ahead of the store's clock is cut.
+//! - What others see (the *effective* status) is decided here. It is the chosen status. If that is `online`, it is
+//!   `away` exactly while every socket of the user is idle, sockets in grace included.
 //! - Revisions count up by one within an epoch and never fall. A transition, the state behind it and its place in the log
 //!   come into effect together or not at all.
 //! - Every intention is idempotent. A node may state it again after an outcome that it did not hear: that changes
@@ -26,7 +30,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    NodeId, OfflineReason, Position, Presence, Roster, Scope, SocketId, Timestamp, Transition, UserId,
+    Device, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp,
+    Transition, UserId,
 };
 
 /// The store as one node sees it. The trait is object-safe: the parts above are not generic over it (docs/adr/0002).
@@ -73,6 +78,52 @@ pub trait PresenceStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
+
+    /// States something about a user who may have no socket on this node. Returns the store's position after that, or
+    /// `None` if the user is not present. It is idempotent: the caller may state the same again.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is unknown whether the statement is in effect.
+    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>>;
+
+    /// Ends chosen statuses whose time has come by the store's clock. Each user comes with the date of the choice. If the
+    /// store holds another choice, or its time has not come, nothing happens.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is unknown which have ended. The caller asks again.
+    fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// Notes when users who are present were last active, and tells all nodes (`Signal::Active`). An earlier time than
+    /// the known one changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the notes may be lost.
+    fn note_activity<'a>(&'a self, users: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// What is remembered of users who are offline or hidden, in the order of `users`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>>;
+
+    /// What the store holds of one user: for a person who asks why the user is online or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>>;
+
+    /// Subscribes to the signals for this node, in the same way as [`PresenceStore::subscribe`] and apart from it. So
+    /// signals never push out a transition. A signal comes once at most: a slow receiver loses some.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached in time.
+    fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>>;
+
+    /// Sends a signal to one node. Nobody says whether it arrived.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn signal<'a>(&'a self, to: NodeId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>>;
 
     /// Goes slowly over all users who count as online, unless a node has just done so. It notes the users who look like
     /// ghosts now. It also mends the users that an earlier audit has noted, if they still look like ghosts. Any node
@@ -187,21 +238,73 @@ pub struct Order {
     pub user: UserId,
     /// What is wanted.
     pub intent: Intent,
+    /// When the user was last active, as far as this node knows. It is 0 if the node does not know it.
+    pub active_at: Timestamp,
 }
 
 /// What a node can want of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// The socket is to be there. The presence is the profile that the client stated. If `updated_at` is 0, the profile
-    /// is new and the store dates it. Otherwise the profile is asserted again with that date. Without a profile the
-    /// stored profile stays, and nothing is dated.
-    Join(Presence),
+    /// The socket is to be there.
+    Join(Join),
+    /// The socket is to be marked as idle or as not idle, if it is there.
+    Idle(bool),
     /// The socket is to be marked as in grace, if it is there.
     Grace,
     /// The socket is to be gone, because the client said so. The user's sockets in grace go too, on any node.
     Leave,
     /// Only this socket is to be gone, for this reason.
     Remove(OfflineReason),
+}
+
+/// How a socket is to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The statement as this node knows it, each part with its date. A part without a date leaves the stored one.
+    ///
+    /// The effective status is the one that was told last. The store takes it only during a hold, and only to choose
+    /// between `online` and `away`. So a store that lost its data does not show a user as away for a moment.
+    pub presence: Presence,
+    /// Whether the socket is idle.
+    pub idle: bool,
+    /// What the client runs on.
+    pub device: Option<Device>,
+}
+
+/// What the store holds of one user.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Examination {
+    /// The store's position.
+    pub position: Position,
+    /// The store's clock.
+    pub now: Timestamp,
+    /// The user's data, if the user is present.
+    pub presence: Option<Presence>,
+    /// Whether the user counts as present.
+    pub is_present: bool,
+    /// The user's sockets.
+    pub sockets: Vec<HeldSocket>,
+    /// Each node, with the end of its lease.
+    pub leases: Vec<(NodeId, Timestamp)>,
+    /// The user's last transitions, the newest first.
+    pub transitions: Vec<Transition>,
+    /// What is remembered of the user.
+    pub last_seen: Option<LastSeen>,
+}
+
+/// A socket as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSocket {
+    /// Its id, which names its node.
+    pub socket: SocketId,
+    /// When it joined.
+    pub since: Timestamp,
+    /// Whether its connection broke.
+    pub in_grace: bool,
+    /// Whether it is idle.
+    pub is_idle: bool,
+    /// What its client runs on, as JSON.
+    pub device: Option<String>,
 }
 
 /// The store's answer to one order.
@@ -211,12 +314,22 @@ pub enum Outcome {
     Done {
         /// The store's position after the order. A node that has applied this position has seen the order's transition.
         position: Position,
-        /// After a join or a removal: the date of the user's profile, if the user is present. It is 0 if no profile was
-        /// stated.
-        profile_at: Option<Timestamp>,
+        /// After a join: the dates of the statement that holds.
+        dates: Dates,
+        /// After a removal: whether the user has another socket.
+        user_remains: bool,
     },
     /// Nothing changed.
     Refused(Refusal),
+}
+
+/// The dates of a statement. A date is 0 if its part was not stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dates {
+    /// Of the profile.
+    pub profile_at: Timestamp,
+    /// Of the chosen status.
+    pub chosen_at: Timestamp,
 }
 
 /// Why a store refuses an order.

@@ -19,7 +19,7 @@ impl Format {
     pub const ALL: [Self; 2] = [Self::Native, Self::Plain];
 
     /// The name of the format, as `?format=` gives it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Plain => "plain",

@@ -55,6 +55,32 @@ impl Object {
         self
     }
 
+    /// A member with an object.
+    pub(crate) fn object(&mut self, name: &str, value: Object) -> &mut Self {
+        self.member(name).extend(value.finish());
+        self
+    }
+
+    /// A member with an array of objects.
+    pub(crate) fn objects(&mut self, name: &str, values: impl IntoIterator<Item = Object>) -> &mut Self {
+        let out = self.member(name);
+        out.push(b'[');
+        for (i, value) in values.into_iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend(value.finish());
+        }
+        out.push(b']');
+        self
+    }
+
+    /// A member with the text of a JSON value. The caller must know that the text is one.
+    pub(crate) fn encoded(&mut self, name: &str, json: &str) -> &mut Self {
+        self.member(name).extend_from_slice(json.as_bytes());
+        self
+    }
+
     /// The members `degraded` and `asOf`, if the answer may be out of date.
     pub(crate) fn degraded(&mut self, as_of: Option<Timestamp>) -> &mut Self {
         match as_of {
@@ -71,24 +97,36 @@ impl Object {
 }
 
 /// Appends `text` as a JSON string.
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing to memory cannot fail");
 }
 
 /// Appends a number.
-fn push_number(out: &mut Vec<u8>, number: u64) {
+pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
     serde_json::to_writer(out, &number).expect("writing to memory cannot fail");
 }
 
-/// Appends a user object: `{"id":"42","name":"John Doe",…,"status":"online"}`.
+/// Appends a user object: `{"id":"42","name":"John Doe",…,"status":"busy","statusText":"…"}`.
 pub(crate) fn push_user(out: &mut Vec<u8>, user: &UserId, presence: &Presence) {
     out.extend_from_slice(br#"{"id":"#);
     push_string(out, user.as_str());
+    push_user_members(out, presence);
+}
+
+/// Appends what follows the id in a user object.
+pub(super) fn push_user_members(out: &mut Vec<u8>, presence: &Presence) {
     if let Some(profile) = &presence.profile {
         out.push(b',');
         out.extend_from_slice(profile.members().as_bytes());
     }
-    out.extend_from_slice(br#","status":"online"}"#);
+    out.extend_from_slice(br#","status":""#);
+    out.extend_from_slice(presence.effective.as_str().as_bytes());
+    out.push(b'"');
+    if let Some(text) = presence.status_text() {
+        out.extend_from_slice(br#","statusText":"#);
+        push_string(out, text.as_str());
+    }
+    out.push(b'}');
 }
 
 /// Appends user objects as an array.

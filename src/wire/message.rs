@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::domain::{Change, Position, Presence, Profile, RosterPage, SocketId, Timestamp, UserId};
+use crate::domain::{
+    Device, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said, SaidStatus, SocketId,
+    Timestamp, Told, UserId,
+};
 
 /// A client's message after it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,11 +24,20 @@ pub enum Request {
     Join {
         /// The user.
         user: UserId,
-        /// The profile that others are shown.
-        profile: Option<Profile>,
+        /// What they say of themselves.
+        said: Said,
+        /// What the client runs on.
+        device: Option<Device>,
     },
-    /// To count as active. This is the heartbeat.
-    Activity,
+    /// To have another status.
+    SetStatus(SaidStatus),
+    /// To have another profile.
+    Update(ProfilePatch),
+    /// To be known as active: the heartbeat. Or to be known as idle.
+    Activity {
+        /// Whether nobody is there.
+        idle: bool,
+    },
     /// A page of the users online.
     List {
         /// The number of users on the page.
@@ -45,9 +57,9 @@ pub enum Request {
 /// The limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// The largest profile, encoded (`limits.profile_bytes`).
-    pub profile_bytes: usize,
-    /// The most users on a page (`limits.page_max`).
+    /// A profile.
+    pub profile: ProfileLimits,
+    /// Users a page (`limits.page_max`).
     pub page_max: usize,
 }
 
@@ -116,6 +128,8 @@ pub enum Message<'a> {
         socket: SocketId,
         /// The number of users online.
         n_online: usize,
+        /// The user's own data.
+        own: &'a Presence,
         /// See [`Standing`].
         standing: Standing,
     },
@@ -134,6 +148,24 @@ pub enum Message<'a> {
         user: &'a UserId,
         /// The user's data, if the user is online.
         presence: Option<&'a Presence>,
+        /// When they were last seen, if they are not online and it is known.
+        last_seen: Option<LastSeen>,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// The status of the socket's own user, as an answer.
+    OwnStatus {
+        /// The user's data.
+        own: &'a Presence,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// The socket's own user has another profile.
+    Updated {
+        /// The user.
+        user: &'a UserId,
+        /// The user's data.
+        own: &'a Presence,
         /// See [`Standing`].
         standing: Standing,
     },
@@ -155,8 +187,10 @@ pub enum Message<'a> {
         /// The time after which the client may try again, if that helps.
         retry_after: Option<Duration>,
     },
-    /// Somebody came, changed or went.
-    Event(Event<'a>),
+    /// Somebody else came, changed or went.
+    Event(Event<'a, Told>),
+    /// The status of the socket's own user has changed.
+    OwnEvent(Event<'a, Presence>),
 }
 
 /// How far a client can trust an answer.
@@ -168,14 +202,14 @@ pub struct Standing {
     pub degraded: Option<Timestamp>,
 }
 
-/// An event. Every listener is told of it, except the sockets of its user.
-#[derive(Debug, Clone, Copy)]
-pub struct Event<'a> {
-    /// The user that the event is about.
+/// An event as it is told to listeners.
+#[derive(Debug)]
+pub struct Event<'a, What> {
+    /// Whom it is about.
     pub user: &'a UserId,
-    /// What happened.
-    pub change: &'a Change,
-    /// The epoch of the view at this event.
+    /// What is told.
+    pub what: &'a What,
+    /// The epoch that it is told in.
     pub epoch: u64,
     /// The store's revision at this event. It is none if the event is provisional.
     pub revision: Option<u64>,
@@ -184,3 +218,12 @@ pub struct Event<'a> {
     /// The time of the event.
     pub at: Timestamp,
 }
+
+// Derived, it would ask that `What` can be copied as well.
+impl<What> Clone for Event<'_, What> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<What> Copy for Event<'_, What> {}

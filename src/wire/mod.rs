@@ -2,6 +2,8 @@
 //! made here. Two other places know JSON: the profile's own encoding (`domain::user`), and what the Redis scripts write
 //! (`store::redis::format`).
 
+pub mod body;
+mod fields;
 pub mod format;
 pub mod frame;
 pub mod json;
@@ -9,5 +11,6 @@ pub mod message;
 mod native;
 mod plain;
 pub mod reader;
+pub mod status;
 
 pub use self::format::Format;

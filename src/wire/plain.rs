@@ -11,7 +11,7 @@ use super::frame;
 use super::json::Object;
 use super::message::{BadRequest, ErrorCode, Message};
 use crate::clock;
-use crate::domain::{Change, Timestamp, UserId};
+use crate::domain::{Timestamp, Told, UserId};
 
 /// An error repeats the type of a message only if the type is not longer than this. So the answer does not grow with
 /// the request.
@@ -48,12 +48,18 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
             out.string("code", code.as_str()).string("message", message);
             Some(finish(out, clock::now()))
         }
-        Message::Event(event) => match event.change {
-            Change::Online(_) => Some(about("USER_ONLINE", event.user, event.at)),
-            Change::Offline(_) => Some(about("USER_OFFLINE", event.user, event.at)),
-            Change::Changed(_) => None,
+        Message::Event(event) => match event.what {
+            Told::Online(_) => Some(about("USER_ONLINE", event.user, event.at)),
+            Told::Offline(_) => Some(about("USER_OFFLINE", event.user, event.at)),
+            Told::ProfileChanged(_) | Told::StatusChanged(_) => None,
         },
-        Message::List { .. } | Message::Status { .. } | Message::Left { .. } | Message::ActivityAck => None,
+        Message::List { .. }
+        | Message::Status { .. }
+        | Message::OwnStatus { .. }
+        | Message::Updated { .. }
+        | Message::OwnEvent(_)
+        | Message::Left { .. }
+        | Message::ActivityAck => None,
     }
 }
 

@@ -45,6 +45,11 @@ async fn the_documented_rights_are_enough_for_everything_and_none_is_refused() {
     let mut carol = far.join("carol").await;
     carol.send_json(json!({"type": "leave"})).await;
     ada.wait_for(|frame| frame["type"] == "user_offline" && frame["userId"] == "carol").await;
+    // Questions among nodes.
+    let explained = async || near.get("/api/users/ada/explain").await.1["data"]["nodes"].to_string();
+    eventually(async || explained().await.matches(r#""answered":true"#).count() == 2, "both nodes answer").await;
+    let disconnected = near.request(reqwest::Method::DELETE, "/api/users/carol/sockets", &[], "").await;
+    assert_eq!(disconnected.status, 200, "{disconnected:?}");
     // A gap that the log fills.
     redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     let _dora = far.join("dora").await;

@@ -57,10 +57,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
     ("hub", &["wire", "replica", "domain", "settings", "metrics"]),
+    // What nodes ask one another.
+    ("peers", &["store", "node", "replica", "hub", "domain", "clock", "metrics", "backoff"]),
     // The edges.
     ("session", &["node", "hub", "replica", "wire", "domain", "settings", "clock", "metrics"]),
-    ("http", &["session", "replica", "wire", "domain", "settings", "clock", "metrics"]),
+    ("http", &["session", "peers", "replica", "wire", "domain", "settings", "clock", "metrics"]),
     ("shutdown", &["node"]),
+    // The commands that ask a running node. They are clients: what they share with the service, they could not notice.
+    ("cli", &[]),
 ];
 
 /// The modules that wire the others together, and may use all of them. Nobody but `main` names `app`.
@@ -73,7 +77,7 @@ const SECRETS: &[Secret] = &[
     Secret { what: What::Crate("redis"), allowed: &["store/redis/"] },
     Secret { what: What::Crate("deadpool"), allowed: &["store/redis/"] },
     // JSON is how we speak to clients and to Redis; in between there are types.
-    Secret { what: What::Crate("serde_json"), allowed: &["wire/", "domain/", "store/redis/"] },
+    Secret { what: What::Crate("serde_json"), allowed: &["wire/", "domain/", "store/redis/", "cli/"] },
     // The documented names of the keys are spelled once, because Redis Cluster will need other ones.
     Secret { what: What::Key, allowed: &["store/redis/keys.rs"] },
 ];

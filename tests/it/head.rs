@@ -73,10 +73,12 @@ async fn node() -> Node {
 }
 
 /// Every resource, an error of one resource, and a path that does not exist.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 10] = [
     "/api/online-users",
     "/api/online-users?countOnly=true",
     "/api/online-users?limit=0",
+    "/api/users/nobody/explain",
+    "/api/users/nobody/sockets",
     "/healthz",
     "/readyz",
     "/metrics",
@@ -112,7 +114,7 @@ async fn a_get_sent_together_with_a_head_has_its_body() {
     let node = node().await;
     let mut connection = Connection::open(&node).await;
     // Only two requests are sent. From the third request on, actix-http 3.20 goes by the method of the last request
-    // that it has read. Then a GET may lose its body, or a HEAD may get one (docs/protocol.md, "HTTP").
+    // that it has read. Then a GET may lose its body, or a HEAD may get one (docs/http.md, "All requests").
     connection.send(&[("HEAD", "/api/online-users"), ("GET", "/healthz")]).await;
     assert_eq!(connection.head().await.0, 200);
     let (head, body) = connection.answer().await;
@@ -141,5 +143,5 @@ async fn pages_may_ask_with_head() {
     let mut allowed: Vec<_> =
         answer.headers["access-control-allow-methods"].to_str().expect("a text").split(", ").collect();
     allowed.sort_unstable();
-    assert_eq!(allowed, ["GET", "HEAD"]);
+    assert_eq!(allowed, ["GET", "HEAD", "POST", "PUT"]);
 }

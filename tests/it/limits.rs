@@ -235,11 +235,12 @@ async fn http_connections_are_bounded_and_sockets_are_not_among_them() {
         sockets.push(node.join("ada").await);
     }
     let mut open = Vec::new();
-    for _ in 0..4 {
-        open.push(TcpStream::connect(node.addr()).await.expect("the kernel takes it"));
+    for _ in 0..3 {
+        open.push(node.open_http().await);
     }
+    let mut fourth = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
     let mut refusal = String::new();
-    let read = tokio::time::timeout(DEADLINE, open[3].read_to_string(&mut refusal)).await.expect("it is told in time");
+    let read = tokio::time::timeout(DEADLINE, fourth.read_to_string(&mut refusal)).await.expect("it is told in time");
     read.expect("an orderly end");
     assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains(r#""code":"too_many_connections""#), "{refusal}");
     assert_eq!(sockets[0].fence().await, NOTHING, "sockets go on");

@@ -81,9 +81,27 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
     let not_found = (404, json!({"success": false, "message": "not found", "code": "not_found"}));
     assert_eq!(balancer.get("/readyz").await, not_found);
     assert_eq!(balancer.get("/metrics").await, not_found);
+    // The nodes of this test are on the machine of the balancer, so they would answer.
+    let hidden = ["/api/users/ada/explain", "/api//users/ada/explain", "/api/%75sers/ada/explain", "/api/x/../users/a"];
+    for path in hidden {
+        let answer = answer_to(&balancer, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains(r#""message":"not found""#), "{path}: {answer}");
+    }
+    let sockets = balancer.request(Method::DELETE, "/api/users/ada/sockets", &[], "").await;
+    assert!(sockets.status == 404 && sockets.body.contains(r#""message":"not found""#), "{sockets:?}");
     assert_eq!(balancer.get("/healthz").await.0, 200);
     let refusal = WsClient::try_connect(balancer.addr(), "/ws?userId=a%0Ab").await.err().expect("a refusal");
     assert_eq!((refusal.status, &refusal.json()["code"]), (400, &json!("invalid_parameter")));
+}
+
+/// The whole answer to a path, which is sent as it is: a client library would tidy it up.
+async fn answer_to(balancer: &Nginx, path: &str) -> String {
+    let mut stream = TcpStream::connect(balancer.addr()).await.expect("nginx listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("nginx reads");
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("an answer");
+    answer
 }
 
 /// A node that takes an upgrade at any path, is silent, and sends back what it is sent.

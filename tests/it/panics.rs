@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rollcall::domain::{Position, Roster, SocketId, Transition, UserId};
+use rollcall::domain::{
+    LastSeen, NodeId, Position, Roster, Signal, SocketId, Statement, Timestamp, Transition, UserId,
+};
+use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::{
-    Audited, Beat, BeatReply, Claim, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
 };
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -18,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::support::*;
 
 /// The embedded store, which panics in the method that a test names.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Panicking {
     inner: Arc<MemoryStore>,
     method: Arc<Mutex<Option<&'static str>>>,
@@ -26,14 +29,21 @@ struct Panicking {
 }
 
 impl Panicking {
+    fn new(presence: &PresenceSettings) -> Self {
+        Self { inner: Arc::new(MemoryStore::new(presence)), method: Arc::default(), cut: Arc::default() }
+    }
+
     fn panic_in(&self, method: &'static str) {
         *self.method.lock().unwrap_or_else(PoisonError::into_inner) = Some(method);
         self.cut.notify_waiters();
     }
 
     fn called(&self, method: &str) {
-        let chosen = *self.method.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_ne!(chosen, Some(method), "as the test wants it");
+        assert!(!self.is_chosen(method), "as the test wants it");
+    }
+
+    fn is_chosen(&self, method: &str) -> bool {
+        *self.method.lock().unwrap_or_else(PoisonError::into_inner) == Some(method)
     }
 }
 
@@ -76,7 +86,8 @@ impl PresenceStore for Panicking {
     }
 
     fn log_after(&self, position: Position) -> BoxFuture<'_, StoreResult<Option<Vec<Transition>>>> {
-        self.inner.log_after(position)
+        // Without a log, the replica reads a snapshot.
+        if self.is_chosen("snapshot") { async { Ok(None) }.boxed() } else { self.inner.log_after(position) }
     }
 
     fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>> {
@@ -87,6 +98,34 @@ impl PresenceStore for Panicking {
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>> {
         self.called("sweep");
         self.inner.sweep()
+    }
+
+    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
+        self.inner.state(user, statement)
+    }
+
+    fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        self.inner.expire(choices)
+    }
+
+    fn note_activity<'a>(&'a self, users: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        self.inner.note_activity(users)
+    }
+
+    fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>> {
+        self.inner.last_seen(users)
+    }
+
+    fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
+        self.inner.examine(user)
+    }
+
+    fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {
+        self.inner.subscribe_signals()
+    }
+
+    fn signal<'a>(&'a self, to: NodeId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
+        self.inner.signal(to, signal)
     }
 
     fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
@@ -134,9 +173,9 @@ async fn a_task_that_panics_ends_the_node_and_sends_its_clients_elsewhere() {
         ("refresh", "refresher"),
     ];
     for (method, task) in tasks {
-        let store = Panicking::default();
         let mut settings = test_settings();
         settings.presence.audit = Duration::from_millis(200);
+        let store = Panicking::new(&settings.presence);
         let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
         node.wait_ready().await;
         let mut ada = node.join("ada").await;

@@ -32,7 +32,18 @@ async fn a_user_id_in_the_query_joins_and_gets_welcome_and_then_the_list() {
     let mut ada = node.ws("/ws?userId=ada").await;
 
     let welcome = ada.expect_type("welcome").await;
-    let names = ["epoch", "nodeId", "onlineCount", "revision", "socketId", "timestamp", "type", "userId"];
+    let names = [
+        "chosen",
+        "effective",
+        "epoch",
+        "nodeId",
+        "onlineCount",
+        "revision",
+        "socketId",
+        "timestamp",
+        "type",
+        "userId",
+    ];
     assert_eq!(members(&welcome), names);
     assert_eq!((&welcome["userId"], &welcome["onlineCount"]), (&json!("ada"), &json!(2)));
     assert_eq!(welcome["nodeId"], node.node_id());
@@ -136,7 +147,10 @@ async fn others_hear_a_user_come_and_go_and_the_user_does_not() {
     bob.send_json(json!({"type": "leave"})).await;
     assert_eq!(bob.next_json().await, json!({"type": "left", "userId": "bob"}));
     let went = ada.expect_type("user_offline").await;
-    assert_eq!(members(&went), ["epoch", "reason", "revision", "timestamp", "type", "userId"]);
+    assert_eq!(
+        members(&went),
+        ["epoch", "lastActive", "lastSeen", "reason", "revision", "timestamp", "type", "userId"]
+    );
     assert_eq!((&went["userId"], &went["reason"]), (&json!("bob"), &json!("left")));
     assert_eq!(went["revision"].as_u64(), came["revision"].as_u64().map(|revision| revision + 1));
 }

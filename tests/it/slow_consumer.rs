@@ -85,6 +85,7 @@ async fn who_does_not_read_is_told_to_start_over_with_nothing_torn_before_it() {
     assert_eq!(list["type"], "online_users_list");
     assert_eq!((&list["users"][0]["id"], version(&list["users"][0])), (&json!("busy"), CHANGES - 1));
     assert_eq!((&list["total"], &list["nextCursor"]), (&json!(2), &json!("busy")));
+    assert_eq!(slow.next_json().await["type"], "own_status");
 
     // From there on everything is heard again.
     flood(&mut busy, CHANGES..CHANGES + 3).await;

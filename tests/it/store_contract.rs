@@ -1,17 +1,20 @@
 //! What a store promises (`src/store/mod.rs`), asked of every implementation; and what only a shared one can be asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use rollcall::domain::user::ProfileFields;
+use rollcall::clock;
 use rollcall::domain::{
-    Change, NodeId, OfflineReason, Position, Presence, Profile, Roster, Scope, SocketId, Timestamp, Transition, UserId,
+    Change, NodeId, OfflineReason, Position, Presence, Profile, ProfileFields, Roster, Scope, SocketId, Timestamp,
+    Transition, UserId,
 };
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::redis::RedisStore;
 use rollcall::store::{
-    Beat, BeatReply, Claim, Intent, LeaseState, Order, Outcome, PresenceStore, Refusal, StoreWriter, Swept, SweptBatch,
+    Beat, BeatReply, Claim, Intent, Join, LeaseState, Order, Outcome, PresenceStore, Refusal, StoreWriter, Swept,
+    SweptBatch,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,6 +25,9 @@ use crate::support::*;
 trait Truth {
     /// The store as a node sees it.
     fn seen_by(&self, node: NodeId) -> Arc<dyn PresenceStore>;
+
+    /// Ends the hold at the beginning of an epoch, if there is one.
+    async fn end_hold(&self) {}
 }
 
 /// The embedded store: every node of a test would be the one that there is.
@@ -65,6 +71,10 @@ impl Truth for Shared {
         settings.presence.sweep_batch = self.sweep_batch;
         let store = RedisStore::new(node, &self.redis.url(), &settings.redis, &settings.presence, Arc::new(|| ()));
         Arc::new(store.expect("a URL of Redis"))
+    }
+
+    async fn end_hold(&self) {
+        self.redis.command(&["HSET", "online:epoch", "holdUntil", "0"]).await;
     }
 }
 
@@ -118,13 +128,14 @@ impl TestNode {
     }
 
     fn order(&self, number: u64, id: &str, intent: Intent) -> Order {
-        Order { scope: Scope::Service, socket: self.socket(number), user: user(id), intent }
+        let active_at = Timestamp(0);
+        Order { scope: Scope::Service, socket: self.socket(number), user: user(id), intent, active_at }
     }
 
     /// Gives one order, which must be carried out; returns the position, and the date of the profile (0 for none).
     async fn drive(&mut self, number: u64, id: &str, intent: Intent) -> (Position, Timestamp) {
         match self.try_drive(number, id, intent).await {
-            Outcome::Done { position, profile_at } => (position, profile_at.unwrap_or_default()),
+            Outcome::Done { position, dates, .. } => (position, dates.profile_at),
             Outcome::Refused(refusal) => panic!("refused: {refusal:?}"),
         }
     }
@@ -174,19 +185,26 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a user id")
 }
 
-/// A profile as a client states it: not dated yet.
+/// A profile that is stated now: later than all that were stated before.
 fn stated(name: &str) -> Presence {
-    dated(name, 0)
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = clock::now().0;
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+    dated(name, now.max(last.expect("it always has a next") + 1))
 }
 
 /// A profile that is asserted again as of then.
-fn dated(name: &str, updated_at: u64) -> Presence {
+fn dated(name: &str, profile_at: u64) -> Presence {
     let fields = ProfileFields { name: Some(name.to_owned()), ..ProfileFields::default() };
-    Presence { profile: Profile::from_fields(&fields, 1000).expect("it is short"), updated_at: Timestamp(updated_at) }
+    Presence { profile: Profile::from_fields(&fields), profile_at: Timestamp(profile_at), ..Presence::default() }
 }
 
 fn join() -> Intent {
-    Intent::Join(Presence::default())
+    join_as(Presence::default())
+}
+
+fn join_as(presence: Presence) -> Intent {
+    Intent::Join(Join { presence, idle: false, device: None })
 }
 
 const LOST: Intent = Intent::Remove(OfflineReason::ConnectionLost);
@@ -196,7 +214,7 @@ fn stories(transitions: &[Transition]) -> Vec<String> {
     let story = |transition: &Transition| match &transition.change {
         Change::Online(_) => format!("+{}", transition.user),
         Change::Changed(_) => format!("~{}", transition.user),
-        Change::Offline(reason) => format!("-{} {}", transition.user, reason.as_str()),
+        Change::Offline(departure) => format!("-{} {}", transition.user, departure.reason.as_str()),
     };
     transitions.iter().map(story).collect()
 }
@@ -205,13 +223,15 @@ fn stories(transitions: &[Transition]) -> Vec<String> {
 macro_rules! rules {
     ($($rule:ident)*) => {
         mod embedded {
-            $(#[tokio::test] async fn $rule() { super::$rule(&super::Embedded(super::MemoryStore::new())).await; })*
+            $(#[tokio::test] async fn $rule() { super::$rule(&super::Embedded(super::MemoryStore::new(&crate::support::test_settings().presence))).await; })*
         }
         mod redis {
             $(#[tokio::test] async fn $rule() { super::$rule(&super::Shared::start().await).await; })*
         }
     };
 }
+
+mod people;
 
 rules! {
     only_the_first_socket_and_the_last_make_a_transition
@@ -272,13 +292,13 @@ async fn stating_an_intention_again_changes_nothing(truth: &impl Truth) {
         node.drive(1, "ada", intent).await;
     }
     let profile = stated("Ada");
-    let (_, updated_at) = node.drive(1, "ada", Intent::Join(profile.clone())).await;
-    for presence in [profile, dated("Ada", updated_at.0)] {
-        assert_eq!(node.drive(1, "ada", Intent::Join(presence)).await.1, updated_at);
+    let (_, updated_at) = node.drive(1, "ada", join_as(profile.clone())).await;
+    for presence in [profile, dated("Ada", updated_at.0), stated("Ada")] {
+        assert_eq!(node.drive(1, "ada", join_as(presence)).await.1, updated_at);
     }
     node.drive(1, "ada", Intent::Grace).await;
     node.drive(1, "ada", Intent::Grace).await;
-    assert_eq!(node.roster().await.get(&user("ada")).map(|presence| presence.updated_at), Some(updated_at));
+    assert_eq!(node.roster().await.get(&user("ada")).map(|presence| presence.profile_at), Some(updated_at));
     node.drive(1, "ada", Intent::Leave).await;
     node.drive(1, "ada", Intent::Leave).await;
     let (end, _) = node.drive(1, "ada", LOST).await;
@@ -332,8 +352,8 @@ async fn grace_marks_only_what_is_there(truth: &impl Truth) {
 async fn a_change_of_profile_is_numbered_and_dated(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
     let mut listener = Listener::to(&node).await;
-    let (first, first_at) = node.drive(1, "ada", Intent::Join(stated("Ada"))).await;
-    let (second, second_at) = node.drive(1, "ada", Intent::Join(stated("Ada L."))).await;
+    let (first, first_at) = node.drive(1, "ada", join_as(stated("Ada"))).await;
+    let (second, second_at) = node.drive(1, "ada", join_as(stated("Ada L."))).await;
     assert_eq!((second.epoch, second.revision), (first.epoch, first.revision + 1));
     assert!(first_at.0 > 0 && second_at > first_at, "{first_at:?}, {second_at:?}");
     // A socket without a profile says nothing about it.
@@ -341,16 +361,16 @@ async fn a_change_of_profile_is_numbered_and_dated(truth: &impl Truth) {
 
     let heard = listener.up_to(second).await;
     assert_eq!(stories(&heard), ["+ada", "~ada"]);
-    let expected = Presence { updated_at: second_at, ..stated("Ada L.") };
+    let expected = dated("Ada L.", second_at.0);
     assert_eq!(heard[1].change, Change::Changed(expected.clone()));
     assert_eq!(node.roster().await.get(&user("ada")), Some(&expected));
 }
 
 async fn an_older_profile_never_wins(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
-    let (first, first_at) = node.drive(1, "ada", Intent::Join(stated("new"))).await;
-    assert_eq!(node.drive(2, "ada", Intent::Join(dated("old", first_at.0 - 1))).await, (first, first_at));
-    let (second, second_at) = node.drive(2, "ada", Intent::Join(dated("newer", first_at.0 + 5))).await;
+    let (first, first_at) = node.drive(1, "ada", join_as(stated("new"))).await;
+    assert_eq!(node.drive(2, "ada", join_as(dated("old", first_at.0 - 1))).await, (first, first_at));
+    let (second, second_at) = node.drive(2, "ada", join_as(dated("newer", first_at.0 + 5))).await;
     assert_eq!((second.revision, second_at.0), (first.revision + 1, first_at.0 + 5));
     assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("newer", second_at.0)));
 }
@@ -361,7 +381,7 @@ async fn a_presence_without_a_profile_is_not_dated(truth: &impl Truth) {
     let (first, nothing) = node.drive(1, "ada", join()).await;
     assert_eq!(nothing, Timestamp(0));
     // However old a profile is that is asserted again, it beats none.
-    let (second, stated_at) = node.drive(2, "ada", Intent::Join(dated("Ada", 5))).await;
+    let (second, stated_at) = node.drive(2, "ada", join_as(dated("Ada", 5))).await;
     assert_eq!((second.revision, stated_at), (first.revision + 1, Timestamp(5)));
     assert_eq!(stories(&listener.up_to(second).await), ["+ada", "~ada"]);
     assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("Ada", 5)));
@@ -369,12 +389,12 @@ async fn a_presence_without_a_profile_is_not_dated(truth: &impl Truth) {
 
 async fn a_snapshot_and_the_log_agree(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
-    node.drive(1, "ada", Intent::Join(stated("Ada"))).await;
+    node.drive(1, "ada", join_as(stated("Ada"))).await;
     let before = node.roster().await;
     let mut listener = Listener::to(&node).await;
     node.drive(2, "bob", join()).await;
     node.drive(3, "carol", join()).await;
-    node.drive(1, "ada", Intent::Join(stated("Ada L."))).await;
+    node.drive(1, "ada", join_as(stated("Ada L."))).await;
     let (end, _) = node.drive(2, "bob", Intent::Leave).await;
     let snapshot = node.roster().await;
     assert_eq!(snapshot.position(), end);
@@ -448,8 +468,8 @@ async fn every_printable_id_and_name_survives(truth: &impl Truth) {
     let mut listener = Listener::to(&node).await;
     let longest = "x".repeat(UserId::MAX_BYTES);
     for (number, id) in [r#"a"b\c/d"#, "Zoë", "日本 語", "%s {1}:*", "\u{2028}", &longest].into_iter().enumerate() {
-        let (position, updated_at) = node.drive(number as u64, id, Intent::Join(stated(id))).await;
-        let expected = Presence { updated_at, ..stated(id) };
+        let (position, stated_at) = node.drive(number as u64, id, join_as(stated(id))).await;
+        let expected = dated(id, stated_at.0);
         let heard = listener.up_to(position).await;
         assert_eq!((&heard[0].user, &heard[0].change), (&user(id), &Change::Online(expected.clone())));
         assert_eq!(node.roster().await.get(&user(id)), Some(&expected));
@@ -567,10 +587,10 @@ async fn lost_data_begins_an_epoch_with_higher_revisions() {
 async fn a_profile_that_was_missing_is_told_when_it_is_asserted_again() {
     let truth = Shared::start().await;
     let mut node = TestNode::join(&truth, 1).await;
-    let (_, stated_at) = node.drive(1, "ada", Intent::Join(stated("Ada"))).await;
+    let (_, stated_at) = node.drive(1, "ada", join_as(stated("Ada"))).await;
     truth.redis.command(&["DEL", "online:presence:ada"]).await;
     let mut listener = Listener::to(&node).await;
-    let (end, _) = node.drive(1, "ada", Intent::Join(dated("Ada", stated_at.0))).await;
+    let (end, _) = node.drive(1, "ada", join_as(dated("Ada", stated_at.0))).await;
     assert_eq!(stories(&listener.up_to(end).await), ["~ada"]);
     assert_eq!(node.roster().await.get(&user("ada")), Some(&dated("Ada", stated_at.0)));
 }

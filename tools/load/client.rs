@@ -20,7 +20,8 @@ use crate::support::http::{head_length, upgrade_request};
 /// What a crowd of sockets has heard together.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// Frames `user_online`, `user_changed` and `user_offline`; in the plain format `USER_ONLINE` and `USER_OFFLINE`.
+    /// Frames `user_online`, `user_changed`, `user_status_changed` and `user_offline`. In the plain format `USER_ONLINE` and
+    /// `USER_OFFLINE`.
     pub events: AtomicU64,
     /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
     pub lists: AtomicU64,
@@ -373,7 +374,7 @@ fn count(bytes: &[u8], format: Format, heard: &Heard, tally: &Tally, answers: &m
 fn is_event(payload: &[u8], format: Format) -> bool {
     let kind = payload.strip_prefix(br#"{"type":""#).unwrap_or_default();
     let kinds: &[&[u8]] = match format {
-        Format::Native => &[b"user_online\"", b"user_offline\"", b"user_changed\""],
+        Format::Native => &[b"user_online\"", b"user_offline\"", b"user_changed\"", b"user_status_changed\""],
         Format::Plain => &[b"USER_ONLINE\"", b"USER_OFFLINE\""],
     };
     kinds.iter().any(|of_event| kind.starts_with(of_event))
@@ -404,6 +405,8 @@ fn note(payload: &[u8], heard: &Heard, tally: &Tally) {
             tally.acks.fetch_add(1, Ordering::AcqRel);
         }
         b"resync" | b"RESYNC" => both(&heard.resyncs, &tally.resyncs),
+        // It comes with the list after a `resync`.
+        b"own_status" => {}
         _ => {
             tally.unexpected.fetch_add(1, Ordering::AcqRel);
         }
@@ -459,6 +462,8 @@ mod tests {
             format!(r#"{{"type":"online_users_list","users":["{}"]}}"#, "x".repeat(70_000)),
             r#"{"type":"user_online","userId":"b"}"#.to_owned(),
             format!(r#"{{"type":"user_offline","userId":"{}"}}"#, "c".repeat(200)),
+            r#"{"type":"user_status_changed","userId":"b","status":"away"}"#.to_owned(),
+            r#"{"type":"own_status","chosen":"online","effective":"away"}"#.to_owned(),
             r#"{"type":"user_online_status","userId":"b"}"#.to_owned(),
         ] {
             append_frame(&mut stream, FIN | TEXT, None, payload.as_bytes());
@@ -469,8 +474,8 @@ mod tests {
             let answers: Vec<u8> =
                 stream.chunks(piece).flat_map(|piece| frames.take_in(piece, &heard, &tally)).collect();
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            assert_eq!((load(&heard.events), load(&heard.lists), load(&heard.online)), (2, 1, 42));
-            assert_eq!((load(&tally.events), load(&tally.unexpected)), (2, 1));
+            assert_eq!((load(&heard.events), load(&heard.lists), load(&heard.online)), (3, 1, 42));
+            assert_eq!((load(&tally.events), load(&tally.unexpected)), (3, 1));
             assert_eq!((load(&heard.pings), load(&tally.pings)), (1, 1));
             assert_eq!(answers, [0x8a, 0x80, 0, 0, 0, 0]);
         }

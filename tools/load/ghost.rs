@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rollcall::domain::user::ProfileFields;
-use rollcall::domain::{NodeId, Profile, UserId};
+use rollcall::domain::{NodeId, Profile, ProfileFields, Said, UserId};
 use rollcall::metrics::{Registry, TableMetrics, WriterMetrics};
-use rollcall::node::{DrainHandle, Registration, Table, Writer};
+use rollcall::node::{Arrival, DrainHandle, Registration, Table, Writer};
 use rollcall::settings::Settings;
 use rollcall::store::redis::RedisStore;
 
@@ -31,7 +30,7 @@ impl Ghost {
         let url = format!("redis://{}", redis.addr);
         let store = Arc::new(RedisStore::new(node, &url, &settings.redis, &settings.presence, Arc::new(|| ()))?);
         let mut registry = Registry::default();
-        let table = Table::new(node, settings.presence.grace, TableMetrics::new(&mut registry));
+        let table = Table::new(node, &settings.presence, TableMetrics::new(&mut registry));
         let metrics = WriterMetrics::new(&mut registry);
         let (writer, _link) = Writer::new(store, table.clone(), metrics, &settings.presence, &settings.redis);
         let (writer, task) = writer.into_task(Duration::from_secs(1));
@@ -44,7 +43,8 @@ impl Ghost {
         let mut confirmed = Vec::with_capacity(count);
         for i in 0..count {
             let user = UserId::parse(&format!("{prefix}{i:06}"))?;
-            let (registration, receiver) = self.table.insert(&user, profile(i, with_profile)?, None);
+            let said = Said { profile: with_profile.then(|| profile(i)), status: None };
+            let (registration, receiver) = self.table.insert(&user, Arrival { said, device: None }, None);
             self.present.push(registration);
             confirmed.push(receiver);
         }
@@ -61,12 +61,12 @@ impl Ghost {
     }
 }
 
-fn profile(i: usize, with_profile: bool) -> Result<Option<Profile>> {
-    let fields = ProfileFields {
+fn profile(i: usize) -> Option<Profile> {
+    Profile::from_fields(&ProfileFields {
         name: Some(format!("John Doe {i}")),
         username: Some(format!("johndoe{i}")),
         email: Some(format!("john{i}@example.com")),
         avatar: Some(format!("/uploads/profiles/user{i}.jpg")),
-    };
-    Ok(if with_profile { Profile::from_fields(&fields, 2048)? } else { None })
+        metadata: None,
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Table;
 use super::contents::Contents;
-use crate::domain::{Position, Scope, SocketId, UserId};
+use crate::domain::{Position, Scope, SocketId, Timestamp, UserId};
 use crate::node::entry::Confirmed;
 use crate::store::{Intent, Order, Outcome};
 
@@ -31,8 +31,9 @@ impl Table {
                 && let Some(socket) = contents.sockets.get_mut(&number)
             {
                 socket.entry.send();
-                let id = SocketId { node: self.node, number };
-                orders.push(Order { scope: Scope::Service, socket: id, user: socket.user.clone(), intent });
+                let (user, id) = (socket.user.clone(), SocketId { node: self.node, number });
+                let active_at = contents.users.get(&user).map(|local| local.presence.active_at).unwrap_or_default();
+                orders.push(Order { scope: Scope::Service, socket: id, user, intent, active_at });
             }
         }
         orders
@@ -41,20 +42,17 @@ impl Table {
     /// Takes in the outcome of an order. `None` says that the outcome is unknown.
     pub(in crate::node) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
         let mut contents = self.lock();
-        if let Some(Outcome::Done { position, profile_at }) = outcome {
+        if let Some(Outcome::Done { position, user_remains, .. }) = outcome {
             contents.seen = contents.seen.max(position.revision);
-            match &order.intent {
-                Intent::Join(sent) => contents.date_profile(&order.user, sent, profile_at.unwrap_or_default()),
-                Intent::Remove(_) => self.measure_removal(&contents, order, profile_at.is_some()),
-                Intent::Grace | Intent::Leave => {}
+            if matches!(order.intent, Intent::Remove(_)) {
+                self.measure_removal(&contents, order, user_remains);
             }
         }
         contents.settle(order, outcome);
     }
 
     fn measure_removal(&self, contents: &Contents, order: &Order, user_remains: bool) {
-        let lost_at = contents.sockets.get(&order.socket.number).and_then(|socket| socket.lost_at);
-        match lost_at {
+        match contents.lost_at.get(&order.socket.number) {
             Some(_) if user_remains => self.metrics.flap_suppressed(),
             Some(lost_at) => self.metrics.went_offline(lost_at.elapsed()),
             None => {}
@@ -168,6 +166,27 @@ impl Table {
             contents.adopt_for_removal(socket.number, user);
         }
         n_different
+    }
+
+    /// The store told its time.
+    pub(in crate::node) fn set_store_time(&self, told: Timestamp) {
+        self.lock().store_time = Some((told, Instant::now()));
+    }
+
+    /// A hold has ended: every node has asserted its sockets. So the store can decide by the idle marks, and the node
+    /// states them again.
+    pub(in crate::node) fn restate_idle_marks(&self) {
+        let mut contents = self.lock();
+        let idle = contents.sockets.iter_mut().filter(|(_, socket)| socket.entry.is_idle());
+        let numbers: Vec<u64> = idle
+            .map(|(number, socket)| {
+                socket.entry.forget_idle_mark();
+                *number
+            })
+            .collect();
+        numbers.into_iter().for_each(|number| contents.enqueue(number));
+        drop(contents);
+        self.changed.notify_one();
     }
 
     /// The highest revision seen.

@@ -33,6 +33,11 @@ impl Queue {
         self.due.pop_front().map(|(_, number)| number)
     }
 
+    /// Whether a socket is due.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// Begins an assertion: it covers the sockets that are due at this moment.
     pub(super) fn begin_assertion(&mut self) {
         self.assertion_turn = self.last_turn;

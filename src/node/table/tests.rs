@@ -1,30 +1,52 @@
 //! Tests of the orders that the writer gets. Sockets come and go, and the store answers or does not answer.
 
+mod convergence;
+
 use super::queue::QUEUE_SLACK;
 use super::*;
-use crate::domain::Timestamp;
-use crate::domain::user::ProfileFields;
+use crate::domain::{Departure, Profile, ProfileFields, SaidStatus, Status, Timestamp};
 use crate::metrics::Registry;
-use crate::store::{Intent, Order, Outcome};
+use crate::settings::Settings;
+use crate::store::{Dates, Intent, Join, Order, Outcome};
 
 fn table() -> Arc<Table> {
-    Table::new(NodeId::from_bits(1), Duration::from_secs(3600), TableMetrics::new(&mut Registry::default()))
+    table_with_grace(Duration::from_secs(3600))
 }
 
-fn user() -> UserId {
+fn table_with_grace(grace: Duration) -> Arc<Table> {
+    let presence = PresenceSettings { grace, ..Settings::default().presence };
+    Table::new(NodeId::from_bits(1), &presence, TableMetrics::new(&mut Registry::default()))
+}
+
+pub(super) fn user() -> UserId {
     UserId::parse("a").unwrap()
 }
 
 fn profile(name: &str) -> Option<Profile> {
-    let fields = ProfileFields { name: Some(name.to_owned()), ..ProfileFields::default() };
-    Profile::from_fields(&fields, 100).unwrap()
+    Profile::from_fields(&ProfileFields { name: Some(name.to_owned()), ..ProfileFields::default() })
 }
 
-fn done(revision: u64, date: u64) -> Option<Outcome> {
-    Some(Outcome::Done { position: Position { epoch: 1, revision }, profile_at: (date > 0).then_some(Timestamp(date)) })
+/// What a client says who has a name.
+fn named(name: &str) -> Said {
+    Said { profile: Some(profile(name)), status: None }
 }
 
-fn next_order(table: &Table) -> Order {
+pub(super) fn come(table: &Arc<Table>, user: &UserId) -> (Registration, oneshot::Receiver<Position>) {
+    table.insert(user, Arrival::default(), None)
+}
+
+/// An order is carried out, and the profile that holds then is of `profile_at`.
+pub(super) fn done(revision: u64, profile_at: u64) -> Option<Outcome> {
+    let dates = Dates { profile_at: Timestamp(profile_at), ..Dates::default() };
+    Some(Outcome::Done { position: Position { epoch: 1, revision }, dates, user_remains: false })
+}
+
+fn joined(order: &Order) -> &Join {
+    let Intent::Join(join) = &order.intent else { panic!("{order:?}") };
+    join
+}
+
+pub(super) fn next_order(table: &Table) -> Order {
     let mut orders = table.take_orders(10);
     assert_eq!(orders.len(), 1, "{orders:?}");
     orders.remove(0)
@@ -37,9 +59,11 @@ fn assert_quiet(table: &Table) {
 #[test]
 fn a_join_is_ordered_once_and_confirmed_to_its_session() {
     let table = table();
-    let (_socket, mut confirmed) = table.insert(&user(), None, None);
+    let (_socket, mut confirmed) = come(&table, &user());
     let join = next_order(&table);
-    assert_eq!(join.intent, Intent::Join(Presence::default()));
+    let Join { presence, idle, device } = joined(&join);
+    assert!(presence.is_same_but_for_activity(&Presence::default()), "{presence:?}");
+    assert_eq!((*idle, device), (false, &None));
     assert_quiet(&table);
     table.settle(&join, done(7, 1));
     assert_eq!(confirmed.try_recv().unwrap().revision, 7);
@@ -50,7 +74,7 @@ fn a_join_is_ordered_once_and_confirmed_to_its_session() {
 #[test]
 fn an_unknown_outcome_is_ordered_again_as_it_is_wanted_by_then() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     let join = next_order(&table);
     socket.leave();
     assert_quiet(&table);
@@ -65,7 +89,7 @@ fn an_unknown_outcome_is_ordered_again_as_it_is_wanted_by_then() {
 #[test]
 fn a_join_that_was_never_sent_is_forgotten() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     socket.leave();
     assert_quiet(&table);
     assert_eq!((table.n_sockets(), table.n_users()), (0, 0));
@@ -74,7 +98,7 @@ fn a_join_that_was_never_sent_is_forgotten() {
 #[test]
 fn a_dropped_session_leaves_its_socket_in_grace() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
     drop(socket);
@@ -86,7 +110,7 @@ fn a_dropped_session_leaves_its_socket_in_grace() {
 #[test]
 fn a_goodbye_elsewhere_ends_the_graces_that_began_before_it_and_no_later_one() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
     drop(socket);
@@ -95,7 +119,7 @@ fn a_goodbye_elsewhere_ends_the_graces_that_began_before_it_and_no_later_one() {
     let goodbye = |revision| Transition {
         position: Position { epoch: 1, revision },
         user: user(),
-        change: Change::Offline(OfflineReason::Left),
+        change: Change::Offline(Departure::from(OfflineReason::Left)),
         at: Timestamp(1),
     };
     table.observe(&goodbye(6));
@@ -107,24 +131,83 @@ fn a_goodbye_elsewhere_ends_the_graces_that_began_before_it_and_no_later_one() {
 #[test]
 fn a_profile_stated_while_a_join_is_under_way_is_not_lost() {
     let table = table();
-    let (socket, _) = table.insert(&user(), profile("old"), None);
+    let (socket, _) = table.insert(&user(), Arrival { said: named("old"), device: None }, None);
     let first = next_order(&table);
-    let mut confirmed = socket.state_profile(profile("new"));
-    table.settle(&first, done(7, 70));
+    let mut confirmed = socket.say(named("new"));
+    let old_at = joined(&first).presence.profile_at;
+    table.settle(&first, done(7, old_at.0));
     assert!(confirmed.try_recv().is_err(), "this reply was to the old one");
     let second = next_order(&table);
-    let Intent::Join(sent) = &second.intent else { panic!("{second:?}") };
-    assert_eq!((&sent.profile, sent.updated_at), (&profile("new"), Timestamp(0)));
-    table.settle(&second, done(8, 80));
+    let sent = &joined(&second).presence;
+    assert_eq!(sent.profile, profile("new"));
+    assert!(sent.profile_at > old_at);
+    table.settle(&second, done(8, sent.profile_at.0));
     assert_eq!(confirmed.try_recv().unwrap().revision, 8);
-    assert_eq!(table.presence(&user()).unwrap().updated_at, Timestamp(80));
+    assert_eq!(table.presence(&user()).unwrap().profile_at, sent.profile_at);
     assert_quiet(&table);
+}
+
+#[test]
+fn a_status_chosen_while_a_join_is_under_way_goes_with_the_next_join() {
+    let table = table();
+    let (socket, mut joined_at) = come(&table, &user());
+    let first = next_order(&table);
+    let status = SaidStatus { status: Status::Invisible, text: None, expiry: None };
+    let mut chosen_at = socket.say(Said { profile: None, status: Some(status) });
+    assert_quiet(&table);
+    table.settle(&first, done(7, 0));
+    assert!(joined_at.try_recv().is_err() && chosen_at.try_recv().is_err());
+    let second = next_order(&table);
+    let sent = &joined(&second).presence;
+    assert_eq!(sent.chosen_status(), Status::Invisible);
+    let dates = Dates { profile_at: Timestamp(0), chosen_at: sent.chosen_at() };
+    let position = Position { epoch: 1, revision: 8 };
+    table.settle(&second, Some(Outcome::Done { position, dates, user_remains: false }));
+    assert_eq!(chosen_at.try_recv().unwrap().revision, 8);
+    assert_quiet(&table);
+}
+
+#[test]
+fn a_statement_goes_with_another_socket_if_the_one_that_made_it_ends_first() {
+    let table = table();
+    let [makes, stays] = std::array::from_fn(|_| {
+        let (socket, _) = come(&table, &user());
+        let join = next_order(&table);
+        table.settle(&join, done(7, 0));
+        socket
+    });
+    assert_quiet(&table);
+    drop(makes.say(named("new")));
+    drop(makes);
+    let mut orders = table.take_orders(10);
+    orders.retain(|order| order.intent != Intent::Grace);
+    assert_eq!(orders.iter().map(|order| order.socket).collect::<Vec<_>>(), [stays.socket()]);
+    assert_eq!(joined(&orders[0]).presence.profile, profile("new"));
+}
+
+#[test]
+fn a_presence_that_begins_anew_without_the_last_statement_is_given_it() {
+    let table = table();
+    let (_socket, _) = come(&table, &user());
+    let join = next_order(&table);
+    // Another node states something, and its socket goes. Then the join is carried out.
+    table.settle(&join, done(9, 0));
+    let transition = |revision, change| {
+        let position = Position { epoch: 1, revision };
+        Transition { position, user: user(), change, at: Timestamp(1) }
+    };
+    let stated = Presence { profile: profile("new"), profile_at: Timestamp(5), ..Presence::default() };
+    table.observe(&transition(7, Change::Changed(stated)));
+    table.observe(&transition(8, Change::Offline(OfflineReason::Left.into())));
+    assert_quiet(&table);
+    table.observe(&transition(9, Change::Online(Presence::default())));
+    assert_eq!(joined(&next_order(&table)).presence.profile, profile("new"));
 }
 
 #[test]
 fn a_reconcile_asserts_what_is_missing_and_removes_what_is_foreign() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
     let foreign = SocketId { node: table.node(), number: 99 };
@@ -136,10 +219,10 @@ fn a_reconcile_asserts_what_is_missing_and_removes_what_is_foreign() {
 
 #[test]
 fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
-    let table = Table::new(NodeId::from_bits(1), Duration::ZERO, TableMetrics::new(&mut Registry::default()));
-    let (_stays, _) = table.insert(&user(), None, None);
+    let table = table_with_grace(Duration::ZERO);
+    let (_stays, _) = come(&table, &user());
     for number in 0..100_000 {
-        let (registration, _) = table.insert(&UserId::parse(&format!("u{}", number % 100)).unwrap(), None, None);
+        let (registration, _) = come(&table, &UserId::parse(&format!("u{}", number % 100)).unwrap());
         match number % 2 {
             0 => registration.leave(),
             _ => registration.lose(OfflineReason::ConnectionLost),
@@ -154,7 +237,7 @@ fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
 #[test]
 fn a_socket_that_the_store_never_heard_of_is_forgotten_when_its_grace_ends() {
     let table = table();
-    let (registration, _) = table.insert(&user(), None, None);
+    let (registration, _) = come(&table, &user());
     drop(registration);
     assert!(table.end_due_graces(Instant::now()).is_some());
     assert_eq!(table.n_sockets(), 1);
@@ -165,31 +248,32 @@ fn a_socket_that_the_store_never_heard_of_is_forgotten_when_its_grace_ends() {
 #[test]
 fn whoever_is_heard_from_is_taken_once_a_round_and_named_once_the_store_holds_them() {
     let table = table();
-    let (socket, _) = table.insert(&user(), None, None);
+    let (socket, _) = come(&table, &user());
     socket.heard();
     socket.heard();
-    let heard = table.take_heard();
+    let end_round = || table.end_round(Instant::now()).heard;
+    let heard = end_round();
     assert_eq!(heard, [socket.socket().number]);
     assert!(table.confirmed(&heard).is_empty(), "the store has not confirmed the join");
 
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
-    assert!(table.take_heard().is_empty(), "nobody was heard from in this round");
+    assert!(end_round().is_empty(), "nobody was heard from in this round");
     socket.heard();
-    assert_eq!(table.confirmed(&table.take_heard()), [(socket.socket(), user())]);
+    assert_eq!(table.confirmed(&end_round()), [(socket.socket(), user())]);
 }
 
 #[test]
 fn while_departures_are_deferred_joins_are_ordered_and_nothing_is_removed() {
     let table = table();
-    let (stays, _) = table.insert(&user(), None, None);
+    let (stays, _) = come(&table, &user());
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
     assert_quiet(&table);
     table.begin_assertion();
     assert!(table.has_asserted());
     table.defer_departures();
-    let (comes, _) = table.insert(&user(), None, None);
+    let (comes, _) = come(&table, &user());
     stays.leave();
     let orders = table.take_orders(10);
     assert_eq!(orders.iter().map(|order| order.socket).collect::<Vec<_>>(), [comes.socket()]);
@@ -211,11 +295,11 @@ fn while_departures_are_deferred_joins_are_ordered_and_nothing_is_removed() {
 #[test]
 fn an_assertion_is_over_when_what_was_wanted_at_its_beginning_was_ordered() {
     let table = table();
-    let (_first, _) = table.insert(&user(), None, None);
+    let (_first, _) = come(&table, &user());
     table.begin_assertion();
     assert!(!table.has_asserted());
     let join = next_order(&table);
-    let (_second, _) = table.insert(&user(), None, None);
+    let (_second, _) = come(&table, &user());
     table.settle(&join, done(7, 1));
     assert!(table.has_asserted(), "the second came later");
     table.begin_assertion();
@@ -228,10 +312,10 @@ fn a_departure_is_contradicted_by_a_socket_that_the_store_held_before_it() {
     let departed = |revision| Transition {
         position: Position { epoch: 1, revision },
         user: user(),
-        change: Change::Offline(OfflineReason::NodeLost),
+        change: Change::Offline(Departure::from(OfflineReason::NodeLost)),
         at: Timestamp(1),
     };
-    let (_socket, _) = table.insert(&user(), None, None);
+    let (_socket, _) = come(&table, &user());
     assert!(!table.contradicts_departure(&user(), 9), "its join may come after the departure");
     let join = next_order(&table);
     table.settle(&join, done(7, 1));
@@ -246,17 +330,65 @@ fn a_departure_is_contradicted_by_a_socket_that_the_store_held_before_it() {
 #[test]
 fn a_snapshot_teaches_profiles_and_shows_what_is_missing() {
     let table = table();
-    let (_socket, _) = table.insert(&user(), None, None);
+    let (_socket, _) = come(&table, &user());
     let join = next_order(&table);
     table.settle(&join, done(7, 0));
-    let presence = Presence { profile: profile("Ada"), updated_at: Timestamp(5) };
+    let presence = Presence { profile: profile("Ada"), profile_at: Timestamp(5), ..Presence::default() };
     let mut roster: Roster = [(user(), presence.clone())].into_iter().collect();
     roster.advance_to(Position { epoch: 1, revision: 8 });
     table.observe_snapshot(&roster);
     assert_quiet(&table);
-    assert_eq!(table.presence(&user()), Some(presence.clone()));
+    assert!(table.presence(&user()).unwrap().is_same_but_for_activity(&presence));
     let mut nobody = Roster::default();
     nobody.advance_to(Position { epoch: 1, revision: 9 });
     table.observe_snapshot(&nobody);
-    assert_eq!(next_order(&table).intent, Intent::Join(presence));
+    assert!(joined(&next_order(&table)).presence.is_same_but_for_activity(&presence));
+}
+
+#[test]
+fn the_server_closes_every_socket_and_no_grace_follows() {
+    let table = table();
+    let (present, _) = come(&table, &user());
+    let (broken, _) = come(&table, &user());
+    for order in table.take_orders(10) {
+        table.settle(&order, done(7, 1));
+    }
+    drop(broken);
+    let grace = next_order(&table);
+    table.settle(&grace, done(7, 1));
+    let accounts = table.account(&user());
+    assert_eq!(accounts.iter().map(|account| account.number).collect::<Vec<_>>(), [1, 2]);
+    let states: Vec<_> = accounts.iter().map(|account| account.state.as_str()).collect();
+    assert_eq!(states, ["wanted, confirmed", "in grace, confirmed as in grace"]);
+    assert!(accounts[0].grace_left_ms.is_none() && accounts[1].grace_left_ms.is_some_and(|left| left <= 3_600_000));
+
+    assert_eq!(table.disconnect(&user()), accounts);
+    assert!(!present.is_wanted() && !table.wants(&user()));
+    let orders = table.take_orders(10);
+    assert!(orders.len() == 2 && orders.iter().all(|order| order.intent == Intent::Leave), "{orders:?}");
+    // The connection breaks before the session has heard of it.
+    drop(present);
+    assert_eq!(table.disconnect(&user()), [], "they are going already");
+    for order in &orders {
+        table.settle(order, done(8, 0));
+    }
+    assert_quiet(&table);
+    assert_eq!((table.n_sockets(), table.account(&user())), (0, Vec::new()));
+}
+
+#[test]
+fn a_socket_that_the_server_closes_before_the_store_has_heard_of_it_is_forgotten() {
+    let table = table();
+    let (socket, mut confirmed) = come(&table, &user());
+    assert_eq!(table.account(&user())[0].state, "wanted, not in the store");
+    assert_eq!(table.disconnect(&user()).len(), 1);
+    assert!(!socket.is_wanted() && confirmed.try_recv().is_err());
+    assert_quiet(&table);
+    socket.leave();
+    assert_eq!(table.n_sockets(), 0);
+}
+
+#[test]
+fn a_socket_takes_little_memory() {
+    assert_eq!(size_of::<Socket>(), 48);
 }

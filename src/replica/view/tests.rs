@@ -1,15 +1,33 @@
-//! Tests of the view. Random faults happen to a store and to a node, and a listener believes what the view tells.
+//! A view under random events, against a store and a listener that believes every announcement.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::{ChosenStatus, Status};
 
 const AT: Timestamp = Timestamp(1);
+const REMEMBER: Duration = Duration::from_secs(10);
 
 fn user(n: u8) -> UserId {
     UserId::parse(&format!("u{n}")).unwrap()
+}
+
+/// The data of somebody who chose `status` at `at`.
+fn chose(status: Status, at: u64) -> Presence {
+    let chosen = ChosenStatus { status, text: None, expires_at: None, at: Timestamp(at) };
+    Presence { chosen: Some(Arc::new(chosen)), effective: status, ..Presence::default() }
+}
+
+/// The view of a node that holds nothing back.
+fn up_to_date() -> View {
+    View { holding: Hold::No, ..View::new(REMEMBER) }
+}
+
+fn transition(revision: u64, user: UserId, change: Change) -> Transition {
+    Transition { position: Position { epoch: 0, revision }, user, change, at: AT }
 }
 
 /// What can happen to a node, seen from its view.
@@ -17,6 +35,8 @@ fn user(n: u8) -> UserId {
 enum Event {
     /// A user comes to or leaves the store.
     Toggle(u8),
+    /// A user chooses a status, and the store hears it. A user with a socket here says it to this node.
+    Choose(u8, Status),
     /// A transition is not delivered.
     Lose,
     /// The gap is filled: from the log, or by a snapshot.
@@ -38,8 +58,10 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    let status = || prop::sample::select(vec![Status::Online, Status::Busy, Status::Invisible]);
     prop_oneof![
         8 => (0..6u8).prop_map(Event::Toggle),
+        4 => (0..6u8, status()).prop_map(|(n, status)| Event::Choose(n, status)),
         1 => Just(Event::Lose),
         2 => any::<bool>().prop_map(|by_log| Event::CatchUp { by_log }),
         3 => (0..6u8).prop_map(Event::ToggleLocal),
@@ -55,61 +77,109 @@ fn event() -> impl Strategy<Value = Event> {
 /// A store with a complete log, one node's wishes, and a listener who believes every announcement.
 struct World {
     view: View,
-    present: BTreeSet<UserId>,
+    /// What the store holds.
+    present: BTreeMap<UserId, Presence>,
     position: Position,
     log: Vec<Transition>,
-    local: BTreeSet<UserId>,
-    believed: BTreeSet<UserId>,
+    /// The users with a socket here, as this node asserts them.
+    local: BTreeMap<UserId, Presence>,
+    /// What a listener believes: who is there, and with which status.
+    believed: BTreeMap<UserId, Status>,
     deaf: bool,
     down: bool,
     last_sequence: u64,
+    /// The date of the last statement.
+    last_date: u64,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            view: View::default(),
-            present: BTreeSet::new(),
+            view: View::new(REMEMBER),
+            present: BTreeMap::new(),
             position: Position { epoch: 1, revision: 1 },
             log: Vec::new(),
-            local: BTreeSet::new(),
-            believed: BTreeSet::new(),
+            local: BTreeMap::new(),
+            believed: BTreeMap::new(),
             deaf: true,
             down: false,
             last_sequence: 0,
+            last_date: 0,
         }
     }
 
-    fn with_view(&mut self, act: impl FnOnce(&mut View, &BTreeSet<UserId>, Tell<'_>)) {
+    fn with_view(&mut self, act: impl FnOnce(&mut View, &BTreeMap<UserId, Presence>, Tell<'_>)) {
         let mut announced = Vec::new();
         act(&mut self.view, &self.local, &mut |a| announced.push(a));
         for announcement in announced {
             self.last_sequence += 1;
             assert_eq!(announcement.sequence, self.last_sequence);
-            match announcement.change {
-                Change::Online(_) => assert!(self.believed.insert(announcement.user), "heard to come twice"),
-                Change::Offline(_) => assert!(self.believed.remove(&announcement.user), "heard to go twice"),
-                Change::Changed(_) => assert!(self.believed.contains(&announcement.user)),
+            let user = announcement.user;
+            match announcement.others {
+                Some(Told::Online(presence)) => {
+                    assert!(!presence.is_hidden(), "nobody hears of a hidden user");
+                    assert!(self.believed.insert(user, presence.effective).is_none(), "heard to come twice");
+                }
+                Some(Told::Offline(_)) => assert!(self.believed.remove(&user).is_some(), "heard to go twice"),
+                Some(Told::StatusChanged(presence)) => {
+                    assert!(!presence.is_hidden(), "nobody hears of a hidden user");
+                    let before = self.believed.insert(user, presence.effective);
+                    assert!(before.is_some_and(|before| before != presence.effective), "a change is one");
+                }
+                Some(Told::ProfileChanged(_)) => assert!(self.believed.contains_key(&user)),
+                None => assert!(announcement.own.is_some(), "it is told to somebody"),
             }
         }
-        let told: BTreeSet<_> = self.view.roster().iter().map(|(user, _)| user.clone()).collect();
-        assert_eq!(told, self.believed, "the view is what was told");
+        let told = self.view.roster().iter().map(|(user, presence)| (user.clone(), presence.effective));
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), self.believed, "the view is what was told");
+        let hiding: Vec<_> =
+            self.local.iter().filter(|(_, presence)| presence.is_hidden()).map(|(user, _)| user).collect();
+        for user in hiding {
+            // While the store can be reached, it decides.
+            assert!(
+                !self.down || !self.believed.contains_key(user),
+                "who hides here is told at once, and stays hidden"
+            );
+        }
     }
 
-    fn set(&mut self, user: &UserId, online: bool) {
-        let changed = if online { self.present.insert(user.clone()) } else { self.present.remove(user) };
-        if !changed {
-            return;
-        }
+    /// What the store decides and publishes.
+    fn publish(&mut self, user: &UserId, change: Change) {
         self.position.revision += 1;
-        let change = if online { Change::Online(Presence::default()) } else { Change::Offline(OfflineReason::Left) };
         let transition = Transition { position: self.position, user: user.clone(), change, at: AT };
         self.log.push(transition.clone());
         if !self.deaf && !self.down {
             self.with_view(|view, local, tell| {
-                view.apply(&transition, |user, _| local.contains(user), tell);
+                view.apply(&transition, |user, _| local.contains_key(user), tell);
             });
+            self.learn_from(&[transition]);
         }
+    }
+
+    /// The store hears an assertion: of two statements the later one holds.
+    fn assert(&mut self, user: &UserId, stated: &Presence) {
+        match self.present.get(user) {
+            None => {
+                self.present.insert(user.clone(), stated.clone());
+                self.publish(user, Change::Online(stated.clone()));
+            }
+            Some(known) if stated.chosen_at() > known.chosen_at() => {
+                self.present.insert(user.clone(), stated.clone());
+                self.publish(user, Change::Changed(stated.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn remove(&mut self, user: &UserId) {
+        if self.present.remove(user).is_some() {
+            self.publish(user, Change::Offline(OfflineReason::Left.into()));
+        }
+    }
+
+    /// What a socket that comes here asserts: what this node knows of the user.
+    fn arrival(&self, user: &UserId) -> Presence {
+        self.view.last_known(user, AT).map(|known| known.as_asserted()).unwrap_or_default()
     }
 
     fn catch_up(&mut self, by_log: bool) {
@@ -120,52 +190,98 @@ impl World {
         let known = self.view.position();
         if by_log && known.epoch == self.position.epoch {
             let missed: Vec<_> = self.log.iter().filter(|t| t.position.revision > known.revision).cloned().collect();
+            self.learn_from(&missed);
             self.with_view(|view, local, tell| {
-                view.catch_up(&missed, |user| local.contains(user), AT, tell);
+                view.catch_up(&missed, |user| local.contains_key(user), AT, tell);
             });
         } else {
-            let mut roster: Roster = self.present.iter().map(|user| (user.clone(), Presence::default())).collect();
+            let held = self.present.clone().into_iter();
+            let held: Vec<_> = held
+                .map(|(user, held)| Transition { user, change: Change::Online(held), position: known, at: AT })
+                .collect();
+            self.learn_from(&held);
+            let mut roster: Roster = self.present.clone().into_iter().collect();
             roster.advance_to(self.position);
             self.with_view(|view, local, tell| {
-                view.replace(&roster, |user| local.contains(user), AT, tell);
+                view.replace(&roster, |user| local.contains_key(user), AT, tell);
             });
         }
-        self.view.recover();
+        self.with_view(|view, _, tell| _ = view.recover(AT, tell));
+    }
+
+    /// The node asserts the last statement that it heard.
+    fn learn_from(&mut self, missed: &[Transition]) {
+        for transition in missed {
+            if let (Change::Online(stored) | Change::Changed(stored), Some(local)) =
+                (&transition.change, self.local.get_mut(&transition.user))
+                && stored.chosen_at() >= local.chosen_at()
+            {
+                *local = stored.clone();
+            }
+        }
+    }
+
+    fn choose(&mut self, user: &UserId, status: Status) {
+        self.last_date += 1;
+        let stated = chose(status, self.last_date);
+        if let Some(local) = self.local.get_mut(user) {
+            *local = stated.clone();
+            if self.down {
+                self.with_view(|view, _, tell| view.state_unconfirmed(user, &stated, AT, tell));
+            }
+        }
+        if !self.down && self.present.contains_key(user) {
+            self.assert(user, &stated);
+        }
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Toggle(n) => {
                 let user = user(n);
-                let online = !self.present.contains(&user);
                 // While the store can be reached, it holds every user with a socket here.
-                if !self.down && (online || !self.local.contains(&user)) {
-                    self.set(&user, online);
+                if self.down || self.local.contains_key(&user) {
+                    return;
+                }
+                if self.present.contains_key(&user) {
+                    self.remove(&user)
+                } else {
+                    self.assert(&user, &Presence::default())
                 }
             }
+            Event::Choose(n, status) => self.choose(&user(n), status),
             Event::Lose => self.deaf = true,
             Event::CatchUp { by_log } => self.catch_up(by_log),
             Event::ToggleLocal(n) => {
                 let user = user(n);
-                if !self.local.remove(&user) {
-                    self.local.insert(user.clone());
-                    self.with_view(|view, _, tell| view.arrive(&user, &Presence::default(), AT, tell));
+                if self.local.remove(&user).is_some() {
+                    if !self.down {
+                        self.remove(&user);
+                    }
+                    return;
                 }
+                let stated = self.arrival(&user);
+                self.local.insert(user.clone(), stated.clone());
+                self.with_view(|view, _, tell| view.arrive(&user, &stated, AT, tell));
                 if !self.down {
-                    self.set(&user, self.local.contains(&user));
+                    self.assert(&user, &stated);
                 }
             }
             Event::ArriveUnconfirmed(n) => {
                 let user = user(n);
-                self.local.insert(user.clone());
-                self.with_view(|view, _, tell| view.arrive_unconfirmed(&user, &Presence::default(), AT, tell));
+                if self.local.contains_key(&user) {
+                    return;
+                }
+                let stated = self.arrival(&user);
+                self.local.insert(user.clone(), stated.clone());
+                self.with_view(|view, _, tell| view.arrive_unconfirmed(&user, &stated, AT, tell));
                 if !self.down {
-                    self.set(&user, true);
+                    self.assert(&user, &stated);
                 }
             }
             Event::Down => {
                 self.down = true;
-                let wanted = self.local.iter().map(|user| (user.clone(), Presence::default())).collect();
+                let wanted = self.local.clone().into_iter().collect();
                 self.with_view(|view, _, tell| view.degrade(AT, wanted, AT, tell));
             }
             Event::Up { lost_data } if self.down => {
@@ -184,23 +300,23 @@ impl World {
             Event::Up { .. } => {}
             Event::EndHold => {
                 if self.view.is_holding() && !self.down && !self.deaf {
-                    self.with_view(|view, local, tell| view.end_hold(|user| local.contains(user), AT, tell));
+                    self.with_view(|view, local, tell| view.end_hold(|user| local.contains_key(user), AT, tell));
                 }
             }
             Event::Beat => {
                 if !self.down && !self.deaf {
                     self.assert_local();
                     self.with_view(|view, local, tell| {
-                        view.settle_provisional(|user| local.contains(user), AT, tell);
+                        view.settle_provisional(|user| local.contains_key(user), AT, tell);
                     });
                 }
             }
             Event::Swept(n) => {
                 let user = user(n);
-                if !self.down && self.local.contains(&user) {
-                    let was_told = self.believed.contains(&user);
-                    self.set(&user, false);
-                    assert_eq!(self.believed.contains(&user), was_told, "a socket is here all the same");
+                if !self.down && self.local.contains_key(&user) {
+                    let was_told = self.believed.contains_key(&user);
+                    self.remove(&user);
+                    assert_eq!(self.believed.contains_key(&user), was_told, "a socket is here all the same");
                 }
             }
         }
@@ -208,8 +324,8 @@ impl World {
 
     /// The store gets what this node holds.
     fn assert_local(&mut self) {
-        for user in self.local.clone() {
-            self.set(&user, true);
+        for (user, stated) in self.local.clone() {
+            self.assert(&user, &stated);
         }
     }
 }
@@ -230,53 +346,186 @@ proptest! {
         for _ in 0..3 {
             world.happen(Event::Beat);
         }
-        prop_assert_eq!(&world.believed, &world.present);
+        let visible = world.present.iter().filter(|(_, presence)| !presence.is_hidden());
+        let visible: BTreeMap<_, _> = visible.map(|(user, presence)| (user.clone(), presence.effective)).collect();
+        prop_assert_eq!(&world.believed, &visible);
     }
+}
+
+/// What others are told, by its name.
+fn name(announcement: &Announcement) -> &'static str {
+    match &announcement.others {
+        Some(Told::Online(_)) => "online",
+        Some(Told::ProfileChanged(_)) => "changed",
+        Some(Told::StatusChanged(_)) => "status changed",
+        Some(Told::Offline(departure)) => departure.reason.as_str(),
+        None => "nothing",
+    }
+}
+
+fn nobody(_: &UserId) -> bool {
+    false
 }
 
 #[test]
 fn whoever_left_before_the_store_is_heard_to_confirm_them_is_not_told_twice() {
-    let mut view = View { holding: Hold::No, ..View::default() };
+    let mut view = up_to_date();
     let mut told = Vec::new();
-    let nobody = |_: &UserId| false;
-    view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
+    view.arrive_unconfirmed(&user(1), &chose(Status::Online, 1), AT, &mut |a| told.push(name(&a)));
     // The user leaves. The beat's reply overtakes the transitions that the store published about the user.
-    view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
-    let left = Change::Offline(OfflineReason::Left);
-    for (revision, change) in [(1, Change::Online(Presence::default())), (2, left.clone())] {
-        let position = Position { epoch: 0, revision };
-        let transition = Transition { position, user: user(1), change, at: AT };
-        view.apply(&transition, |_, _| false, &mut |a| told.push(a.change));
+    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    let left = Change::Offline(OfflineReason::Left.into());
+    for (revision, change) in [(1, Change::Online(chose(Status::Online, 1))), (2, left)] {
+        view.apply(&transition(revision, user(1), change), |_, _| false, &mut |a| told.push(name(&a)));
     }
-    view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
-    assert_eq!(told, [Change::Online(Presence::default()), left]);
+    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    assert_eq!(told, ["online", "left"]);
 }
 
 #[test]
 fn whoever_comes_back_between_two_beats_is_not_dropped_for_having_been_away_at_both() {
-    let mut view = View { holding: Hold::No, ..View::default() };
+    let mut view = up_to_date();
     let mut told = Vec::new();
-    let nobody = |_: &UserId| false;
-    view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
-    view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+    let stated = chose(Status::Online, 1);
+    view.arrive_unconfirmed(&user(1), &stated, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
     assert!(view.awaits_arrival(&user(1)));
-    view.arrive(&user(1), &Presence::default(), AT, &mut |a| told.push(a.change));
-    view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
+    view.arrive(&user(1), &stated, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
     assert_eq!(told.len(), 1, "what was ordered of the second visit may be under way");
-    view.settle_provisional(nobody, AT, &mut |a| told.push(a.change));
-    assert_eq!(told[1], Change::Offline(OfflineReason::Unknown));
+    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    assert_eq!(told, ["online", "unknown"]);
 }
 
 #[test]
 fn a_waiter_wakes_when_its_revision_is_reflected() {
-    let mut view = View::default();
+    let mut view = View::new(REMEMBER);
     let (mut early, mut late) = (view.wait_for(1), view.wait_for(2));
-    let position = Position { epoch: 0, revision: 1 };
-    let change = Change::Online(Presence::default());
-    view.apply(&Transition { position, user: user(1), change, at: AT }, |_, _| false, &mut |_| {});
+    view.apply(&transition(1, user(1), Change::Online(Presence::default())), |_, _| false, &mut |_| {});
     for waiter in view.take_due_waiters() {
         waiter.send(()).unwrap();
     }
     assert!(early.try_recv().is_ok());
     assert!(late.try_recv().is_err());
+}
+
+/// How a view learns of a change.
+type Way<'a> = &'a dyn Fn(&mut View, Change, Tell<'_>);
+
+/// Every way in which a visible user may become hidden, or go, and what others hear then.
+fn heard_when(goes: Way<'_>, change: Change) -> Vec<Option<Told>> {
+    let mut view = up_to_date();
+    let mut told = Vec::new();
+    view.apply(&transition(1, user(1), Change::Online(chose(Status::Online, 1))), |_, _| false, &mut |_| {});
+    goes(&mut view, change, &mut |a| told.push(a.others));
+    told
+}
+
+#[test]
+fn others_hear_the_same_of_a_user_who_hides_as_of_one_who_says_goodbye() {
+    let hidden = Presence { active_at: Timestamp(5), ..chose(Status::Invisible, 2) };
+    let goodbye = Departure { reason: OfflineReason::Left, seen_at: Some(AT), active_at: Some(Timestamp(5)) };
+    let live = |view: &mut View, change: Change, tell: Tell<'_>| {
+        view.apply(&transition(2, user(1), change), |_, _| false, tell);
+    };
+    let by_log = |view: &mut View, change: Change, tell: Tell<'_>| {
+        view.catch_up(&[transition(2, user(1), change)], nobody, AT, tell);
+    };
+    let by_snapshot = |view: &mut View, change: Change, tell: Tell<'_>| {
+        let mut roster = Roster::default();
+        if let Change::Changed(hidden) = &change {
+            roster.apply(&user(1), &Change::Online(hidden.clone()));
+        }
+        roster.advance_to(Position { epoch: 0, revision: 2 });
+        view.replace(&roster, nobody, AT, tell);
+    };
+    for way in [&live as Way<'_>, &by_log, &by_snapshot] {
+        let hides = heard_when(way, Change::Changed(hidden.clone()));
+        assert_eq!(hides, heard_when(way, Change::Offline(goodbye)));
+        assert_eq!(hides.len(), 1);
+    }
+}
+
+#[test]
+fn a_user_who_hid_and_then_went_while_a_gap_was_open_has_gone_when_they_hid() {
+    let mut view = up_to_date();
+    view.apply(&transition(1, user(1), Change::Online(chose(Status::Online, 1))), |_, _| false, &mut |_| {});
+    let mut told = Vec::new();
+    let at = |at, transition: Transition| Transition { at: Timestamp(at), ..transition };
+    let gone = Departure { seen_at: Some(Timestamp(9)), ..OfflineReason::TimedOut.into() };
+    let missed = [
+        at(5, transition(2, user(1), Change::Changed(chose(Status::Invisible, 2)))),
+        at(9, transition(3, user(1), Change::Offline(gone))),
+    ];
+    view.catch_up(&missed, nobody, Timestamp(10), &mut |a| told.push(a.others));
+    let hid = Departure { reason: OfflineReason::Left, seen_at: Some(Timestamp(5)), active_at: None };
+    assert_eq!(told, [Some(Told::Offline(hid))]);
+}
+
+#[test]
+fn a_hide_is_told_during_a_hold_and_with_a_socket_here_and_a_departure_is_not() {
+    let mut view = View { holding: Hold::LostData, ..View::new(REMEMBER) };
+    let mut told = Vec::new();
+    let everybody = |_: &UserId, _| true;
+    for n in [1, 2] {
+        let online = Change::Online(chose(Status::Online, 1));
+        view.apply(&transition(n, user(n as u8), online), everybody, &mut |_| {});
+    }
+    view.apply(&transition(3, user(1), Change::Changed(chose(Status::Invisible, 2))), everybody, &mut |a| {
+        told.push(name(&a));
+    });
+    let left = Change::Offline(OfflineReason::Left.into());
+    view.apply(&transition(4, user(2), left), |_, _| false, &mut |a| told.push(name(&a)));
+    assert_eq!(told, ["left"]);
+}
+
+#[test]
+fn a_later_statement_survives_a_store_that_lost_it_until_the_store_has_heard_everybody() {
+    let mut view = up_to_date();
+    let mut told = Vec::new();
+    view.apply(&transition(1, user(1), Change::Online(chose(Status::Busy, 9))), |_, _| false, &mut |_| {});
+    // A node that knows less asserts the user first.
+    let mut roster: Roster = [(user(1), chose(Status::Online, 3))].into_iter().collect();
+    roster.advance_to(Position { epoch: 5, revision: 6 });
+    view.replace(&roster, nobody, AT, &mut |a| told.push(name(&a)));
+    assert_eq!(view.roster().get(&user(1)).map(|known| known.effective), Some(Status::Busy));
+    assert!(told.is_empty());
+    // Nobody asserts the later statement. When the hold ends, the store is right.
+    view.end_hold(nobody, AT, &mut |a| told.push(name(&a)));
+    assert_eq!(view.roster().get(&user(1)).map(|known| known.effective), Some(Status::Online));
+    assert_eq!(told, ["status changed"]);
+}
+
+#[test]
+fn own_sockets_hear_of_their_status_also_while_hidden() {
+    let mut view = up_to_date();
+    let mut own = Vec::new();
+    let changes = [chose(Status::Invisible, 1), chose(Status::Invisible, 1), chose(Status::Dnd, 2)];
+    for (revision, presence) in (1..).zip(changes) {
+        let change = if revision == 1 { Change::Online(presence) } else { Change::Changed(presence) };
+        view.apply(&transition(revision, user(1), change), |_, _| false, &mut |a| {
+            own.push((name(&a), a.own.map(|own| own.effective)));
+        });
+    }
+    assert_eq!(own, [("online", Some(Status::Dnd))], "coming and what stays the same is no news");
+}
+
+#[test]
+fn whoever_comes_back_soon_and_states_nothing_is_as_before() {
+    let mut view = up_to_date();
+    view.apply(&transition(1, user(1), Change::Online(chose(Status::Invisible, 1))), |_, _| false, &mut |_| {});
+    let gone = Change::Offline(OfflineReason::ConnectionLost.into());
+    view.apply(&transition(2, user(1), gone), |_, _| false, &mut |_| {});
+    let known_at = |now| view.last_known(&user(1), Timestamp(now)).map(|known| known.effective);
+    assert_eq!((known_at(1), known_at(20_000)), (Some(Status::Invisible), None));
+}
+
+#[test]
+fn before_the_first_snapshot_nobody_is_told_who_may_be_hidden() {
+    let mut view = View::new(REMEMBER);
+    let mut told = Vec::new();
+    let wanted =
+        vec![(user(1), Presence::default()), (user(2), chose(Status::Busy, 1)), (user(3), chose(Status::Invisible, 1))];
+    view.degrade(AT, wanted, AT, &mut |a| told.push((a.user, a.revision)));
+    assert_eq!(told, [(user(2), None)]);
 }

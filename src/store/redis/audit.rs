@@ -41,11 +41,25 @@ impl RedisStore {
             }
         }
         self.audit_nodes().await?;
+        let keys = self.shared.keys.scope(Scope::Service);
+        for key in [&keys.users, &keys.hidden] {
+            if !self.audit_set(key).await? {
+                break;
+            }
+        }
+        Ok(audited)
+    }
+
+    /// Goes over the users of one set. Returns whether the audit is still this node's.
+    async fn audit_set(&self, key: &str) -> StoreResult<bool> {
         let mut cursor = 0u64;
         loop {
-            cursor = self.audit_page(cursor).await?;
-            if cursor == 0 || !self.keep_audit().await? {
-                return Ok(audited);
+            cursor = self.audit_page(key, cursor).await?;
+            if !self.keep_audit().await? {
+                return Ok(false);
+            }
+            if cursor == 0 {
+                return Ok(true);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -134,11 +148,10 @@ impl RedisStore {
         self.shared.remove_foreign(&mut *connection, "ZREM", key, &nodes).await
     }
 
-    /// Goes over some users and their data. Removes records that are not ours, and notes the users who look like
+    /// Goes over some users of one set, and over their data. Removes records that are not ours, and notes the users who look like
     /// ghosts. Returns the next cursor.
-    async fn audit_page(&self, cursor: u64) -> StoreResult<u64> {
+    async fn audit_page(&self, key: &str, cursor: u64) -> StoreResult<u64> {
         let mut connection = self.connection().await?;
-        let key = &self.shared.keys.scope(Scope::Service).users;
         let mut scan = redis::cmd("SSCAN");
         scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
         let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;

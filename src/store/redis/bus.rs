@@ -1,4 +1,5 @@
-//! The node's subscription to the channel of transitions, on a connection of its own.
+//! The node's subscriptions, each on a connection of its own: transitions, and signals. So signals never push out a
+//! transition.
 
 use std::sync::Arc;
 
@@ -8,15 +9,35 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::{Scope, Transition};
+use crate::domain::{Scope, Signal, Transition};
 
 /// How many transitions from Redis may wait for the replica. Above that they are dropped here instead of piled up. The
 /// replica sees the gap and reads the log.
-const CAPACITY: usize = 16_384;
+const TRANSITIONS: usize = 16_384;
 
-/// Subscribes. See [`crate::store::PresenceStore::subscribe`].
+/// How many signals may wait. Above that they are dropped: a signal comes once at most.
+const SIGNALS: usize = 1024;
+
+/// Subscribes to transitions; see [`crate::store::PresenceStore::subscribe`].
 pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
+    let channel = shared.keys.scope(Scope::Service).events.clone();
+    open(shared, vec![channel], TRANSITIONS, format::transition).await
+}
+
+/// Subscribes to signals; see [`crate::store::PresenceStore::subscribe_signals`].
+pub(super) async fn subscribe_signals(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Signal>> {
+    let channels = vec![shared.keys.signals.clone(), shared.keys.inbox(shared.node)];
+    open(shared, channels, SIGNALS, format::signal).await
+}
+
+/// Opens a connection that hands on what is published on these channels, as `read` understands it.
+async fn open<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    channels: Vec<String>,
+    capacity: usize,
+    read: fn(&[u8]) -> StoreResult<T>,
+) -> StoreResult<mpsc::Receiver<T>> {
+    let (sender, receiver) = mpsc::channel(capacity);
     let ended = CancellationToken::new();
     let (forward, on_end) = (sender.clone(), ended.clone().drop_guard());
     let taken_for = shared.clone();
@@ -24,12 +45,23 @@ pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receive
     // waits, because Redis cuts a subscriber that does not read.
     let take = move |push: PushInfo| {
         let _ends_with_this = &on_end;
-        forward_message(&taken_for, &push, &forward);
+        if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) =
+            (&push.kind, &push.data[..])
+        {
+            match read(message) {
+                // If the channel is full, a replica will see the gap, and a signal is lost. If it is closed, the
+                // connection is about to be given up.
+                Ok(message) => drop(forward.try_send(message)),
+                Err(_) => taken_for.bad_records.found(&String::from_utf8_lossy(channel), message),
+            }
+        }
         Ok::<(), ()>(())
     };
     let config = AsyncConnectionConfig::new().set_push_sender(take);
     let mut connection = Connection::open(shared, &shared.push_client, config).await?;
-    shared.within(connection.subscribe(&shared.keys.scope(Scope::Service).events)).await?;
+    for channel in &channels {
+        shared.within(connection.subscribe(channel)).await?;
+    }
     // This task keeps the connection and the receiver while the connection is usable.
     tokio::spawn(async move {
         tokio::select! {
@@ -39,14 +71,4 @@ pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receive
         }
     });
     Ok(receiver)
-}
-
-fn forward_message(shared: &Shared, push: &PushInfo, sender: &mpsc::Sender<Transition>) {
-    let (PushKind::Message, [_, Value::BulkString(message)]) = (&push.kind, &push.data[..]) else { return };
-    match format::transition(message) {
-        // If the channel is full, the replica will see the gap. If it is closed, the connection is about to be given
-        // up.
-        Ok(transition) => drop(sender.try_send(transition)),
-        Err(_) => shared.bad_records.found(&shared.keys.scope(Scope::Service).events, message),
-    }
 }

@@ -15,7 +15,6 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError,
 use tokio::sync::watch;
 
 use super::{Shared, StoreError, StoreResult, store_error};
-use crate::domain::Scope;
 
 /// One life of a Redis process.
 pub(super) type RunId = String;
@@ -126,7 +125,8 @@ async fn check(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreRe
     let server = identify(shared, connection).await?;
     let script = &shared.scripts.rights;
     let mut call = script.call_without_keys();
-    call.arg(&shared.keys.scope(Scope::Service).events).arg(shared.keys.samples());
+    let channels = shared.keys.channel_samples(shared.node);
+    call.arg(channels.len() / 2).arg(&channels).arg(shared.keys.samples());
     let missing: Vec<String> = shared.load_and_call(connection, script, call).await?;
     if missing.is_empty() {
         return Ok(server);

@@ -1,12 +1,16 @@
 //! Reads the JSON and the replies that the scripts write. `docs/redis.md` documents their form.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::domain::user::ProfileFields;
-use crate::domain::{Change, OfflineReason, Position, Presence, Profile, Timestamp, Transition, UserId};
-use crate::store::{BeatReply, LeaseState, Outcome, Refusal, StoreError, StoreResult};
+use crate::domain::{
+    Change, ChosenStatus, Departure, Devices, LastSeen, OfflineReason, Position, Presence, Profile, ProfileFields,
+    Signal, Status, StatusText, Timestamp, Transition, UserId,
+};
+use crate::store::{BeatReply, Dates, HeldSocket, Intent, Join, LeaseState, Outcome, Refusal, StoreError, StoreResult};
 
 /// A transition as `announce` in `lua/prelude.lua` publishes and logs it.
 #[derive(Deserialize)]
@@ -17,26 +21,177 @@ struct EventJson<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     user_id: String,
-    user: Option<PresenceJson>,
+    #[serde(borrow)]
+    user: Option<PresenceJson<'a>>,
     reason: Option<&'a str>,
+    active_at: Option<u64>,
     at: u64,
 }
 
-/// A user's data as `join.lua` writes it.
+/// A user's data as `lua/presence.lua` writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PresenceJson {
-    #[serde(flatten)]
-    fields: ProfileFields,
+struct PresenceJson<'a> {
+    // The fields of `ProfileFields`. They are named here again, because serde's `flatten` reads everything twice.
+    name: Option<String>,
+    username: Option<String>,
+    email: Option<String>,
+    avatar: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    status: &'a str,
+    status_text: Option<String>,
+    chosen: Option<ChosenJson>,
+    devices: Option<Map<String, Value>>,
+    active_at: u64,
     updated_at: u64,
 }
 
-impl PresenceJson {
-    fn into_presence(self) -> Presence {
+/// The chosen status in the data of a user.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChosenJson {
+    status: String,
+    at: u64,
+    expires_at: Option<u64>,
+}
+
+impl PresenceJson<'_> {
+    /// Returns none if a member has a value that no script writes.
+    fn into_presence(self) -> Option<Presence> {
         // The node that accepted the profile has checked it. The limits of that node may have been others.
-        let profile = Profile::from_fields(&self.fields, usize::MAX).ok().flatten();
-        Presence { profile, updated_at: Timestamp(self.updated_at) }
+        let text = self.status_text.map(|text| StatusText::parse(&text)).transpose().ok()?.flatten();
+        let chosen = match self.chosen {
+            Some(chosen) => Some(Arc::new(ChosenStatus {
+                status: Status::from_name(&chosen.status)?,
+                text,
+                expires_at: chosen.expires_at.map(Timestamp),
+                at: Timestamp(chosen.at),
+            })),
+            None => None,
+        };
+        let count = |n_sockets: &Value| n_sockets.as_u64().and_then(|n_sockets| u32::try_from(n_sockets).ok());
+        let devices = self.devices.iter().flatten();
+        let devices = devices.map(|(kind, n_sockets)| (kind.as_str(), count(n_sockets).unwrap_or(0)));
+        let Self { name, username, email, avatar, metadata, .. } = self;
+        let fields = ProfileFields { name, username, email, avatar, metadata };
+        Some(Presence {
+            profile: Profile::from_fields(&fields),
+            profile_at: Timestamp(self.updated_at),
+            chosen,
+            effective: Status::from_name(self.status)?,
+            devices: devices.collect::<Devices>(),
+            active_at: Timestamp(self.active_at),
+        })
     }
+}
+
+/// When a user was last seen, as `remember` in `lua/presence.lua` writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LastSeenJson {
+    last_seen: u64,
+    last_active: Option<u64>,
+}
+
+/// The entry of a socket in its user's hash, as `lua/join.lua` writes it.
+#[derive(Deserialize)]
+struct EntryJson {
+    grace: u8,
+    idle: u8,
+    since: u64,
+    device: Option<Map<String, Value>>,
+}
+
+/// The last argument of `lua/join.lua`.
+#[derive(Serialize)]
+struct SeldomThere<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<ChosenArgument<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    idle: bool,
+    effective: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+}
+
+/// A chosen status as an argument of a script.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChosenArgument<'a> {
+    status: &'static str,
+    at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+}
+
+impl<'a> From<&'a ChosenStatus> for ChosenArgument<'a> {
+    fn from(chosen: &'a ChosenStatus) -> Self {
+        Self {
+            status: chosen.status.as_str(),
+            at: chosen.at.0,
+            text: chosen.text.as_ref().map(StatusText::as_str),
+            expires_at: chosen.expires_at.map(|end| end.0),
+        }
+    }
+}
+
+/// Writes the last argument of `lua/join.lua`. It is empty for a join that says nothing but who is there.
+pub(super) fn seldom_there(join: &Join) -> String {
+    let Join { presence, idle, device } = join;
+    if presence.chosen.is_none() && !idle && device.is_none() {
+        return String::new();
+    }
+    let more = SeldomThere {
+        chosen: presence.chosen.as_deref().map(ChosenArgument::from),
+        idle: *idle,
+        effective: presence.effective.as_str(),
+        kind: device.as_ref().map(|device| device.kind()),
+        device: device.as_ref().map(|device| device.json()),
+    };
+    encode(&more)
+}
+
+/// Writes a chosen status as an argument of a script. It is empty if none is stated.
+pub(super) fn choice(chosen: Option<&ChosenStatus>) -> String {
+    chosen.map_or_else(String::new, |chosen| encode(&ChosenArgument::from(chosen)))
+}
+
+/// Writes a signal.
+pub(super) fn signal_json(signal: &Signal) -> String {
+    encode(signal)
+}
+
+/// No node sends a longer signal. Signals wait in memory for the node that reads them, so a longer one is not read.
+const SIGNAL_BYTES_MAX: usize = 256 * 1024;
+
+/// Reads a signal.
+pub(super) fn signal(json: &[u8]) -> StoreResult<Signal> {
+    if json.len() > SIGNAL_BYTES_MAX {
+        return Err(StoreError::Malformed(format!("signal of {} bytes", json.len())));
+    }
+    serde_json::from_slice(json).map_err(|error| malformed("signal", &error))
+}
+
+/// Reads when a user was last seen.
+pub(super) fn last_seen(json: &[u8]) -> StoreResult<LastSeen> {
+    let seen: LastSeenJson = serde_json::from_slice(json).map_err(|error| malformed("last seen", &error))?;
+    Ok(LastSeen { seen_at: Timestamp(seen.last_seen), active_at: seen.last_active.map(Timestamp) })
+}
+
+/// Reads the entry of a socket. Returns none if the entry does not have the form that nodes write.
+pub(super) fn held_socket(socket: &[u8], entry: &[u8]) -> Option<HeldSocket> {
+    let entry: EntryJson = serde_json::from_slice(entry).ok()?;
+    let device = entry.device.map(|device| encode(&device));
+    let (in_grace, is_idle) = (entry.grace == 1, entry.idle == 1);
+    Some(HeldSocket { socket: parsed(socket)?, since: Timestamp(entry.since), in_grace, is_idle, device })
+}
+
+fn encode(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("what nodes say always encodes")
 }
 
 /// Every revision is below this number, so that JavaScript and Lua count exactly (docs/design.md, decision 4).
@@ -48,11 +203,14 @@ pub(super) fn transition(json: &[u8]) -> StoreResult<Transition> {
     if event.revision >= REVISION_END {
         return Err(StoreError::Malformed(format!("revision {}", event.revision)));
     }
-    let presence = event.user.map(PresenceJson::into_presence);
+    let presence = event.user.and_then(PresenceJson::into_presence);
     let change = match (event.kind, presence, event.reason.and_then(OfflineReason::from_name)) {
         ("online", Some(presence), _) => Change::Online(presence),
         ("changed", Some(presence), _) => Change::Changed(presence),
-        ("offline", None, Some(reason)) => Change::Offline(reason),
+        ("offline", None, Some(reason)) => {
+            let (seen_at, active_at) = (Some(Timestamp(event.at)), event.active_at.map(Timestamp));
+            Change::Offline(Departure { reason, seen_at, active_at })
+        }
         _ => return Err(StoreError::Malformed(format!("transition {}", String::from_utf8_lossy(json)))),
     };
     Ok(Transition {
@@ -65,8 +223,8 @@ pub(super) fn transition(json: &[u8]) -> StoreResult<Transition> {
 
 /// Reads a user's stored data.
 pub(super) fn presence(json: &[u8]) -> StoreResult<Presence> {
-    let presence: PresenceJson = serde_json::from_slice(json).map_err(|error| malformed("presence", &error))?;
-    Ok(presence.into_presence())
+    let presence: PresenceJson<'_> = serde_json::from_slice(json).map_err(|error| malformed("presence", &error))?;
+    presence.into_presence().ok_or_else(|| StoreError::Malformed("presence".to_owned()))
 }
 
 /// Reads a user id out of the store.
@@ -84,16 +242,24 @@ pub(super) fn known_user(bytes: &[u8]) -> Option<UserId> {
     UserId::parse(std::str::from_utf8(bytes).ok()?).ok()
 }
 
-/// Reads the reply of join, grace, leave or remove.
-pub(super) fn outcome(epoch: u64, reply: &[String]) -> StoreResult<Outcome> {
-    match reply {
-        [ok, revision, rest @ ..] if ok == "OK" => Ok(Outcome::Done {
-            position: Position { epoch, revision: number(revision)? },
-            profile_at: rest.first().map(|date| number(date)).transpose()?.map(Timestamp),
-        }),
-        [code] if code == "EPOCH" => Ok(Outcome::Refused(Refusal::ForeignEpoch)),
-        [code] if code == "GENERATION" => Ok(Outcome::Refused(Refusal::OldGeneration)),
-        [code] if code == "LEASE" => Ok(Outcome::Refused(Refusal::NoLease)),
+/// Reads the reply to an order.
+pub(super) fn outcome(epoch: u64, intent: &Intent, reply: &[String]) -> StoreResult<Outcome> {
+    let done = |revision: &str, dates, user_remains| {
+        let position = Position { epoch, revision: number(revision)? };
+        Ok(Outcome::Done { position, dates, user_remains })
+    };
+    match (intent, reply) {
+        (Intent::Join(_), [ok, revision, profile_at, chosen_at]) if ok == "OK" => {
+            let (profile_at, chosen_at) = (Timestamp(number(profile_at)?), Timestamp(number(chosen_at)?));
+            done(revision, Dates { profile_at, chosen_at }, true)
+        }
+        (Intent::Leave | Intent::Remove(_), [ok, revision, remains]) if ok == "OK" => {
+            done(revision, Dates::default(), remains == "1")
+        }
+        (Intent::Idle(_) | Intent::Grace, [ok, revision]) if ok == "OK" => done(revision, Dates::default(), false),
+        (_, [code]) if code == "EPOCH" => Ok(Outcome::Refused(Refusal::ForeignEpoch)),
+        (_, [code]) if code == "GENERATION" => Ok(Outcome::Refused(Refusal::OldGeneration)),
+        (_, [code]) if code == "LEASE" => Ok(Outcome::Refused(Refusal::NoLease)),
         _ => Err(StoreError::Malformed(format!("outcome {reply:?}"))),
     }
 }
@@ -153,16 +319,42 @@ fn malformed(what: &str, error: &serde_json::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::SocketId;
+    use crate::domain::{Device, SocketId};
 
     #[test]
     fn a_published_transition_is_read_back() {
-        let json = r#"{"epoch":7,"revision":9,"type":"online","userId":"a\/b","user":{"id":"a\/b","name":"A","status":"online","updatedAt":5},"at":6}"#;
+        let json = r#"{"epoch":7,"revision":9,"type":"online","userId":"a\/b","user":{"id":"a\/b","name":"A","status":"online","activeAt":6,"updatedAt":5},"at":6}"#;
         let read = transition(json.as_bytes()).unwrap();
         assert_eq!(read.position, Position { epoch: 7, revision: 9 });
         assert_eq!(read.user.as_str(), "a/b");
         let Change::Online(presence) = read.change else { panic!("{read:?}") };
-        assert_eq!((presence.profile.unwrap().members(), presence.updated_at), (r#""name":"A""#, Timestamp(5)));
+        assert_eq!((presence.profile.unwrap().members(), presence.profile_at), (r#""name":"A""#, Timestamp(5)));
+        let json = r#"{"epoch":7,"revision":9,"type":"offline","userId":"a","reason":"left","activeAt":3,"at":6}"#;
+        let departure =
+            Departure { reason: OfflineReason::Left, seen_at: Some(Timestamp(6)), active_at: Some(Timestamp(3)) };
+        assert_eq!(transition(json.as_bytes()).unwrap().change, Change::Offline(departure));
+    }
+
+    #[test]
+    fn a_statement_is_read_back() {
+        let json = r#"{"id":"a","metadata":{"b":[],"a":{}},"status":"away","statusText":"\"x\"","chosen":{"status":"online","at":4,"expiresAt":9},"devices":{"web":2},"profileBytes":28,"activeAt":6,"updatedAt":5}"#;
+        let read = presence(json.as_bytes()).unwrap();
+        assert_eq!(read.profile.as_ref().unwrap().members(), r#""metadata":{"a":{},"b":[]}"#);
+        let chosen = read.chosen.as_ref().unwrap();
+        assert_eq!((chosen.status, chosen.expires_at, chosen.at), (Status::Online, Some(Timestamp(9)), Timestamp(4)));
+        assert_eq!((read.effective, read.status_text().unwrap().as_str()), (Status::Away, "\"x\""));
+        assert_eq!(read.devices.iter().collect::<Vec<_>>(), [("web", 2)]);
+    }
+
+    #[test]
+    fn a_join_that_says_nothing_seldom_is_short() {
+        let mut join = Join { presence: Presence::default(), idle: false, device: None };
+        assert_eq!(seldom_there(&join), "");
+        let object = serde_json::from_str::<Map<String, Value>>(r#"{"kind":"web","os":"\"x\""}"#).unwrap();
+        (join.idle, join.device) = (true, Some(Device::parse(&object).unwrap()));
+        let json =
+            r#"{"idle":true,"effective":"online","kind":"web","device":"{\"kind\":\"web\",\"os\":\"\\\"x\\\"\"}"}"#;
+        assert_eq!(seldom_there(&join), json);
     }
 
     #[test]
@@ -172,12 +364,16 @@ mod tests {
             "{}",
             r#"{"epoch":1,"revision":2,"type":"offline","userId":"a","reason":"bored","at":1}"#,
             r#"{"epoch":1,"revision":9007199254740992,"type":"offline","userId":"a","reason":"left","at":1}"#,
+            r#"{"epoch":1,"revision":2,"type":"online","userId":"a","user":{"status":"x","activeAt":1,"updatedAt":1},"at":1}"#,
         ] {
             assert!(matches!(transition(json.as_bytes()), Err(StoreError::Malformed(_))), "{json}");
         }
-        assert!(presence(br#"{"name":5,"updatedAt":1}"#).is_err());
+        assert!(presence(br#"{"name":5,"status":"online","activeAt":1,"updatedAt":1}"#).is_err());
         assert_eq!((known_user(b""), known_user(b"\xff"), parsed::<SocketId>(b"a")), (None, None, None));
-        assert!(outcome(1, &["NO".to_owned()]).is_err());
+        assert!(outcome(1, &Intent::Grace, &["NO".to_owned()]).is_err());
         assert!(beat_reply(&[]).is_err());
+        assert!(signal(br#"{"type":"active"}"#).is_err());
+        let long = format!(r#"{{"type":"echo","number":1{}}}"#, " ".repeat(SIGNAL_BYTES_MAX));
+        assert!(signal(long.as_bytes()).is_err());
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Keys {
     pub(super) audit: String,
     /// ZSET user id to a time in ms. At that time an audit first found that the user looks like a ghost.
     pub(super) audit_suspects: String,
+    /// Pub/sub channel of the signals for every node.
+    pub(super) signals: String,
+    /// What the name of a node's inbox begins with.
+    inbox: String,
     /// The beginnings of keys that are the same in every scope. A script completes each with an id. They are in the
     /// order of `lua/prelude.lua`.
     families: [String; 5],
@@ -37,8 +41,10 @@ pub(super) struct ScopeKeys {
     pub(super) revision: String,
     /// STREAM of transitions.
     pub(super) log: String,
-    /// SET of the users who are present.
+    /// SET of the users who are present and visible.
     pub(super) users: String,
+    /// SET of the users who are present and hidden.
+    pub(super) hidden: String,
     /// Pub/sub channel of transitions.
     pub(super) events: String,
     /// The beginning of the key of a user's sockets.
@@ -66,11 +72,14 @@ impl Keys {
             sweep_after: name("sweep:after"),
             audit: name("audit"),
             audit_suspects: name("audit:suspects"),
+            signals: name("signals"),
+            inbox: name("node:"),
             families: ["socket:user:", "presence:", "node:sockets:", "node:generation:", "last-seen:"].map(name),
             service: ScopeKeys {
                 revision: name("revision"),
                 log: name("log"),
                 users: name("users:set"),
+                hidden: name("users:hidden"),
                 events: name("events"),
                 user_sockets: name("user:socket:"),
             },
@@ -109,9 +118,27 @@ impl Keys {
     }
 
     /// `KEYS` of every script for a scope, in the order of `lua/prelude.lua`.
-    pub(super) fn fixed(&self, scope: Scope) -> [&str; 7] {
-        let ScopeKeys { revision, log, users, .. } = self.scope(scope);
-        [&self.epoch, revision, log, &self.nodes, &self.sweep_after, users, &self.asserted]
+    pub(super) fn fixed(&self, scope: Scope) -> [&str; 8] {
+        let ScopeKeys { revision, log, users, hidden, .. } = self.scope(scope);
+        [&self.epoch, revision, log, &self.nodes, &self.sweep_after, users, &self.asserted, hidden]
+    }
+
+    /// Pub/sub channel of the signals for one node.
+    pub(super) fn inbox(&self, node: NodeId) -> String {
+        format!("{}{node}:inbox", self.inbox)
+    }
+
+    /// STRING: when a user who is not visible was last seen, as JSON.
+    pub(super) fn last_seen<'a>(&'a self, user: &'a UserId) -> Key<'a, &'a UserId> {
+        Key { family: &self.families[4], id: user }
+    }
+
+    /// A pattern for each channel, as a rule of `ACL SETUSER`. After each pattern comes a channel that it must cover.
+    pub(super) fn channel_samples(&self, node: NodeId) -> [String; 6] {
+        let events = &self.service.events;
+        let plain = |channel: &str| [format!("&{channel}"), channel.to_owned()];
+        let ([event_rule, event], [signal_rule, signal]) = (plain(events), plain(&self.signals));
+        [event_rule, event, signal_rule, signal, format!("&{}*", self.inbox), self.inbox(node)]
     }
 
     /// A pattern for each key or family of keys, as a rule of `ACL SETUSER`. After each pattern comes a key that the
@@ -159,9 +186,12 @@ mod tests {
     fn every_key_begins_with_a_word_that_no_prefix_has() {
         let keys = Keys::new("app", Partition);
         let service = Scope::Service;
-        for key in
-            keys.fixed(service).iter().chain(&keys.families(service)).chain(&[&*keys.audit, &keys.audit_suspects])
-        {
+        for key in keys.fixed(service).iter().chain(&keys.families(service)).chain(&[
+            &*keys.audit,
+            &keys.audit_suspects,
+            &keys.signals,
+            &keys.inbox,
+        ]) {
             let word = key.split(':').nth(1).expect("a name after the prefix");
             assert!(KEY_WORDS.contains(&word), "{key}: add {word} to KEY_WORDS");
         }

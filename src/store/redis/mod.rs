@@ -7,6 +7,7 @@
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: the node's subscription. Both end when their connection
 //!   ends. The code that opened them opens new ones, with a delay, because no connection of the client library heals a
 //!   half-open link (docs/adr/0005).
+//! - `people.rs`: what is stated, noted and asked about single users.
 //! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts. `bad_records.rs`: records
 //!   that somebody wrote by hand among our data.
 //! - This file: the occasional calls (refresh, sweep), over a small pool. The long reads and the audit use the pool
@@ -19,6 +20,7 @@ mod connection;
 mod format;
 mod keys;
 mod page;
+mod people;
 mod scripts;
 mod snapshot;
 mod writer;
@@ -43,8 +45,10 @@ use self::bad_records::BadRecords;
 use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
-use super::{Audited, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
-use crate::domain::{NodeId, Position, Presence, Roster, Scope, SocketId, Transition, UserId};
+use super::{Audited, Examination, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
+use crate::domain::{
+    LastSeen, NodeId, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp, Transition, UserId,
+};
 use crate::settings::{PresenceSettings, RedisSettings};
 
 /// The store of many nodes.
@@ -189,6 +193,40 @@ impl PresenceStore for RedisStore {
 
     fn audit(&self) -> BoxFuture<'_, StoreResult<Audited>> {
         self.audit_users().boxed()
+    }
+
+    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
+        self.send_statement(user, statement).boxed()
+    }
+
+    fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        self.call_for_each(&self.shared.scripts.expire, choices).boxed()
+    }
+
+    fn note_activity<'a>(&'a self, users: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {
+        self.send_activity(users).boxed()
+    }
+
+    fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>> {
+        self.read_last_seen(users).boxed()
+    }
+
+    fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
+        self.read_examination(user).boxed()
+    }
+
+    fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {
+        bus::subscribe_signals(&self.shared).boxed()
+    }
+
+    fn signal<'a>(&'a self, to: NodeId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
+        async move {
+            let mut connection = self.connection().await?;
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(self.shared.keys.inbox(to)).arg(format::signal_json(signal));
+            self.shared.within(publish.query_async(&mut *connection)).await
+        }
+        .boxed()
     }
 }
 

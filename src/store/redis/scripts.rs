@@ -10,6 +10,7 @@ use crate::domain::Scope;
 /// Every script of this version.
 pub(super) struct Scripts {
     pub(super) join: Script,
+    pub(super) idle: Script,
     pub(super) grace: Script,
     pub(super) leave: Script,
     pub(super) remove: Script,
@@ -19,6 +20,9 @@ pub(super) struct Scripts {
     pub(super) ghosts: Script,
     pub(super) mend: Script,
     pub(super) forget: Script,
+    pub(super) state: Script,
+    pub(super) expire: Script,
+    pub(super) active: Script,
     pub(super) rights: Script,
 }
 
@@ -49,24 +53,28 @@ impl Script {
 }
 
 macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $file))))
+    ($($file:literal),+) => {
+        Script::new(concat!(include_str!("lua/prelude.lua"), $(include_str!(concat!("lua/", $file))),+))
     };
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            join: script!("join.lua"),
+            join: script!("join.lua", "departure.lua", "presence.lua", "join_stated.lua"),
+            idle: script!("departure.lua", "presence.lua", "idle.lua"),
             grace: script!("grace.lua"),
-            leave: script!("leave.lua"),
-            remove: script!("remove.lua"),
+            leave: script!("departure.lua", "leave.lua", "presence.lua", "remain.lua"),
+            remove: script!("departure.lua", "remove.lua", "presence.lua", "remain.lua"),
             beat: script!("beat.lua"),
-            sweep: script!("sweep.lua"),
+            sweep: script!("departure.lua", "presence.lua", "sweep.lua"),
             drain: script!("drain.lua"),
             ghosts: script!("ghosts.lua"),
-            mend: script!("mend.lua"),
+            mend: script!("departure.lua", "presence.lua", "mend.lua"),
             forget: script!("forget.lua"),
+            state: script!("departure.lua", "presence.lua", "state.lua"),
+            expire: script!("departure.lua", "presence.lua", "expire.lua"),
+            active: script!("active.lua"),
             rights: Script::new(include_str!("lua/rights.lua")),
         }
     }
@@ -74,7 +82,7 @@ impl Scripts {
     /// Loads the scripts that the writer calls by hash. The writer has no fallback for NOSCRIPT.
     pub(super) fn load_all(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
-        for script in [&self.join, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
+        for script in [&self.join, &self.idle, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
             pipeline.add_command(script.load());
         }
         pipeline

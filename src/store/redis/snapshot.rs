@@ -9,7 +9,7 @@ use tracing::info;
 use super::format;
 use super::page::PageSize;
 use super::{RedisStore, Shared};
-use crate::domain::{Position, Presence, Roster, Scope, Transition, UserId};
+use crate::domain::{Position, Presence, Roster, Scope, Status, Transition, UserId};
 use crate::store::{StoreError, StoreResult};
 
 /// The most users in one page of a snapshot. They take 0.7 ms of the server's time (docs/performance.md). Nothing else
@@ -54,7 +54,7 @@ impl RedisStore {
             return Err(StoreError::Malformed("the log has a gap, or an entry that is not ours".to_owned()));
         };
         for transition in meanwhile {
-            roster.apply(&transition.user, &transition.change);
+            roster.apply(&transition.user, &transition.change.as_set_operation());
         }
         roster.advance_to(end);
         Ok(roster)
@@ -90,43 +90,52 @@ impl Reader<'_> {
     }
 
     async fn users(&self) -> StoreResult<Roster> {
+        let keys = self.shared().keys.scope(Scope::Service);
+        // If a user hides or shows while this reads, the user may be in both. The stored data says what the user is.
+        let mut users = self.members(&keys.users, &Presence::default()).await?;
+        let hidden = Presence { effective: Status::Invisible, ..Presence::default() };
+        users.extend(self.members(&keys.hidden, &hidden).await?);
+        Ok(users.into_iter().collect())
+    }
+
+    /// The users in one set, with their data. A user without data gets `missing`.
+    async fn members(&self, key: &str, missing: &Presence) -> StoreResult<Vec<(UserId, Presence)>> {
         let (mut scan_size, mut get_size) = (PageSize::up_to(USERS_MAX), PageSize::up_to(USERS_MAX));
         let mut users = Vec::new();
         let mut cursor = 0u64;
         loop {
-            let key = self.shared().keys.scope(Scope::Service).users.clone();
             let scan = |count: usize| {
                 let mut scan = redis::cmd("SSCAN");
-                scan.arg(&key).arg(cursor).arg("COUNT").arg(count);
+                scan.arg(key).arg(cursor).arg("COUNT").arg(count);
                 scan
             };
             let (next, members): (u64, Vec<Vec<u8>>) = self.page(&mut scan_size, scan).await?;
             scan_size.adapt(members.len(), members.iter().map(Vec::len).sum());
-            let page: Vec<UserId> =
-                members.iter().filter_map(|member| self.shared().known_user(&key, member)).collect();
+            let page: Vec<UserId> = members.iter().filter_map(|member| self.shared().known_user(key, member)).collect();
             let mut rest = &page[..];
             while !rest.is_empty() {
-                let presences = self.presences(rest, &mut get_size).await?;
+                let presences = self.presences(rest, missing, &mut get_size).await?;
                 let (read, unread) = rest.split_at(presences.len());
                 users.extend(read.iter().cloned().zip(presences));
                 rest = unread;
             }
             cursor = next;
             if cursor == 0 {
-                return Ok(users.into_iter().collect());
+                return Ok(users);
             }
         }
     }
 
     /// The presences of the first of these users.
-    async fn presences(&self, users: &[UserId], size: &mut PageSize) -> StoreResult<Vec<Presence>> {
+    async fn presences(&self, users: &[UserId], missing: &Presence, size: &mut PageSize) -> StoreResult<Vec<Presence>> {
         let keys = self.shared().keys.clone();
         let get = |count: usize| keys.get_presences(&users[..count.min(users.len())]);
         let stored: Vec<Option<Vec<u8>>> = self.page(size, get).await?;
         size.adapt(stored.len(), stored.iter().flatten().map(Vec::len).sum());
         let read = |(user, stored): (&UserId, &Option<Vec<u8>>)| {
             // A user whose data is missing or cannot be read is still present, without a profile.
-            stored.as_deref().and_then(|stored| self.shared().known_presence(user, stored)).unwrap_or_default()
+            let known = stored.as_deref().and_then(|stored| self.shared().known_presence(user, stored));
+            known.unwrap_or_else(|| missing.clone())
         };
         Ok(users.iter().zip(&stored).map(read).collect())
     }

@@ -9,8 +9,8 @@ use redis::{AsyncConnectionConfig, Cmd};
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::{Scope, SocketId, UserId};
-use crate::store::{Beat, BeatReply, Claim, Intent, Order, Outcome, StoreWriter};
+use crate::domain::{Presence, Scope, SocketId, Timestamp, UserId};
+use crate::store::{Beat, BeatReply, Claim, Intent, Join, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
 pub(super) struct RedisWriter {
@@ -30,6 +30,7 @@ impl RedisWriter {
         let scripts = &self.shared.scripts;
         let script = match &order.intent {
             Intent::Join(_) => &scripts.join,
+            Intent::Idle(_) => &scripts.idle,
             Intent::Grace => &scripts.grace,
             Intent::Leave => &scripts.leave,
             Intent::Remove(_) => &scripts.remove,
@@ -38,17 +39,20 @@ impl RedisWriter {
         command.arg(self.shared.node.as_str()).arg(claim.epoch).arg(claim.generation);
         command.arg(order.socket.to_string()).arg(order.user.as_str());
         match &order.intent {
-            Intent::Join(presence) => {
-                let members = presence.profile.as_ref().map_or("", |profile| profile.members());
-                let ttl_ms = self.shared.presence.user_ttl.as_millis() as u64;
-                command.arg(members).arg(presence.updated_at.0).arg(ttl_ms);
-            }
-            Intent::Remove(reason) => {
-                command.arg(reason.as_str());
-            }
-            Intent::Grace | Intent::Leave => {}
+            Intent::Join(join) => self.push_join(&mut command, join, order.active_at),
+            Intent::Idle(is_idle) => _ = command.arg(order.active_at.0).arg(u8::from(*is_idle)),
+            Intent::Leave => _ = command.arg(order.active_at.0),
+            Intent::Remove(reason) => _ = command.arg(order.active_at.0).arg(reason.as_str()),
+            Intent::Grace => {}
         }
         command
+    }
+
+    fn push_join(&self, command: &mut Cmd, join: &Join, active_at: Timestamp) {
+        let Presence { profile, profile_at, .. } = &join.presence;
+        let ttl_ms = self.shared.presence.user_ttl.as_millis() as u64;
+        command.arg(profile.as_ref().map_or("", |profile| profile.members())).arg(profile_at.0);
+        command.arg(active_at.0).arg(ttl_ms).arg(format::seldom_there(join));
     }
 
     async fn send_beat(&mut self, beat: Beat) -> StoreResult<BeatReply> {
@@ -70,7 +74,8 @@ impl RedisWriter {
             pipeline.add_command(self.order_command(claim, order));
         }
         let replies: Vec<Vec<String>> = self.shared.within(pipeline.query_async(&mut self.connection)).await?;
-        replies.iter().map(|reply| format::outcome(claim.epoch, reply)).collect()
+        let outcomes = orders.iter().zip(&replies);
+        outcomes.map(|(order, reply)| format::outcome(claim.epoch, &order.intent, reply)).collect()
     }
 
     async fn send_drain(&mut self, lease: Duration) -> StoreResult<()> {

@@ -13,7 +13,7 @@ async fn write_transitions(redis: &RedisServer, count: usize, n_users: usize) {
         local epoch = redis.call('HGET', 'online:epoch', 'epoch')
         for i = 0, tonumber(ARGV[1]) - 1 do
           local id = 'user-' .. i % tonumber(ARGV[2])
-          local presence = '{"id":"' .. id .. '","name":"' .. padding .. '","status":"online","updatedAt":' .. i + 1 .. '}'
+          local presence = '{"id":"' .. id .. '","name":"' .. padding .. '","status":"online","activeAt":0,"updatedAt":' .. i + 1 .. '}'
           local kind = redis.call('SADD', 'online:users:set', id) == 1 and 'online' or 'changed'
           redis.call('SET', 'online:presence:' .. id, presence)
           redis.call('INCR', 'online:revision')

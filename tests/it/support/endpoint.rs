@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{DEADLINE, WsClient, eventually_eq_within};
 
@@ -92,6 +94,36 @@ impl Endpoint {
     ) -> HttpAnswer {
         let what = format!("{method} http://{}{path}", self.addr);
         self.try_request(method, path, headers, body).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// Opens an HTTP connection and asks something over it. The answer says that the connection has its place. Without
+    /// it, a later connection could take the place first.
+    ///
+    /// # Panics
+    /// When there is no place in time. A place may be free a moment after the client of the last connection has let go.
+    pub(crate) async fn open_http(&self) -> TcpStream {
+        let mut last = None;
+        let is_open = async || {
+            let mut stream = TcpStream::connect(self.addr).await.expect("the kernel takes it");
+            let mut answer = [0; 12];
+            let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            let read = async { asked.and(stream.read_exact(&mut answer).await) };
+            let is_answered = tokio::time::timeout(DEADLINE, read).await.expect("an answer in time").is_ok();
+            last = Some(stream);
+            is_answered && &answer == b"HTTP/1.1 200"
+        };
+        eventually_eq_within(DEADLINE, is_open, true, "there is a place").await;
+        last.expect("it is open")
+    }
+
+    /// Begins a POST whose JSON has `n_bytes`, and never sends the last one.
+    pub(crate) async fn unfinished_post(&self, path: &str, n_bytes: usize) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.expect("the kernel takes it");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {n_bytes}");
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.expect("it is read");
+        stream.write_all(&vec![b' '; n_bytes - 1]).await.expect("it is read");
+        stream
     }
 
     /// A counter without labels, as the node's `/metrics` tells it.

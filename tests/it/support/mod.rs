@@ -34,8 +34,10 @@ mod endpoint;
 mod eventually;
 mod nginx;
 mod node;
+mod places;
 pub(crate) mod raw_ws;
 mod redis_server;
+mod schema;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
 pub(crate) mod shared;
@@ -47,12 +49,14 @@ pub(crate) use chaos_proxy::ChaosProxy;
 pub(crate) use cluster::{
     Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis,
 };
-pub(crate) use endpoint::{Endpoint, HttpAnswer};
+pub(crate) use endpoint::{Endpoint, HttpAnswer, percent_encoded};
 pub(crate) use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub(crate) use nginx::Nginx;
 pub(crate) use node::{Node, NodeProcess};
+pub(crate) use places::Place;
 pub(crate) use raw_ws::RawWs;
 pub(crate) use redis_server::RedisServer;
+pub(crate) use schema::{Document, NO_VIOLATIONS};
 pub(crate) use sentinel::Sentinels;
 pub(crate) use shared::DEADLINE;
 pub(crate) use ws_client::WsClient;

@@ -49,7 +49,7 @@ end
 local is_sound = true
 local types = {
   [EPOCH] = 'hash', [REVISION] = 'string', [LOG] = 'stream', [NODES] = 'zset', [SWEEP_AFTER] = 'string', [USERS] = 'set',
-  [ASSERTED] = 'zset',
+  [ASSERTED] = 'zset', [HIDDEN] = 'set',
 }
 for key, ours in pairs(types) do
   local found = redis.call('TYPE', key).ok

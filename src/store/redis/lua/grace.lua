@@ -13,5 +13,5 @@ local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
 local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
-if entry and not is_in_grace(entry) then redis.call('HSET', USER_SOCKETS .. user, socket, in_grace(entry)) end
+if entry and not is_in_grace(entry) then redis.call('HSET', USER_SOCKETS .. user, socket, marked(entry, GRACE_AT, '1')) end
 return { 'OK', redis.call('GET', REVISION) }

@@ -1,49 +1,65 @@
--- join.lua: one socket of a user is there. Idempotent.
+-- join.lua: one socket of a user is there. Idempotent. join_stated.lua goes on where this ends: this part is for the many
+-- users of whom nothing is known but who they are and what their profile is.
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
--- [15] profile: encoded JSON members, or '' to leave the stored one
--- [16] date of the profile in ms, 0 if it is stated for the first time  [17] life of the user's keys, ms
+-- [15] profile: encoded JSON members  [16] date of the profile in ms, 0 if none is stated: then the stored one stays
+-- [17] when the user was last active, ms  [18] life of the user's keys, ms
+-- [19] what is seldom there: '' or JSON with chosen {status, at, text, expiresAt} (the chosen status and its date),
+--      idle (true if the socket is), effective (the status that others were told last), kind and device (of the socket;
+--      device is a JSON text)
 -- ==== Reply ====
--- {'OK', revision, date of the stored profile in ms} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- {'OK', revision, date of the profile, date of the chosen status} or {'EPOCH' | 'GENERATION' | 'LEASE'}; dates in ms
 -- ==== Why atomic ====
--- SADD decides whether the user is new. If the script were not atomic, a leave could come between that decision and the
+-- SADD decides whether the user is new. Otherwise a leave could overtake the join between that decision and the
 -- publication.
-local node, epoch, generation, socket, user, members = unpack(ARGV, 10, 15)
-local stated_at, ttl_ms = tonumber(ARGV[16]), ARGV[17]
+local node, epoch, generation, socket, user, members, profile_at, active_at, ttl_ms, more = unpack(ARGV, 10, 19)
 
-local refused = refusal(node, epoch, generation)
+local refused, stored = refusal(node, epoch, generation, PRESENCE .. user)
 if refused then return { refused } end
 
-local sockets_key, presence_key = USER_SOCKETS .. user, PRESENCE .. user
-local user_json = cjson.encode(user)
-local stored = redis.call('GET', presence_key)
+local sockets_key, presence_key, user_json = USER_SOCKETS .. user, PRESENCE .. user, cjson.encode(user)
+-- Times in ms have the same number of digits, so their texts are compared. A number would have to be written again.
+if active_at > now_text then active_at = now_text end
 
--- This decides which profile holds. A new statement is dated now, unless it says the same as the stored profile. An old
--- statement that is asserted again wins by its date. A presence without a profile has no date (0). It must not beat a
--- real profile that another node asserts again later.
-local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","updatedAt":'
-local says_the_same = stored and #stored < #head + 17 and string.sub(stored, 1, #head) == head
-  and string.find(stored, '^%d+}$', #head + 1)
--- The stored presence is published as it is. So a presence that cannot be read counts as absent.
-if stored and not says_the_same and not is_presence(stored) then stored = nil end
-local stored_at = updated_at_of(stored)
-local wins = not stored or (members ~= '' and not says_the_same and (stated_at == 0 or stated_at > stored_at))
-local presence, presence_at = stored, text(stored_at)
-if wins then
-  presence_at = members == '' and '0' or text(stated_at > 0 and stated_at or math.max(now_ms, stored_at + 1))
-  presence = head .. presence_at .. '}'
+-- The socket is there. `idle` is its mark; `device` are the last members of its entry, or ''.
+local function enter(idle, device)
+  local entry = '{"grace":0,"idle":' .. idle .. ',"since":' .. now_text .. ',"node":"' .. node .. '"' .. device .. '}'
+  if redis.call('HSETNX', sockets_key, socket, entry) == 0 then
+    local held = redis.call('HGET', sockets_key, socket)
+    if is_idle(held) ~= (idle == '1') then redis.call('HSET', sockets_key, socket, marked(held, IDLE_AT, idle)) end
+  end
+  redis.call('PEXPIRE', sockets_key, ttl_ms)
+  redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
+  redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 end
 
-redis.call('HSETNX', sockets_key, socket, entry_of(node))
-redis.call('PEXPIRE', sockets_key, ttl_ms)
-redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
-redis.call('SET', presence_key, presence, 'PX', ttl_ms)
-redis.call('HSET', NODE_SOCKETS .. node, socket, user)
-if redis.call('SADD', USERS, user) == 1 then
-  return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), presence_at }
-elseif wins and members ~= '' then
-  -- This also holds if no presence was stored. A node may have read its snapshot while the presence was missing.
-  return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), presence_at }
+-- Either nothing is stored, or the same profile is and nothing else.
+if more == '' then
+  local head = '{"id":' .. user_json .. (members ~= '' and ',' .. members or '') .. ',"status":"online","activeAt":'
+  local known_at
+  if not stored then
+    -- A date that is too far ahead is cut (presence.lua).
+    known_at = tonumber(profile_at) <= now_ms and profile_at or nil
+  elseif #stored < #head + 48 and string.sub(stored, 1, #head) == head then
+    local known_active_at, at = string.match(stored, '^(%d+),"updatedAt":(%d+)}$', #head + 1)
+    if at and (members ~= '' or at == '0' and profile_at == '0') then
+      known_at = at
+      if known_active_at > active_at then active_at = known_active_at end
+    end
+  end
+  if known_at then
+    local presence = head .. active_at .. ',"updatedAt":' .. known_at .. '}'
+    enter('0', '')
+    redis.call('SET', presence_key, presence, 'PX', ttl_ms)
+    local event
+    if redis.call('SADD', USERS, user) == 1 then
+      event = redis.call('SREM', HIDDEN, user) == 1 and 'changed' or 'online'
+    elseif not stored and profile_at ~= '0' then
+      -- A node may have read its snapshot while the data was missing.
+      event = 'changed'
+    end
+    local revision = event and announce(epoch, event, user_json, '"user":' .. presence) or redis.call('GET', REVISION)
+    return { 'OK', revision, known_at, '0' }
+  end
 end
-return { 'OK', redis.call('GET', REVISION), presence_at }

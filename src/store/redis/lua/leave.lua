@@ -2,12 +2,13 @@
 -- on drained nodes go too. Their clients are gone already, and the goodbye must not wait for them. Idempotent.
 --
 -- ==== ARGV (own) ====
--- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id
+-- [10] node id  [11] epoch  [12] generation  [13] socket id  [14] user id  [15] when the user was last active, ms, or 0
 -- ==== Reply ====
--- {'OK', revision} or {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- {'OK', revision, 1 if the user is still present, else 0} or {'EPOCH' | 'GENERATION' | 'LEASE'}
 -- ==== Why atomic ====
 -- The user goes offline exactly when the last socket goes. If a join came in between, it would be lost or told twice.
 local node, epoch, generation, socket, user = unpack(ARGV, 10, 14)
+local active_at = ARGV[15] < now_text and ARGV[15] or now_text
 
 local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
@@ -27,5 +28,5 @@ for i = 1, #sockets, 2 do
     since = earlier(since, remove_socket(user, sockets[i], other))
   end
 end
-settle(epoch, user, 'left', since)
-return { 'OK', redis.call('GET', REVISION) }
+local entries = settle(epoch, user, 'left', since, active_at)
+if #entries == 0 then return { 'OK', redis.call('GET', REVISION), '0' } end

@@ -7,11 +7,12 @@
 -- ==== KEYS (the same for every script; names in src/store/redis/keys.rs, contents in docs/redis.md) ====
 -- KEYS[1] epoch (HASH)   KEYS[2] revision (STRING)      KEYS[3] log (STREAM)
 -- KEYS[4] nodes (ZSET)   KEYS[5] sweep:after (STRING)   KEYS[6] users:set (SET)   KEYS[7] nodes:asserted (ZSET)
+-- KEYS[8] users:hidden (SET)
 -- ==== ARGV ====
 -- ARGV[1..6] beginnings of the keys that end in an id; ARGV[7] channel; ARGV[8] log length in entries;
 -- ARGV[9] life of last-seen and the least stay that it is written for, ms, with a space between;
 -- ARGV[10..] the script's own, described in its file
-local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED = unpack(KEYS)
+local EPOCH, REVISION, LOG, NODES, SWEEP_AFTER, USERS, ASSERTED, HIDDEN = unpack(KEYS)
 local USER_SOCKETS, SOCKET_USER, PRESENCE, NODE_SOCKETS, NODE_GENERATION, LAST_SEEN = unpack(ARGV, 1, 6)
 local CHANNEL, LOG_LENGTH = ARGV[7], ARGV[8]
 
@@ -66,17 +67,18 @@ local now_ms = math.floor(now_us / 1000)
 local now_text = text(now_ms)
 
 -- Why an order of a node is refused, or nil. 'EPOCH': the data is of another life. 'GENERATION': a newer connection of
--- the node has taken over. 'LEASE': the node has no live lease.
-local function refusal(node, epoch, generation)
-  -- This reads two keys in one call. A call from Lua costs a microsecond, and every join makes these calls.
-  local known = native.call('MGET', REVISION, NODE_GENERATION .. node)
-  -- `whole` costs as much as a call, so it is not used here. If the revision is no whole number, the next beat finds
-  -- that out.
+-- the node has taken over. 'LEASE': the node has no live lease. Also returns the value of one more key, or nil.
+local function refusal(node, epoch, generation, one_more)
+  -- This reads all keys in one call. A call from Lua costs a microsecond, and every order makes these calls.
+  local known = one_more and native.call('MGET', REVISION, NODE_GENERATION .. node, one_more)
+    or native.call('MGET', REVISION, NODE_GENERATION .. node)
+  -- A revision that is no whole number is for the beat to find. `whole` costs as much as a call, so it is not used
+  -- here.
   if native.call('HGET', EPOCH, 'epoch') ~= epoch or (tonumber(known[1] or '') or LIMIT) >= LIMIT then return 'EPOCH' end
   if known[2] ~= generation then return 'GENERATION' end
   local lease_end = native.call('ZSCORE', NODES, node)
   if not lease_end or tonumber(lease_end) <= now_ms then return 'LEASE' end
-  return nil
+  return nil, known[3] or nil
 end
 
 -- Whether some node has beaten within the last three quarters of a lease. It is nil if no node could beat. If no node
@@ -109,13 +111,15 @@ local function announce(epoch, kind, user_json, detail)
   return revision
 end
 
--- The entry of a socket in its user's hash: {"grace":0,"since":1795312607336,"node":"ej9g50la5m0l"}. The mark comes
--- first, so it has a fixed place. Nothing has to search for it among text that a client may have written.
-local MARK_AT = string.len('{"grace":0')
-local function entry_of(node) return '{"grace":0,"since":' .. now_text .. ',"node":"' .. node .. '"}' end
-local function is_in_grace(entry) return string.sub(entry, MARK_AT, MARK_AT) == '1' end
-local function in_grace(entry) return string.sub(entry, 1, MARK_AT - 1) .. '1' .. string.sub(entry, MARK_AT + 1) end
-local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[01],"since":(%d+)')) end
+-- The entry of a socket in its user's hash:
+-- {"grace":0,"idle":0,"since":1795312607336,"node":"ej9g50la5m0l","kind":"web","device":{...}}. The two marks come first,
+-- so each has a fixed place. Nothing has to search for them among text that a client may have written. The last two
+-- members are there if the client has said what it runs on.
+local GRACE_AT, IDLE_AT = string.len('{"grace":0'), string.len('{"grace":0,"idle":0')
+local function is_in_grace(entry) return string.sub(entry, 1, GRACE_AT) == '{"grace":1' end
+local function is_idle(entry) return string.sub(entry, GRACE_AT + 1, IDLE_AT) == ',"idle":1' end
+local function marked(entry, at, mark) return string.sub(entry, 1, at - 1) .. mark .. string.sub(entry, at + 1) end
+local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[01],"idle":[01],"since":(%d+)')) end
 
 -- Takes one socket out of the three places that know it. Returns the time at which the socket came, in ms, or nil if
 -- that time is not known.
@@ -130,27 +134,6 @@ end
 -- The earlier of two times. Each of them may be nil.
 local function earlier(a, b) return a and b and math.min(a, b) or a or b end
 
--- Call this after sockets of the user were removed. The first of them came at `since`. `since` is nil if that time is
--- not known. If the user has no socket left, this makes the departure known. Returns whether it was a transition.
-local function settle(epoch, user, reason, since)
-  local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
-  local stayed = since and now_ms - since >= tonumber(least_ms)
-  if redis.call('HLEN', USER_SOCKETS .. user) > 0 or redis.call('SREM', USERS, user) == 0 then
-    -- The last socket may have been there only for a moment. The user was there for longer.
-    if stayed then redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms) end
-    return false
-  end
-  redis.call('DEL', PRESENCE .. user)
-  if stayed or not since then
-    redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms)
-  else
-    -- XX writes only over an existing key. Otherwise each id that comes and goes at once would leave a key behind.
-    redis.call('SET', LAST_SEEN .. user, now_text, 'PX', ttl_ms, 'XX')
-  end
-  announce(epoch, 'offline', cjson.encode(user), '"reason":"' .. reason .. '"')
-  return true
-end
-
 -- The node that a socket id names: the part before the dot.
 local function node_of(socket) return string.match(socket, '^([^.]*)') end
 
@@ -162,15 +145,3 @@ local function looks_like_a_ghost(user)
   end
   return #sockets == 0
 end
-
--- Whether a text is the JSON of a user, as join.lua writes it.
-local function is_presence(stored)
-  local is_json, user = pcall(cjson.decode, stored)
-  return is_json and type(user) == 'table' and type(user.updatedAt) == 'number' and user.updatedAt < LIMIT
-end
-
--- The date in a presence JSON. It is written last, so that it is found without decoding. It is 0 if there is no date.
-local function updated_at_of(presence)
-  return presence and tonumber(string.match(presence, '"updatedAt":(%d+)}$')) or 0
-end
-

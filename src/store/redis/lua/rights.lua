@@ -2,12 +2,13 @@
 -- writes nothing. It has no prelude.lua and no KEYS, because both need rights themselves.
 --
 -- ==== ARGV ====
--- [1] channel  [2..] pairs: a key pattern as a rule of ACL SETUSER, and a key that it is to cover
+-- [1] number of channels  [2..] pairs: a channel pattern as a rule of ACL SETUSER, and a channel that it is to cover; then
+-- pairs: a key pattern as a rule, and a key that it is to cover
 -- ==== Reply ====
 -- the missing rights, as rules of ACL SETUSER
 -- ==== Why atomic ====
 -- It need not be atomic.
-local CHANNEL = ARGV[1]
+local FIRST_KEY = 3 + 2 * tonumber(ARGV[1])
 
 -- A server without this call cannot be asked. That does not mean that it refuses a right.
 if not redis.acl_check_cmd then return {} end
@@ -24,9 +25,9 @@ end
 -- one key follow, each with the arguments after the key.
 local PLAIN = { 'time', 'multi', 'exec' }
 local WITH_KEY = {
-  { 'type' }, { 'get' }, { 'set', 'v' }, { 'mget' }, { 'incr' }, { 'del' }, { 'exists' }, { 'pexpire', '1' },
+  { 'type' }, { 'get' }, { 'getdel' }, { 'set', 'v' }, { 'mget' }, { 'incr' }, { 'del' }, { 'exists' }, { 'pexpire', '1' },
   { 'hget', 'f' }, { 'hmget', 'f' }, { 'hgetall' }, { 'hset', 'f', 'v' }, { 'hsetnx', 'f', 'v' }, { 'hdel', 'f' },
-  { 'hlen' }, { 'hkeys' }, { 'hrandfield' },
+  { 'hlen' }, { 'hkeys' }, { 'hvals' }, { 'hrandfield' },
   { 'sadd', 'm' }, { 'srem', 'm' }, { 'sismember', 'm' }, { 'sscan', '0' },
   { 'zadd', '1', 'm' }, { 'zrem', 'm' }, { 'zscore', 'm' }, { 'zrange', '0', '-1' }, { 'zrevrange', '0', '-1' },
   { 'zrangebyscore', '0', '1' }, { 'zremrangebyscore', '0', '1' },
@@ -40,11 +41,11 @@ for _, command in ipairs(PLAIN) do
 end
 
 -- A command is missing if it is granted on no key. A key is missing if no command is granted on it.
-local granted_key, n_unknown = {}, (#ARGV - 1) / 2
+local granted_key, n_unknown = {}, (#ARGV - FIRST_KEY + 2) / 2
 local lacked = {}
 for _, command in ipairs(WITH_KEY) do
   local is_granted = false
-  for i = 3, #ARGV, 2 do
+  for i = FIRST_KEY, #ARGV, 2 do
     if grants(command[1], ARGV[i], unpack(command, 2)) then
       is_granted = true
       if not granted_key[i] then granted_key[i], n_unknown = true, n_unknown - 1 end
@@ -58,16 +59,25 @@ end
 if #lacked < #WITH_KEY then
   for _, rule in ipairs(lacked) do lacks(rule) end
 end
-for i = 3, #ARGV, 2 do
+for i = FIRST_KEY, #ARGV, 2 do
   if not granted_key[i] then lacks(ARGV[i - 1]) end
 end
 
-local publishes, subscribes = grants('publish', CHANNEL, ''), grants('subscribe', CHANNEL)
-if not publishes and not subscribes then
-  lacks('&' .. CHANNEL)
-elseif not publishes then
-  lacks('+publish')
-elseif not subscribes then
-  lacks('+subscribe')
+-- The same holds for the two commands and the channels: a command that is granted on no channel is missing. A channel is
+-- missing if another one is granted, or if none is.
+local function channels_granting(command, ...)
+  local granted, n_granted = {}, 0
+  for i = 3, FIRST_KEY - 1, 2 do
+    if grants(command, ARGV[i], ...) then granted[i], n_granted = true, n_granted + 1 end
+  end
+  return granted, n_granted
 end
+local may_publish, n_publish = channels_granting('publish', '')
+local may_subscribe, n_subscribe = channels_granting('subscribe')
+for i = 3, FIRST_KEY - 1, 2 do
+  local publishes, subscribes = may_publish[i] or n_publish == 0, may_subscribe[i] or n_subscribe == 0
+  if not (publishes and subscribes) or n_publish + n_subscribe == 0 then lacks(ARGV[i - 1]) end
+end
+if n_publish == 0 and n_subscribe > 0 then lacks('+publish') end
+if n_subscribe == 0 and n_publish > 0 then lacks('+subscribe') end
 return missing

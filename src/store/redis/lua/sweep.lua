@@ -29,7 +29,9 @@ redis.call('ZADD', NODES, 0, node)
 for i = 1, #sockets, 2 do
   local socket, user = sockets[i], sockets[i + 1]
   local since = remove_socket(user, socket, node)
-  if settle(epoch, user, drained and 'node_drained' or 'node_lost', since) then n_users = n_users + 1 end
+  local entries, is_gone = settle(epoch, user, drained and 'node_drained' or 'node_lost', since, '0')
+  if is_gone then n_users = n_users + 1 end
+  if #entries > 0 then reconsider(epoch, user, redis.call('GET', PRESENCE .. user) or nil, entries, 0) end
 end
 if redis.call('EXISTS', NODE_SOCKETS .. node) == 1 then return { 'MORE', #sockets / 2, n_users, overdue_ms } end
 redis.call('ZREM', NODES, node)

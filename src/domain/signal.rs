@@ -1,0 +1,76 @@
+//! What nodes tell one another besides transitions.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Device, NodeId, Timestamp, UserId};
+
+/// A message between nodes. It is no fact: it is never stored and never numbered, and it comes once at most
+/// (docs/design.md, decision 17).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Signal {
+    /// These users were active.
+    Active {
+        /// Each user with the time, by the store's clock.
+        users: Vec<(UserId, Timestamp)>,
+    },
+    /// A node asks this node something about a user.
+    Question {
+        /// Who asks, and gets the answer.
+        from: NodeId,
+        /// The number that the asker gave the question.
+        number: u64,
+        /// Whom the question is about.
+        user: UserId,
+        /// What is asked.
+        inquiry: Inquiry,
+    },
+    /// A node answers a question of this node.
+    Answer {
+        /// Who answers.
+        from: NodeId,
+        /// The number of the question.
+        number: u64,
+        /// The answer.
+        sockets: Vec<SocketAccount>,
+    },
+    /// A node signals itself, to learn whether it hears its signals.
+    Echo {
+        /// Tells one echo from another.
+        number: u64,
+    },
+}
+
+/// What a node can ask another about a user. The answer names the sockets that it concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inquiry {
+    /// Which sockets the node has, and how they are.
+    Explain,
+    /// To close all sockets of the user.
+    Disconnect,
+}
+
+/// What a node says about one of its sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SocketAccount {
+    /// The socket's number on its node.
+    pub number: u64,
+    /// What the node wants of the socket and what the store has confirmed, in words for a person.
+    pub state: String,
+    /// Whether the node takes the socket for idle.
+    pub is_idle: bool,
+    /// What the client runs on.
+    pub device: Option<Device>,
+    /// The wire format that the client speaks. It is empty if no worker has the socket: its connection has ended, or it
+    /// is still joining.
+    pub format: String,
+    /// How long ago the last frame came, in ms. It is none if no worker has the socket.
+    pub heard_ms_ago: Option<u64>,
+    /// How long ago the user was last active on this socket, in ms, to about a second. It is none if the client never
+    /// said so, or if the socket has become idle since.
+    pub active_ms_ago: Option<u64>,
+    /// How much longer the grace lasts, in ms, if the socket is in grace.
+    pub grace_left_ms: Option<u64>,
+}

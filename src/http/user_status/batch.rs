@@ -1,0 +1,18 @@
+//! `POST /api/user-status/batch`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::http::lookup::Sight;
+use crate::http::{ApiError, Reads, answer_many};
+
+/// Says how many users are, in the order in which the body names them.
+///
+/// # Errors
+/// The body is bad, or too much waits to be read or to be sent.
+pub(super) async fn ask(
+    request: HttpRequest,
+    payload: web::Payload,
+    reads: web::Data<Reads>,
+) -> Result<HttpResponse, ApiError> {
+    answer_many(&request, payload, Sight::Visible, &reads).await
+}

@@ -1,0 +1,19 @@
+//! `POST /api/users/query`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::http::lookup::Sight;
+use crate::http::{ApiError, Reads, answer_many, loopback};
+
+/// Says how many users are, hidden or not, in the order in which the body names them.
+///
+/// # Errors
+/// The caller is not the application's server. Or the body is bad, or too much waits to be read or to be sent.
+pub(super) async fn ask(
+    request: HttpRequest,
+    payload: web::Payload,
+    reads: web::Data<Reads>,
+) -> Result<HttpResponse, ApiError> {
+    loopback::require(&request)?;
+    answer_many(&request, payload, Sight::EvenHidden, &reads).await
+}

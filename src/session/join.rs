@@ -1,0 +1,119 @@
+//! How a socket joins, and what it is shown then.
+
+use super::{Services, Session};
+use crate::clock;
+use crate::domain::{Presence, Said, Timestamp, UserId};
+use crate::node::Arrival;
+use crate::replica::View;
+use crate::wire::message::{ErrorCode, Message};
+
+/// A join that may be carried out. It comes from a `join_user`, or from the URL.
+pub(super) struct Join {
+    /// The user.
+    pub(super) user: UserId,
+    /// What the client says of the user and of itself.
+    pub(super) arrival: Arrival,
+    /// The client's mark for the request.
+    pub(super) reference: Option<String>,
+}
+
+impl Session {
+    /// Makes the user present, or states something new about the user.
+    pub(super) async fn join(&mut self, join: Join) {
+        match &self.registration {
+            None => self.come(join).await,
+            Some(_) => self.join_again(join).await,
+        }
+    }
+
+    /// Makes the user present. Then it shows the user who else is present.
+    async fn come(&mut self, Join { user, arrival, reference }: Join) {
+        let Services { table, replica, .. } = &*self.services;
+        let known = replica.last_known(&user);
+        let max_sockets = self.services.limits.sockets_per_user;
+        let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, arrival, known) else {
+            self.services.metrics.too_many_sockets();
+            let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
+            self.refuse(ErrorCode::TooManySockets, &message, reference.as_deref());
+            return;
+        };
+        // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
+        self.registration = Some(registration);
+        self.services.metrics.joined();
+        self.heartbeat.joined();
+        let presence = table.presence(&user).unwrap_or_default();
+        replica.arrived(&user, &presence);
+        replica.stated(&user, &presence);
+        let asked_at = clock::now();
+        let reflected = replica.reflects(async { confirmed.await.ok() }).await;
+        if !reflected && table.wants(&user) {
+            // A client sees its own join, even if the store has not confirmed it.
+            replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
+        }
+        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
+    }
+
+    /// A further `join_user` of the same user states something new. The device stays: it belongs to the socket.
+    async fn join_again(&mut self, Join { user, arrival, reference }: Join) {
+        let asked_at = clock::now();
+        let reflected = self.tell_the_store(arrival.said).await;
+        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
+    }
+
+    /// States something about the user. Returns whether the view reflects it.
+    pub(super) async fn tell_the_store(&self, said: Said) -> bool {
+        let Some(registration) = &self.registration else { return false };
+        let Services { table, replica, .. } = &*self.services;
+        let confirmed = registration.say(said);
+        replica.stated(registration.user(), &table.presence(registration.user()).unwrap_or_default());
+        replica.reflects(async { confirmed.await.ok() }).await
+    }
+
+    /// Sends `welcome` and the first page. The socket listens from there on. If `unconfirmed_since` is set, the store
+    /// has not confirmed the join. So what is shown may be out of date.
+    fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
+        let Some(joined) = &self.registration else { return };
+        let socket = joined.socket();
+        let (sequence, frames) = {
+            let view = self.services.replica.view();
+            let mut standing = self.standing(&view);
+            standing.degraded = standing.degraded.or(unconfirmed_since);
+            let own = self.own_presence(&view, user);
+            let welcome = Message::Welcome { user, socket, n_online: view.roster().len(), own: &own, standing };
+            (view.sequence(), [self.format.encode(&welcome, reference), self.first_page(&view, standing)])
+        };
+        self.attachment.set_number(socket.number);
+        self.attachment.listen(user, sequence);
+        self.attachment.send_at(sequence, frames.into_iter().flatten());
+        // The server may have closed the sockets of the user before the hub knew that this is one of them.
+        if !joined.is_wanted() {
+            self.attachment.dismiss();
+        }
+    }
+
+    /// The socket missed events. The client is told to forget everything, and gets a fresh first page.
+    pub(super) fn resync(&mut self) {
+        let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
+        let (sequence, list, own) = {
+            let view = self.services.replica.view();
+            let standing = self.standing(&view);
+            // The client may have missed a change of its own status as well.
+            let own = Message::OwnStatus { own: &self.own_presence(&view, &user), standing };
+            (view.sequence(), self.first_page(&view, standing), self.format.encode(&own, None))
+        };
+        let frames = [self.format.encode(&Message::Resync, None), list, own];
+        self.attachment.restart(&user, sequence, frames.into_iter().flatten());
+    }
+
+    /// The data of the socket's own user. If the view does not have it yet, or cannot have the last statement yet, this
+    /// is what the node asserts.
+    pub(super) fn own_presence(&self, view: &View, user: &UserId) -> Presence {
+        let asserted = self.services.table.presence(user).unwrap_or_default();
+        match view.roster().get_even_hidden(user) {
+            Some(told) if told.profile_at >= asserted.profile_at && told.chosen_at() >= asserted.chosen_at() => {
+                told.clone()
+            }
+            _ => asserted.as_asserted(),
+        }
+    }
+}

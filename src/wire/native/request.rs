@@ -1,0 +1,210 @@
+//! Reads what a client of the native format says.
+
+use serde_json::{Map, Value};
+
+use crate::domain::{ProfilePatch, Said, UserId};
+use crate::wire::fields::{
+    Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, patch, present, profile, required,
+    required_user,
+};
+use crate::wire::json::user_id;
+use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits};
+
+/// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
+const MAX_REFERENCE_BYTES: usize = 128;
+
+/// An error repeats a text of the client only if the text is not longer than this. So the answer does not grow with the
+/// request.
+const MAX_REPEATED_BYTES: usize = 64;
+
+/// Reads a client's text.
+///
+/// # Errors
+/// [`BadRequest`] says what is wrong with the text.
+pub(in crate::wire) fn parse(text: &str, limits: RequestLimits) -> Result<ClientMessage, BadRequest> {
+    let value: Value = serde_json::from_str(text).map_err(|error| BadRequest {
+        code: ErrorCode::InvalidJson,
+        message: format!("the frame is not JSON: {error}"),
+        reference: None,
+    })?;
+    let Value::Object(fields) = value else {
+        let message = "the frame must be a JSON object".to_owned();
+        return Err(BadRequest { code: ErrorCode::NotAnObject, message, reference: None });
+    };
+    let reference = reference(&fields).map_err(|(code, message)| BadRequest { code, message, reference: None })?;
+    match request(&fields, limits) {
+        Ok(request) => Ok(ClientMessage { request, reference }),
+        Err((code, message)) => Err(BadRequest { code, message, reference }),
+    }
+}
+
+fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request, Fault> {
+    let kind = required(fields, "type")?;
+    let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
+    match kind {
+        "join_user" => Ok(Request::Join {
+            user: required_user(fields)?,
+            said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields)? },
+            device: device(fields)?,
+        }),
+        "set_status" => Ok(Request::SetStatus(chosen_status(fields, "text")?)),
+        "update_presence" => Ok(Request::Update(update(fields)?)),
+        // Older clients of the contract (S2) say `user_online`.
+        "user_activity" | "user_online" => Ok(Request::Activity { idle: flag(fields, "idle")? }),
+        "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
+        "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
+        "leave" => Ok(Request::Leave),
+        short if short.len() <= MAX_REPEATED_BYTES => {
+            Err((ErrorCode::UnknownType, format!("there is no request of type {short:?}")))
+        }
+        _ => Err((ErrorCode::UnknownType, "there is no request of so long a type".to_owned())),
+    }
+}
+
+fn update(fields: &Map<String, Value>) -> Result<ProfilePatch, Fault> {
+    let patch = patch(fields)?;
+    if patch.is_empty() {
+        let names = TEXT_FIELDS.join("`, `");
+        return Err((ErrorCode::MissingField, format!("one of `{names}` and `metadata` is needed")));
+    }
+    Ok(patch)
+}
+
+fn cursor(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
+    present(fields, "cursor").map(user_id).transpose().map_err(|what| invalid("cursor", &what))
+}
+
+fn limit(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Option<usize>, Fault> {
+    let Some(value) = present(fields, "limit") else { return Ok(None) };
+    let limit = value.as_u64().and_then(|limit| usize::try_from(limit).ok());
+    match limit.filter(|limit| (1..=limits.page_max).contains(limit)) {
+        Some(limit) => Ok(Some(limit)),
+        None => Err(invalid("limit", &format!("must be a whole number from 1 to {}", limits.page_max))),
+    }
+}
+
+fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Fault> {
+    let Some(value) = present(fields, "ref") else { return Ok(None) };
+    let encoded = value.to_string();
+    if !(value.is_string() || value.is_number()) || encoded.len() > MAX_REFERENCE_BYTES {
+        return Err(invalid("ref", &format!("must be a string or a number of at most {MAX_REFERENCE_BYTES} bytes")));
+    }
+    Ok(Some(encoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Expiry, ProfileLimits, Status};
+
+    const LIMITS: RequestLimits =
+        RequestLimits { profile: ProfileLimits { fields_bytes: 100, metadata_bytes: 50 }, page_max: 1000 };
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn requests_are_understood() {
+        let parse = |text| parse(text, LIMITS).unwrap();
+        let join = parse(r#"{"type":"join_user","userId":42,"name":"A","ref":7}"#);
+        let Request::Join { user: joined, said, device: None } = join.request else { panic!() };
+        assert_eq!((joined, said.profile.unwrap().unwrap().members()), (user("42"), r#""name":"A""#));
+        assert_eq!(join.reference.as_deref(), Some("7"));
+        assert_eq!(parse(r#"{"type":"user_activity"}"#).request, Request::Activity { idle: false });
+        assert_eq!(parse(r#"{"type":"user_activity","idle":true}"#).request, Request::Activity { idle: true });
+        assert_eq!(
+            parse(r#"{"type":"get_online_users","limit":5,"cursor":"a"}"#).request,
+            Request::List { limit: Some(5), cursor: Some(user("a")) }
+        );
+        assert_eq!(parse(r#"{"type":"check_user_online","userId":"a"}"#).request, Request::Check { user: user("a") });
+        assert_eq!(parse(r#"{"type":"leave","ref":"x"}"#).request, Request::Leave);
+    }
+
+    #[test]
+    fn every_bad_frame_has_its_code() {
+        let long = format!(r#"{{"type":"join_user","userId":"{}"}}"#, "x".repeat(129));
+        let cases = [
+            ("", ErrorCode::InvalidJson),
+            ("{", ErrorCode::InvalidJson),
+            ("[]", ErrorCode::NotAnObject),
+            ("{}", ErrorCode::MissingField),
+            (r#"{"type":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
+            (r#"{"type":"join_user"}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_user","userId":null}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_user","userId":true}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":4.5}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":""}"#, ErrorCode::InvalidField),
+            (&long, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","name":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","limit":0}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","limit":"1"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_online_users","cursor":[]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"leave","ref":{}}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","metadata":[]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","device":{"name":"x"}}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","statusText":"x"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"set_status"}"#, ErrorCode::MissingField),
+            (r#"{"type":"set_status","status":"asleep"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"set_status","status":"busy","text":"a\nb"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"set_status","status":"busy","expiresInMs":0}"#, ErrorCode::InvalidField),
+            (r#"{"type":"set_status","status":"busy","expiresAt":"tomorrow"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"set_status","status":"busy","expiresAt":"2999-01-01T00:00:00Z"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"update_presence"}"#, ErrorCode::MissingField),
+            (r#"{"type":"update_presence","name":5}"#, ErrorCode::InvalidField),
+            (r#"{"type":"user_activity","idle":1}"#, ErrorCode::InvalidField),
+        ];
+        for (text, code) in cases {
+            assert_eq!(parse(text, LIMITS).unwrap_err().code, code, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_short_however_long_the_frame_is() {
+        let frame = format!(r#"{{"type":"{}"}}"#, "\u{80}".repeat(5_000));
+        let bad = parse(&frame, LIMITS).unwrap_err();
+        assert_eq!(bad.code, ErrorCode::UnknownType);
+        assert!(bad.message.len() < 512, "{} bytes", bad.message.len());
+    }
+
+    #[test]
+    fn a_text_within_the_json_is_not_read_as_json() {
+        let frame = r#"{"$serde_json::private::RawValue":"{\"type\":\"leave\"}"}"#;
+        assert_eq!(parse(frame, LIMITS).unwrap_err().code, ErrorCode::MissingField);
+    }
+
+    #[test]
+    fn an_error_echoes_the_reference_of_a_frame_that_had_one() {
+        let bad = parse(r#"{"type":"dance","ref":"r1"}"#, LIMITS).unwrap_err();
+        assert_eq!(bad.reference.as_deref(), Some("\"r1\""));
+    }
+
+    #[test]
+    fn a_status_and_a_patch_are_understood() {
+        let parse = |text| parse(text, LIMITS).unwrap().request;
+        let json = r#"{"type":"set_status","status":"dnd","text":"in a \"call\"","expiresInMs":60000}"#;
+        let Request::SetStatus(said) = parse(json) else { panic!() };
+        assert_eq!((said.status, said.text.unwrap().as_str()), (Status::Dnd, "in a \"call\""));
+        assert_eq!(said.expiry, Some(Expiry::After(Duration::from_mins(1))));
+        let Request::Update(patch) = parse(r#"{"type":"update_presence","name":null,"metadata":{"a":1}}"#) else {
+            panic!()
+        };
+        assert_eq!((patch.name, patch.email), (Some(None), None));
+        let join = parse(r#"{"type":"join_user","userId":"a","status":"invisible","device":{"kind":"web"}}"#);
+        let Request::Join { said, device, .. } = join else { panic!() };
+        assert_eq!((said.profile, said.status.unwrap().status), (None, Status::Invisible));
+        assert_eq!(device.unwrap().kind(), "web");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            let _ = parse(&text, LIMITS);
+        }
+    }
+}

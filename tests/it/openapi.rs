@@ -1,0 +1,475 @@
+//! `docs/openapi.json` says what the service says over HTTP: no resource, status or error less, and none more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::support::*;
+
+/// An answer: the operation, the status, and the error's code or nothing.
+type Answered = (String, u16, String);
+
+/// The document, and the answers that were seen.
+struct Api {
+    document: Document,
+    seen: BTreeSet<Answered>,
+}
+
+/// Answers that are provoked elsewhere, because a place of its own is needed for them.
+const ELSEWHERE: [(&str, u16, &str); 3] = [
+    // tests/it/http.rs, a_draining_node_is_not_ready
+    ("isReady", 503, "draining"),
+    // tests/it/drain.rs
+    ("openWebSocket", 503, "draining"),
+    // Every test with a WebSocket.
+    ("openWebSocket", 101, ""),
+];
+
+/// This comes before a request is read. So every operation has it.
+const NO_ROOM: &str = "too_many_connections";
+
+impl Api {
+    fn read() -> Api {
+        Api { document: Document::read("docs/openapi.json"), seen: BTreeSet::new() }
+    }
+
+    /// The paths, each with its methods in lower case and their operations.
+    fn operations(&self) -> Vec<(&str, &str, &Value)> {
+        let paths = self.document.at("/paths").as_object().expect("paths").iter();
+        let operations = paths.flat_map(|(path, methods)| {
+            methods.as_object().expect("methods").iter().map(move |(method, one)| (path.as_str(), method.as_str(), one))
+        });
+        operations.collect()
+    }
+
+    /// The operation of a request.
+    fn operation(&self, method: &str, path: &str) -> &Value {
+        let path = path.split('?').next().unwrap_or_default();
+        let fits = |template: &str| {
+            let (parts, template): (Vec<_>, Vec<_>) = (path.split('/').collect(), template.split('/').collect());
+            let fits = |(part, template): (&&str, &&str)| part == template || template.starts_with('{');
+            parts.len() == template.len() && parts.iter().zip(&template).all(fits)
+        };
+        let mut found: Vec<_> = self.operations();
+        found.retain(|(template, known, _)| known.eq_ignore_ascii_case(method) && fits(template));
+        // A path without a name in braces comes first.
+        found.sort_by_key(|(template, ..)| template.contains('{'));
+        found.first().unwrap_or_else(|| panic!("{method} {path} is not documented")).2
+    }
+
+    /// Checks an answer against the document.
+    fn check(&mut self, method: &str, path: &str, status: u16, headers: &[(String, String)], body: &str) {
+        let operation = self.operation(method, path);
+        let what = format!("{method} {path}: {status} {body:.200}");
+        let response =
+            operation["responses"].get(status.to_string()).unwrap_or_else(|| panic!("{what} is not documented"));
+        let response = self.document.resolve(response);
+        for name in response["headers"].as_object().into_iter().flat_map(serde_json::Map::keys) {
+            let is_there = headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+            assert!(is_there, "{what}: no {name} in {headers:?}");
+        }
+        let code = match response["content"].as_object() {
+            None => {
+                assert_eq!(body, "", "{what}");
+                String::new()
+            }
+            Some(content) => {
+                let (media, described) = content.iter().next().expect("a media type");
+                let told = headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.as_str());
+                assert_eq!(told.and_then(|told| told.split(';').next()), Some(media.as_str()), "{what}");
+                let body = if media == "application/json" {
+                    serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error}"))
+                } else {
+                    Value::from(body)
+                };
+                assert_eq!(self.document.violations(&described["schema"], &body), NO_VIOLATIONS, "{what}");
+                body["code"].as_str().unwrap_or_default().to_owned()
+            }
+        };
+        let id = operation["operationId"].as_str().expect("an id").to_owned();
+        self.seen.insert((id, status, code));
+    }
+
+    /// Makes a request and checks the answer. A GET is made as HEAD as well.
+    async fn ask(&mut self, node: &Endpoint, method: Method, path: &str, body: &str) -> u16 {
+        let headers: &[_] = if body.is_empty() { &[] } else { &[("content-type", "application/json")] };
+        self.ask_with(node, method, path, headers, body).await
+    }
+
+    async fn ask_with(
+        &mut self,
+        node: &Endpoint,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> u16 {
+        let methods = if method == Method::GET { vec![Method::HEAD, method] } else { vec![method] };
+        let mut status = 0;
+        for method in methods {
+            let answer = node.request(method.clone(), path, headers, body).await;
+            let headers = answer.headers.iter();
+            let headers =
+                headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
+            self.check(method.as_str(), path, answer.status, &headers.collect::<Vec<_>>(), &answer.body);
+            status = answer.status;
+        }
+        status
+    }
+
+    async fn refused_websocket(&mut self, node: &Endpoint, path: &str) {
+        let refusal = WsClient::try_connect(node.addr(), path).await.err().expect("a refusal");
+        self.check("GET", path, refusal.status, &refusal.headers, &refusal.body);
+    }
+
+    /// Every answer that the document has, apart from [`NO_ROOM`]. HEAD has no codes.
+    fn documented(&self) -> BTreeSet<Answered> {
+        let mut documented = BTreeSet::new();
+        for (_, method, operation) in self.operations() {
+            let id = operation["operationId"].as_str().expect("an id");
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                let content = &self.document.resolve(response)["content"]["application/json"];
+                let code = &content["schema"]["properties"]["code"];
+                let codes: Vec<_> = match (code.get("const"), code.get("enum")) {
+                    (Some(code), _) => vec![code.as_str().expect("a code")],
+                    (None, Some(codes)) => codes.as_array().expect("codes").iter().filter_map(Value::as_str).collect(),
+                    (None, None) => vec![""],
+                };
+                if status == "503" && method != "head" {
+                    assert!(codes.contains(&NO_ROOM), "{id} may be refused before it is read");
+                }
+                let codes = codes.iter().filter(|code| **code != NO_ROOM);
+                documented
+                    .extend(codes.map(|code| (id.to_owned(), status.parse().expect("a status"), (*code).to_owned())));
+            }
+        }
+        documented
+    }
+}
+
+/// The sources of a part of the service.
+fn sources(under: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(under).expect("the folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            text += &sources(&entry);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&entry).expect("the file");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_resource_is_documented_and_no_other() {
+    let source = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"));
+    let mut registered = BTreeSet::new();
+    for (function, methods) in [
+        ("readable", &["get", "head"][..]),
+        ("postable", &["post"]),
+        ("puttable", &["put"]),
+        ("deletable", &["delete"]),
+    ] {
+        for call in source.split(&format!("{function}(\"")).skip(1) {
+            let path = call.split_once('"').expect("a text ends").0;
+            registered.extend(methods.iter().map(|method| (path.to_owned(), (*method).to_owned())));
+        }
+    }
+    let api = Api::read();
+    let documented = api.operations().into_iter().map(|(path, method, _)| (path.to_owned(), method.to_owned()));
+    assert_eq!(documented.collect::<BTreeSet<_>>(), registered);
+}
+
+#[test]
+fn every_error_is_documented() {
+    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/error.rs")).expect("the file");
+    let codes = source.split_once("fn code(").expect("the codes").1.split_once("\n    }\n").expect("their end").0;
+    let codes: BTreeSet<_> = codes.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    let api = Api::read();
+    let documented: BTreeSet<_> = api.documented().into_iter().map(|(_, _, code)| code).collect();
+    let description = api.document.at("/info/description").as_str().expect("a text");
+    for code in &codes {
+        let is_there = documented.contains(code) || code == NO_ROOM || description.contains(&format!("`{code}`"));
+        assert!(is_there, "{code} is not documented");
+    }
+}
+
+#[test]
+fn the_document_is_of_this_version_and_its_examples_fit() {
+    let api = Api::read();
+    assert_eq!(api.document.at("/info/version"), env!("CARGO_PKG_VERSION"));
+    let check = |content: &Value, what: &str| {
+        for described in content.as_object().into_iter().flat_map(serde_json::Map::values) {
+            if let Some(example) = described.get("example") {
+                assert_eq!(api.document.violations(&described["schema"], example), NO_VIOLATIONS, "{what}");
+            }
+        }
+    };
+    for (path, method, operation) in api.operations() {
+        check(&operation["requestBody"]["content"], &format!("the body of {method} {path}"));
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            check(&api.document.resolve(response)["content"], &format!("{method} {path} {status}"));
+        }
+    }
+}
+
+/// What every node answers.
+async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
+    for (path, status) in [
+        ("/api/online-users?limit=1&countOnly=false", 200),
+        ("/api/online-users?countOnly=true&excludeUserId=ada", 200),
+        ("/api/online-users?limit=0", 400),
+        ("/api/user-status/online?limit=1", 200),
+        ("/api/user-status/online?status=busy&cursor=a", 200),
+        ("/api/user-status/online?status=invisible", 400),
+        ("/api/user-status/online/count", 200),
+        ("/api/user-status/ada", 200),
+        ("/api/user-status/went", 200),
+        ("/api/user-status/nobody", 404),
+        ("/api/user-status/%ff", 400),
+        ("/api/users/ada/explain", 200),
+        ("/api/users/went/explain", 200),
+        ("/api/users/%ff/explain", 400),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/openapi.json", 200),
+        ("/docs", 200),
+        ("/docs/docs.css", 200),
+        ("/docs/docs.js", 200),
+        ("/ws", 426),
+    ] {
+        assert_eq!(api.ask(node, Method::GET, path, "").await, status, "{path}");
+    }
+    for path in ["/api/user-status/batch", "/api/users/query"] {
+        for (body, status) in [
+            (r#"{"userIds":["ada",7,"went","hidden"]}"#, 200),
+            ("{", 400),
+            ("[]", 400),
+            ("{}", 400),
+            (r#"{"userIds":1}"#, 400),
+            ("", 415),
+        ] {
+            assert_eq!(api.ask(node, Method::POST, path, body).await, status, "{path} {body}");
+        }
+    }
+    for (path, body, status) in [
+        ("/api/user-status/last-seen?userId=ada", "", 200),
+        ("/api/user-status/last-seen", r#"{"userId":"nobody"}"#, 404),
+        ("/api/user-status/last-seen?userId=%ff", "", 400),
+        ("/api/user-status/last-seen", "{", 400),
+        ("/api/user-status/last-seen", "[]", 400),
+        ("/api/user-status/last-seen", "{}", 400),
+        ("/api/user-status/last-seen", r#"{"userId":true}"#, 400),
+        ("/api/users/ada/presence", r#"{"email":"a@b","status":"dnd","statusText":"x","expiresInMs":60000}"#, 200),
+        ("/api/users/hidden/presence", r#"{"metadata":{"a":[1]}}"#, 200),
+        ("/api/users/nobody/presence", r#"{"name":"x"}"#, 404),
+        ("/api/users/%ff/presence", r#"{"name":"x"}"#, 400),
+        ("/api/users/ada/presence", "{", 400),
+        ("/api/users/ada/presence", "[]", 400),
+        ("/api/users/ada/presence", "{}", 400),
+        ("/api/users/ada/presence", r#"{"name":5}"#, 400),
+        ("/api/users/ada/presence", "", 415),
+    ] {
+        assert_eq!(api.ask(node, Method::PUT, path, body).await, status, "{path} {body}");
+    }
+    let text = [("content-type", "text/plain")];
+    assert_eq!(api.ask_with(node, Method::PUT, "/api/user-status/last-seen", &text, "x").await, 415);
+    let page = [("origin", "https://chat.example.com"), ("content-type", "application/json")];
+    assert_eq!(api.ask_with(node, Method::PUT, "/api/users/ada/presence", &page, "{}").await, 403);
+    assert_eq!(api.ask_with(node, Method::POST, "/api/users/query", &page, "{}").await, 403);
+    let page = [("origin", "https://chat.example.com")];
+    assert_eq!(api.ask_with(node, Method::GET, "/api/users/ada/explain", &page, "").await, 403);
+    assert_eq!(api.ask_with(node, Method::DELETE, "/api/users/ada/sockets", &page, "").await, 403);
+    for (user, status) in [("nobody", 200), ("hidden", 200), ("%ff", 400)] {
+        let path = format!("/api/users/{user}/sockets");
+        assert_eq!(api.ask(node, Method::DELETE, &path, "").await, status, "{path}");
+    }
+    for path in ["/ws?format=x", "/ws?userId=%ff"] {
+        api.refused_websocket(node, path).await;
+    }
+}
+
+/// Bodies that are too large for each operation.
+async fn large_bodies(api: &mut Api, node: &Endpoint) {
+    let body = " ".repeat(768 * 1024 + 1);
+    let operations: Vec<_> =
+        api.operations().iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
+    for (path, method) in operations.iter().filter(|(_, method)| method != "head") {
+        let (path, method) = (path.replace("{userId}", "ada"), method.to_uppercase().parse().expect("a method"));
+        assert_eq!(api.ask(node, method, &path, &body).await, 413, "{path}");
+    }
+}
+
+/// A node with limits that are reached at once.
+async fn narrow_answers(api: &mut Api) {
+    let node = Node::start_with(|settings| {
+        settings.server.max_sockets = 2;
+        settings.websocket.max_frame_bytes = 1_048_576;
+        settings.limits.profile_bytes = 65_536;
+        settings.limits.page_bytes = 16_384;
+        settings.limits.answers_bytes = 65_536;
+        settings.limits.bodies_bytes = 1_048_576;
+    })
+    .await;
+    let mut sockets = Vec::new();
+    for user in ["ada", "bob"] {
+        let mut socket = node.ws("/ws").await;
+        socket.send_json(json!({"type": "join_user", "userId": user, "name": "x".repeat(65_500)})).await;
+        socket.expect_type("welcome").await;
+        sockets.push(socket);
+    }
+    // One user alone is more than all answers may have.
+    for path in ["/api/online-users", "/api/user-status/online"] {
+        assert_eq!(api.ask(&node, Method::GET, path, "").await, 503, "{path}");
+    }
+    let both = r#"{"userIds":["ada","bob"]}"#;
+    for path in ["/api/user-status/batch", "/api/users/query"] {
+        assert_eq!(api.ask(&node, Method::POST, path, both).await, 503, "{path}");
+    }
+    api.refused_websocket(&node, "/ws?userId=ada").await;
+
+    let large = format!("{}{both}", " ".repeat(200_000));
+    // If the third body comes too early, one of the two may be refused instead. Then two others begin.
+    let mut unfinished = Vec::new();
+    let third = async || {
+        let path = "/api/users/query";
+        unfinished = vec![node.unfinished_post(path, 520_000).await, node.unfinished_post(path, 520_000).await];
+        let headers = [("content-type", "application/json")];
+        let answer = node.request(Method::POST, "/api/user-status/batch", &headers, &large).await;
+        answer.body.contains("too_many_bodies")
+    };
+    eventually(third, "the bodies are being read").await;
+    for (method, path) in [
+        (Method::POST, "/api/user-status/batch"),
+        (Method::POST, "/api/users/query"),
+        (Method::PUT, "/api/user-status/last-seen"),
+        (Method::PUT, "/api/users/ada/presence"),
+    ] {
+        assert_eq!(api.ask(&node, method, path, &large).await, 503, "{path}");
+    }
+}
+
+/// A node that lets one socket in a second, and pages of one origin.
+async fn narrow_entrance(api: &mut Api) {
+    let node = Node::start_with(|settings| {
+        (settings.limits.joins_per_second, settings.limits.join_queue) = (1, 1);
+        settings.server.cors_allowed_origins = vec!["https://chat.example.com".to_owned()];
+    })
+    .await;
+    let page = [
+        ("origin", "https://evil.example.com"),
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let answer = node.request(Method::GET, "/ws", &page, "").await;
+    let headers =
+        answer.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
+    api.check("GET", "/ws", answer.status, &headers.collect::<Vec<_>>(), &answer.body);
+    // More come at once than are let in and may wait.
+    let come = (0..6).map(|_| WsClient::try_connect(node.addr(), "/ws?userId=ada"));
+    let refused: Vec<_> = futures_util::future::join_all(come).await.into_iter().filter_map(Result::err).collect();
+    for refusal in refused {
+        api.check("GET", "/ws", refusal.status, &refusal.headers, &refusal.body);
+    }
+}
+
+/// A node whose Redis goes away, and one that never had it.
+async fn answers_without_redis(api: &mut Api) {
+    let mut cluster =
+        Cluster::start_with(1, |settings| settings.presence.active_every = Duration::from_millis(100)).await;
+    let _ada = cluster[0].join("ada").await;
+    cluster.redis.kill();
+    let node = &cluster[0];
+    eventually_eq(async || node.get("/readyz").await.1["degraded"].clone(), true, "the node has noticed").await;
+    let note = async || node.request(Method::PUT, "/api/user-status/last-seen?userId=ada", &[], "").await.status;
+    eventually_eq(note, 503, "a note is due").await;
+    for (method, path, body, status) in [
+        (Method::GET, "/readyz", "", 200),
+        (Method::GET, "/api/online-users", "", 200),
+        (Method::GET, "/api/user-status/online", "", 200),
+        (Method::GET, "/api/user-status/online/count", "", 200),
+        (Method::GET, "/api/user-status/ada", "", 200),
+        (Method::GET, "/api/user-status/nobody", "", 200),
+        (Method::POST, "/api/user-status/batch", r#"{"userIds":["ada","nobody"]}"#, 200),
+        (Method::POST, "/api/users/query", r#"{"userIds":["ada","nobody"]}"#, 200),
+        (Method::PUT, "/api/user-status/last-seen?userId=ada", "", 503),
+        (Method::PUT, "/api/users/ada/presence", r#"{"status":"busy"}"#, 503),
+        (Method::GET, "/api/users/ada/explain", "", 200),
+        (Method::DELETE, "/api/users/nobody/sockets", "", 503),
+    ] {
+        assert_eq!(api.ask(node, method, path, body).await, status, "{path}");
+    }
+    let fresh = Node::spawn(test_settings_with_redis(&cluster.redis.url())).await;
+    assert_eq!(api.ask(&fresh, Method::GET, "/readyz", "").await, 503);
+}
+
+#[tokio::test]
+async fn every_documented_answer_is_given_and_is_as_documented() {
+    let mut api = Api::read();
+    for place in Place::each(|_| ()).await {
+        let join = |user: &str, status: &str| json!({"type": "join_user", "userId": user, "name": "N", "status": status, "device": {"kind": "web"}});
+        let mut sockets = Vec::new();
+        for (user, status) in [("ada", "busy"), ("7", "online"), ("hidden", "invisible"), ("went", "online")] {
+            let mut socket = place.node(0).ws("/ws").await;
+            socket.send_json(join(user, status)).await;
+            socket.expect_type("welcome").await;
+            sockets.push(socket);
+        }
+        sockets.pop().expect("the last one").close(1000).await;
+        let node = place.node(0);
+        eventually_eq(async || node.online_ids().await, ["7", "ada"], "one has gone").await;
+        ordinary_answers(&mut api, node).await;
+        large_bodies(&mut api, node).await;
+    }
+    narrow_answers(&mut api).await;
+    narrow_entrance(&mut api).await;
+    answers_without_redis(&mut api).await;
+
+    let mut expected = api.documented();
+    for (id, status, code) in ELSEWHERE {
+        assert!(expected.remove(&(id.to_owned(), status, code.to_owned())), "{id} {status} {code} is not documented");
+    }
+    let expected: BTreeSet<_> = expected.into_iter().filter(|(id, ..)| !id.ends_with("Head")).collect();
+    let seen: BTreeSet<_> = api.seen.iter().filter(|(id, ..)| !id.ends_with("Head")).cloned().collect();
+    assert_eq!(seen, expected, "what was seen, and what is documented");
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_as_documented() {
+    let node = Node::start_with(|settings| settings.server.max_http_connections = 1).await;
+    let _open = node.open_http().await;
+    let mut refused = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    let mut answer = String::new();
+    let read = tokio::time::timeout(DEADLINE, refused.read_to_string(&mut answer)).await.expect("it is told in time");
+    read.expect("an orderly end");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.contains("retry-after: 1"), "{head}");
+    let api = Api::read();
+    let schema = api.document.at("/components/responses/NoRoom/content/application~1json/schema");
+    assert_eq!(api.document.violations(schema, &serde_json::from_str(body).expect("JSON")), NO_VIOLATIONS);
+}
+
+#[tokio::test]
+async fn the_page_runs_its_own_script_alone() {
+    let node = Node::start_with(|_| ()).await;
+    let page = node.get_raw("/docs").await;
+    let policy = page.headers["content-security-policy"].to_str().expect("a text").to_owned();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for text in [&page.body, &node.get_raw("/docs/docs.js").await.body, &node.get_raw("/docs/docs.css").await.body] {
+        assert!(!text.contains("://") && !text.contains("innerHTML"), "{text}");
+    }
+    // What the page names is there.
+    let sources = ["href=\"", "src=\""].map(|before| page.body.split(before).skip(1)).into_iter().flatten();
+    for source in sources.map(|rest| rest.split_once('"').expect("a text ends").0) {
+        assert_eq!(node.get_raw(&format!("/{source}")).await.status, 200, "{source}");
+    }
+}
