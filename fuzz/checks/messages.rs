@@ -70,7 +70,7 @@ fn check_request(request: &Request) {
             cursor.iter().for_each(check_user);
         }
         Request::Check { user } => check_user(user),
-        Request::Activity { .. } | Request::Leave => {}
+        Request::Activity { .. } | Request::Devices | Request::Leave => {}
     }
 }
 

@@ -17,7 +17,7 @@ pub mod transition;
 
 pub use device::{Device, DeviceError, Devices};
 pub use id::{IdError, NodeId, SocketId, UserId};
-pub use presence::Presence;
+pub use presence::{HeldSocket, Presence};
 pub use profile::{Profile, ProfileError, ProfileFields, ProfileLimits, ProfilePatch};
 pub use roster::{Effect, Roster, RosterPage, Told};
 pub use scope::Scope;

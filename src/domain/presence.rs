@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ChosenStatus, Devices, Profile, Status, StatusText, Timestamp};
+use super::{ChosenStatus, Devices, Profile, SocketId, Status, StatusText, Timestamp};
 
 /// A user's data while the user is present: what was stated, and what others see of it.
 ///
@@ -23,6 +23,21 @@ pub struct Presence {
     /// When the user was last active, by the store's clock. Nodes learn it in batches, so it may be a minute old. It is 0
     /// if it is not known.
     pub active_at: Timestamp,
+}
+
+/// A socket as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSocket {
+    /// Its id, which names its node.
+    pub socket: SocketId,
+    /// When it joined.
+    pub since: Timestamp,
+    /// Whether its connection broke.
+    pub in_grace: bool,
+    /// Whether it is idle.
+    pub is_idle: bool,
+    /// What its client runs on, as JSON.
+    pub device: Option<String>,
 }
 
 impl Presence {

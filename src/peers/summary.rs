@@ -225,10 +225,10 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        ChosenStatus, Departure, LastSeen, NodeId, Position, SocketAccount, SocketId, Transition, UserId,
+        ChosenStatus, Departure, HeldSocket, LastSeen, NodeId, Position, SocketAccount, SocketId, Transition, UserId,
     };
     use crate::replica::ViewAccount;
-    use crate::store::{Examination, HeldSocket};
+    use crate::store::Examination;
 
     const NOW: Timestamp = Timestamp(1_704_067_200_000);
 

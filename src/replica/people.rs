@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::Replica;
 use crate::backoff::Backoff;
-use crate::domain::{LastSeen, Position, Presence, Said, Statement, Timestamp, UserId};
+use crate::domain::{HeldSocket, LastSeen, Position, Presence, Said, Statement, Timestamp, UserId};
 
 /// What became of a statement about a user.
 #[derive(Debug)]
@@ -52,6 +52,21 @@ impl Replica {
             Ok(last_seen) => Some(last_seen),
             Err(error) => {
                 debug!(error = %error, "Could not read when {} users were last seen: {error}", users.len());
+                None
+            }
+        }
+    }
+
+    /// The sockets of one user, as the store holds them. It is none if the store does not answer.
+    pub(crate) async fn sockets_of(&self, user: &UserId) -> Option<Vec<HeldSocket>> {
+        if self.view().degraded().is_some() {
+            // Nobody waits for a store that is known to be away.
+            return None;
+        }
+        match self.store.sockets_of(user).await {
+            Ok(sockets) => Some(sockets),
+            Err(error) => {
+                debug!(error = %error, "Could not read the sockets of a user: {error}");
                 None
             }
         }

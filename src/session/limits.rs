@@ -84,6 +84,7 @@ fn is_costly(request: &Request) -> bool {
         | Request::SetStatus(_)
         | Request::Update(_)
         | Request::Activity { idle: true }
+        | Request::Devices
         | Request::Leave
         | Request::List { .. } => true,
         Request::Activity { idle: false } | Request::Check { .. } => false,

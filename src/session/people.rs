@@ -5,7 +5,7 @@ use super::close::End;
 use super::limits::Verdict;
 use super::requests::Later;
 use crate::domain::{LastSeen, Profile, ProfileError, ProfileLimits, ProfilePatch, Said, UserId};
-use crate::wire::message::Message;
+use crate::wire::message::{ErrorCode, Message};
 
 impl Session {
     /// How large a profile may be.
@@ -62,6 +62,24 @@ impl Session {
         let last_seen = self.services.replica.last_seen(std::slice::from_ref(user)).await;
         let last_seen = last_seen.and_then(|seen| seen.into_iter().next().flatten());
         self.tell_status(user, last_seen, reference);
+    }
+
+    /// Answers which sockets the user has, and what they run on.
+    pub(super) async fn show_devices(&mut self, reference: Option<&str>) {
+        let Some(joined) = &self.registration else { return };
+        let own = joined.socket();
+        let Some(sockets) = self.services.replica.sockets_of(joined.user()).await else {
+            let what = "the store cannot be reached; try again";
+            self.refuse(ErrorCode::StoreUnavailable, what, reference);
+            return;
+        };
+        let (sequence, frame) = {
+            let view = self.services.replica.view();
+            let devices = Message::Devices { sockets: &sockets, own, standing: self.standing(&view) };
+            (view.sequence(), self.format.encode(&devices, reference))
+        };
+        let Some(frame) = frame else { return };
+        self.send_large(sequence, frame, reference);
     }
 
     fn tell_status(&self, user: &UserId, last_seen: Option<LastSeen>, reference: Option<&str>) {

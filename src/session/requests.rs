@@ -26,6 +26,11 @@ pub(super) enum Later {
         /// The client's mark for the request.
         reference: Option<String>,
     },
+    /// To say which sockets the user has.
+    Devices {
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
     /// To say when a user who is not online was last seen.
     Recall {
         /// The user.
@@ -80,6 +85,7 @@ impl Session {
                 }
                 Err(error) => self.refuse(ErrorCode::InvalidField, &error.to_string(), reference.as_deref()),
             },
+            (Request::Devices, Some(_)) => return Ok(Some(Later::Devices { reference })),
             (Request::Check { user }, _) => return self.check(user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
                 let limit = limit.unwrap_or(self.services.limits.page_default);
@@ -98,6 +104,7 @@ impl Session {
             (Request::Leave, Some(_)) => self.leave(reference.as_deref()),
             (
                 Request::List { .. }
+                | Request::Devices
                 | Request::Activity { .. }
                 | Request::Leave
                 | Request::SetStatus(_)
@@ -113,6 +120,7 @@ impl Session {
         match later {
             Later::Join(join) => self.join(join).await,
             Later::Say { said, shows_profile, reference } => self.state(said, shows_profile, reference).await,
+            Later::Devices { reference } => self.show_devices(reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
     }
@@ -126,8 +134,13 @@ impl Session {
             (view.sequence(), self.format.encode(&list, reference))
         };
         let Some(list) = list else { return };
-        match self.services.answers.hold(list) {
-            Some(list) => self.attachment.send_at(sequence, [list]),
+        self.send_large(sequence, list, reference);
+    }
+
+    /// Sends an answer that may be large. If too many of these wait for their clients, it is refused.
+    pub(super) fn send_large(&mut self, sequence: u64, answer: Bytes, reference: Option<&str>) {
+        match self.services.answers.hold(answer) {
+            Some(answer) => self.attachment.send_at(sequence, [answer]),
             None => self.refuse_for_now("too many clients have not read their answers; wait", ANSWERS_RETRY, reference),
         }
     }

@@ -13,13 +13,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Audited, Beat, BeatReply, Claim, Dates, Examination, HeldSocket, Intent, Join, LeaseState, Order, Outcome,
-    PresenceStore, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Dates, Examination, Intent, Join, LeaseState, Order, Outcome, PresenceStore,
+    StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{
-    Change, Departure, Device, Devices, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal,
-    SocketId, Statement, Status, Timestamp, Transition, UserId,
+    Change, Departure, Device, Devices, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope,
+    Signal, SocketId, Statement, Status, Timestamp, Transition, UserId,
 };
 use crate::settings::PresenceSettings;
 
@@ -284,6 +284,20 @@ impl State {
 
     fn examine(&self, user: &UserId) -> Examination {
         let now = clock::now();
+        let transitions = self.log.iter().rev().filter(|transition| transition.user == *user);
+        Examination {
+            position: self.roster.position(),
+            now,
+            presence: self.roster.get_even_hidden(user).cloned(),
+            is_present: self.roster.get_even_hidden(user).is_some(),
+            sockets: self.sockets_of(user),
+            leases: Vec::new(),
+            transitions: transitions.take(TRANSITIONS_SHOWN).cloned().collect(),
+            last_seen: self.last_seen(user, now),
+        }
+    }
+
+    fn sockets_of(&self, user: &UserId) -> Vec<HeldSocket> {
         let held = self.sockets.get(user).into_iter().flatten();
         let held = held.map(|(socket, held)| HeldSocket {
             socket: *socket,
@@ -292,17 +306,7 @@ impl State {
             is_idle: held.is_idle,
             device: held.device.as_ref().map(|device| device.json().to_owned()),
         });
-        let transitions = self.log.iter().rev().filter(|transition| transition.user == *user);
-        Examination {
-            position: self.roster.position(),
-            now,
-            presence: self.roster.get_even_hidden(user).cloned(),
-            is_present: self.roster.get_even_hidden(user).is_some(),
-            sockets: held.collect(),
-            leases: Vec::new(),
-            transitions: transitions.take(TRANSITIONS_SHOWN).cloned().collect(),
-            last_seen: self.last_seen(user, now),
-        }
+        held.collect()
     }
 
     fn last_seen(&self, user: &UserId, now: Timestamp) -> Option<LastSeen> {
@@ -355,6 +359,10 @@ impl PresenceStore for MemoryStore {
             Ok(users.iter().map(|user| state.last_seen(user, now)).collect())
         }
         .boxed()
+    }
+
+    fn sockets_of<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Vec<HeldSocket>>> {
+        async { Ok(self.lock().sockets_of(user)) }.boxed()
     }
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {

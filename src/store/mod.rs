@@ -30,8 +30,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    Device, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp,
-    Transition, UserId,
+    Device, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal, SocketId,
+    Statement, Timestamp, Transition, UserId,
 };
 
 /// The store as one node sees it. The trait is object-safe: the parts above are not generic over it (docs/adr/0002).
@@ -105,6 +105,12 @@ pub trait PresenceStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>>;
+
+    /// The sockets that the store holds of one user, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn sockets_of<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Vec<HeldSocket>>>;
 
     /// What the store holds of one user: for a person who asks why the user is online or not.
     ///
@@ -290,21 +296,6 @@ pub struct Examination {
     pub transitions: Vec<Transition>,
     /// What is remembered of the user.
     pub last_seen: Option<LastSeen>,
-}
-
-/// A socket as the store holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldSocket {
-    /// Its id, which names its node.
-    pub socket: SocketId,
-    /// When it joined.
-    pub since: Timestamp,
-    /// Whether its connection broke.
-    pub in_grace: bool,
-    /// Whether it is idle.
-    pub is_idle: bool,
-    /// What its client runs on, as JSON.
-    pub device: Option<String>,
 }
 
 /// The store's answer to one order.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::domain::{
-    Device, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said, SaidStatus, SocketId,
-    Timestamp, Told, UserId,
+    Device, HeldSocket, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said, SaidStatus,
+    SocketId, Timestamp, Told, UserId,
 };
 
 /// A client's message after it was read.
@@ -50,6 +50,8 @@ pub enum Request {
         /// The user.
         user: UserId,
     },
+    /// The sockets of the own user, and what they run on.
+    Devices,
     /// To be offline.
     Leave,
 }
@@ -97,6 +99,8 @@ pub enum ErrorCode {
     RateLimited,
     /// The user may not have another socket on this node (`limits.sockets_per_user`).
     TooManySockets,
+    /// The store does not answer, and the request needs it.
+    StoreUnavailable,
 }
 
 impl ErrorCode {
@@ -113,6 +117,7 @@ impl ErrorCode {
             Self::AlreadyJoined => "already_joined",
             Self::RateLimited => "rate_limited",
             Self::TooManySockets => "too_many_sockets",
+            Self::StoreUnavailable => "store_unavailable",
         }
     }
 }
@@ -166,6 +171,15 @@ pub enum Message<'a> {
         user: &'a UserId,
         /// The user's data.
         own: &'a Presence,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// The sockets of the socket's own user.
+    Devices {
+        /// The sockets.
+        sockets: &'a [HeldSocket],
+        /// The one that is told.
+        own: SocketId,
         /// See [`Standing`].
         standing: Standing,
     },

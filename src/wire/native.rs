@@ -9,7 +9,7 @@ use super::frame;
 use super::json::{Object, list_capacity, push_user, push_users};
 use super::message::{Event, Message, Standing};
 use crate::clock;
-use crate::domain::{Departure, LastSeen, Presence, Timestamp, Told};
+use crate::domain::{Departure, HeldSocket, LastSeen, Presence, SocketId, Timestamp, Told};
 
 /// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
@@ -55,6 +55,12 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         Message::Updated { user, own, standing } => {
             let mut out = object("presence_updated", 256);
             push_user(out.member("user"), user, own);
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Devices { sockets, own, standing } => {
+            let mut out = object("devices", 256 * (1 + sockets.len()));
+            out.objects("devices", sockets.iter().map(|held| device(held, own)));
             push_standing(&mut out, standing);
             out
         }
@@ -137,6 +143,24 @@ fn push_own_status(out: &mut Object, own: &Presence) {
     if let Some(expires_at) = own.chosen.as_ref().and_then(|chosen| chosen.expires_at) {
         out.time("expiresAt", expires_at);
     }
+}
+
+/// One of the user's sockets. `own` is the socket that is told.
+fn device(held: &HeldSocket, own: SocketId) -> Object {
+    let state = match (held.in_grace, held.is_idle) {
+        (true, _) => "grace",
+        (false, true) => "idle",
+        (false, false) => "active",
+    };
+    let mut out = Object::new(256);
+    out.string("socketId", &held.socket.to_string()).string("state", state).time("since", held.since);
+    if let Some(device) = &held.device {
+        out.encoded("device", device);
+    }
+    if held.socket == own {
+        out.boolean("own", true);
+    }
+    out
 }
 
 fn push_last_seen(out: &mut Object, last_seen: Option<LastSeen>) {

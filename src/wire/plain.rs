@@ -58,6 +58,7 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         | Message::OwnStatus { .. }
         | Message::Updated { .. }
         | Message::OwnEvent(_)
+        | Message::Devices { .. }
         | Message::Left { .. }
         | Message::ActivityAck => None,
     }

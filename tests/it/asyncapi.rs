@@ -186,6 +186,8 @@ async fn the_frames_of_a_real_run_are_as_documented() {
             ada.say(json!({"type": "check_user_online", "userId": user, "ref": "c"})).await;
             ada.hear("user_online_status").await;
         }
+        ada.say(json!({"type": "get_devices", "ref": 5})).await;
+        ada.hear("devices").await;
         ada.client.send_json(json!({"type": "dance", "ref": "x"})).await;
         ada.hear("error").await;
         tab.say(json!({"type": "leave"})).await;

@@ -68,7 +68,7 @@ proptest! {
     #[test]
     fn a_random_message_is_understood_or_refused_in_few_words(
         kind in prop_oneof![
-            "join_user|user_activity|user_online|get_online_users|check_user_online|leave",
+            "join_user|set_status|update_presence|user_activity|get_online_users|check_user_online|get_devices|leave",
             any::<String>(),
         ],
         fields in vec(("userId|name|username|email|avatar|limit|cursor|ref|type", value()), 0..6),

@@ -10,6 +10,7 @@ mod asyncapi;
 mod audit;
 mod cluster_behaviour;
 mod conformance;
+mod devices;
 mod disconnect;
 mod drain;
 mod explain;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rollcall::domain::{
-    LastSeen, NodeId, Position, Roster, Signal, SocketId, Statement, Timestamp, Transition, UserId,
+    HeldSocket, LastSeen, NodeId, Position, Roster, Signal, SocketId, Statement, Timestamp, Transition, UserId,
 };
 use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
@@ -114,6 +114,10 @@ impl PresenceStore for Panicking {
 
     fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>> {
         self.inner.last_seen(users)
+    }
+
+    fn sockets_of<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Vec<HeldSocket>>> {
+        self.inner.sockets_of(user)
     }
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {

@@ -296,6 +296,9 @@ async fn every_answer_echoes_the_ref_of_its_request() {
         (json!({"type": "get_online_users"}), "online_users_list"),
         (json!({"type": "check_user_online", "userId": "ada"}), "user_online_status"),
         (json!({"type": "user_activity"}), "user_activity_ack"),
+        (json!({"type": "set_status", "status": "busy"}), "own_status"),
+        (json!({"type": "update_presence", "name": "Ada"}), "presence_updated"),
+        (json!({"type": "get_devices"}), "devices"),
         (json!({"type": "dance"}), "error"),
         (json!({"type": "leave"}), "left"),
     ];

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::{
-    Change, ChosenStatus, Departure, Devices, LastSeen, OfflineReason, Position, Presence, Profile, ProfileFields,
-    Signal, Status, StatusText, Timestamp, Transition, UserId,
+    Change, ChosenStatus, Departure, Devices, HeldSocket, LastSeen, OfflineReason, Position, Presence, Profile,
+    ProfileFields, Signal, Status, StatusText, Timestamp, Transition, UserId,
 };
-use crate::store::{BeatReply, Dates, HeldSocket, Intent, Join, LeaseState, Outcome, Refusal, StoreError, StoreResult};
+use crate::store::{BeatReply, Dates, Intent, Join, LeaseState, Outcome, Refusal, StoreError, StoreResult};
 
 /// A transition as `announce` in `lua/prelude.lua` publishes and logs it.
 #[derive(Deserialize)]

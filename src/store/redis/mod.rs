@@ -47,7 +47,8 @@ use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
 use super::{Audited, Examination, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
 use crate::domain::{
-    LastSeen, NodeId, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp, Transition, UserId,
+    HeldSocket, LastSeen, NodeId, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp,
+    Transition, UserId,
 };
 use crate::settings::{PresenceSettings, RedisSettings};
 
@@ -209,6 +210,10 @@ impl PresenceStore for RedisStore {
 
     fn last_seen<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, StoreResult<Vec<Option<LastSeen>>>> {
         self.read_last_seen(users).boxed()
+    }
+
+    fn sockets_of<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Vec<HeldSocket>>> {
+        self.read_sockets_of(user).boxed()
     }
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {

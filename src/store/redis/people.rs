@@ -4,7 +4,7 @@ use redis::Cmd;
 
 use super::scripts::Script;
 use super::{RedisStore, format};
-use crate::domain::{LastSeen, NodeId, Position, Scope, Signal, Statement, Timestamp, UserId};
+use crate::domain::{HeldSocket, LastSeen, NodeId, Position, Scope, Signal, Statement, Timestamp, UserId};
 use crate::store::{Examination, StoreError, StoreResult};
 
 /// Users in one call of a script, and in one signal. Redis serves nobody else meanwhile: about 1 ms.
@@ -16,6 +16,9 @@ const TRANSITIONS_MAX: usize = 10;
 
 type Bytes = Vec<u8>;
 
+/// The fields of a hash with their values.
+type Entries = Vec<(Bytes, Bytes)>;
+
 /// What [`RedisStore::read_examination`] reads, in its order.
 type Stored = (
     [Option<Bytes>; 2],
@@ -25,11 +28,19 @@ type Stored = (
     Option<Bytes>,
     bool,
     bool,
-    Vec<(Bytes, Bytes)>,
+    Entries,
     Vec<(Bytes, f64)>,
     Option<Bytes>,
     Vec<(String, Vec<Bytes>)>,
 );
+
+/// Reads what is held of a user's sockets. What no node has written is left out.
+fn held_sockets(entries: &Entries) -> Vec<HeldSocket> {
+    let readable = entries.iter().filter_map(|(socket, entry)| format::held_socket(socket, entry));
+    let mut sockets: Vec<_> = readable.collect();
+    sockets.sort_unstable_by_key(|held| held.socket);
+    sockets
+}
 
 impl RedisStore {
     pub(super) async fn send_statement(&self, user: &UserId, statement: &Statement) -> StoreResult<Option<Position>> {
@@ -101,6 +112,14 @@ impl RedisStore {
         Ok(users.iter().zip(&stored).map(read).collect())
     }
 
+    pub(super) async fn read_sockets_of(&self, user: &UserId) -> StoreResult<Vec<HeldSocket>> {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(self.shared.keys.scope(Scope::Service).user_sockets(user));
+        let mut connection = self.connection().await?;
+        let stored: Entries = self.shared.within(get.query_async(&mut *connection)).await?;
+        Ok(held_sockets(&stored))
+    }
+
     pub(super) async fn read_examination(&self, user: &UserId) -> StoreResult<Examination> {
         let keys = &self.shared.keys;
         let service = keys.scope(Scope::Service);
@@ -121,7 +140,6 @@ impl RedisStore {
 
     fn examination(&self, user: &UserId, stored: Stored) -> StoreResult<Examination> {
         let (epoch, revision, server, time, presence, is_visible, is_hidden, sockets, nodes, last_seen, log) = stored;
-        let readable = sockets.iter().filter_map(|(socket, entry)| format::held_socket(socket, entry));
         let lease = |(node, end): &(Bytes, f64)| Some((format::parsed::<NodeId>(node)?, Timestamp(*end as u64)));
         let events = log.iter().filter_map(|(_, fields)| format::transition(fields.get(1)?).ok());
         Ok(Examination {
@@ -129,7 +147,7 @@ impl RedisStore {
             now: format::timestamp(time),
             presence: presence.and_then(|stored| self.shared.known_presence(user, &stored)),
             is_present: is_visible || is_hidden,
-            sockets: readable.collect(),
+            sockets: held_sockets(&sockets),
             leases: nodes.iter().filter_map(lease).collect(),
             transitions: events.filter(|event| event.user == *user).take(TRANSITIONS_MAX).collect(),
             last_seen: last_seen.and_then(|stored| format::last_seen(&stored).ok()),

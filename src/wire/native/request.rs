@@ -53,6 +53,7 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
         "user_activity" | "user_online" => Ok(Request::Activity { idle: flag(fields, "idle")? }),
         "get_online_users" => Ok(Request::List { limit: limit(fields, limits)?, cursor: cursor(fields)? }),
         "check_user_online" => Ok(Request::Check { user: required_user(fields)? }),
+        "get_devices" => Ok(Request::Devices),
         "leave" => Ok(Request::Leave),
         short if short.len() <= MAX_REPEATED_BYTES => {
             Err((ErrorCode::UnknownType, format!("there is no request of type {short:?}")))
@@ -122,6 +123,7 @@ mod tests {
             Request::List { limit: Some(5), cursor: Some(user("a")) }
         );
         assert_eq!(parse(r#"{"type":"check_user_online","userId":"a"}"#).request, Request::Check { user: user("a") });
+        assert_eq!(parse(r#"{"type":"get_devices"}"#).request, Request::Devices);
         assert_eq!(parse(r#"{"type":"leave","ref":"x"}"#).request, Request::Leave);
     }
 

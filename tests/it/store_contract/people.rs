@@ -365,9 +365,11 @@ async fn an_examination_shows_what_is_held(truth: &impl Truth) {
     let [socket] = &held.sockets[..] else { panic!("{held:?}") };
     assert_eq!((socket.socket, socket.in_grace, socket.is_idle), (node.socket(1), true, true));
     assert_eq!(socket.device.as_deref(), Some(r#"{"kind":"web","name":"x"}"#));
+    assert_eq!(node.store.sockets_of(&user("ada")).await.expect("an answer"), held.sockets);
     node.drive(1, "ada", LOST).await;
     let gone = node.store.examine(&user("ada")).await.expect("an answer");
     assert!(!gone.is_present && gone.sockets.is_empty());
+    assert_eq!(node.store.sockets_of(&user("ada")).await.expect("an answer"), []);
     assert_eq!(stories(&gone.transitions), ["-ada connection_lost", "+ada"]);
 }
 
