@@ -15,29 +15,29 @@ local function remember(user, since, active_at)
   local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
   local seen = '{"lastSeen":' .. now_text .. (active_at ~= '0' and ',"lastActive":' .. active_at or '') .. '}'
   if not since or now_ms - since >= tonumber(least_ms) then
-    redis.call('SET', LAST_SEEN .. user, seen, 'PX', ttl_ms)
+    native.call('SET', LAST_SEEN .. user, seen, 'PX', ttl_ms)
   else
-    redis.call('SET', LAST_SEEN .. user, seen, 'PX', ttl_ms, 'XX')
+    native.call('SET', LAST_SEEN .. user, seen, 'PX', ttl_ms, 'XX')
   end
 end
 
 -- Call this after sockets of the user were removed. `since` is the time at which the first of them came, or nil if that
--- time is not known. `active_at` is when the user was last active as far as a node knows, as text, or '0'. If the user has no socket
--- left, this makes the departure known. Returns the entries of the sockets that are left, and whether the departure was a
--- transition. If sockets are left, others may see another status: call `reconsider` (presence.lua).
+-- time is not known. `active_at` is when the user was last active as far as a node knows, as text, or '0'. If the user
+-- has no socket left, this makes the departure known. Returns the entries of the sockets that are left, and whether the
+-- departure was a transition. If sockets are left, others may see another status: call `reconsider` (presence.lua).
 local function settle(epoch, user, reason, since, active_at)
   local entries = redis.call('HVALS', USER_SOCKETS .. user)
   if #entries > 0 then
     -- The last socket may be there only for a moment. The user was there for longer. If the user is hidden, others saw
     -- the user last when the user hid.
     local stayed = since and now_ms - since >= tonumber(string.match(ARGV[9], ' (%d+)'))
-    if stayed and redis.call('SISMEMBER', HIDDEN, user) == 0 then
+    if stayed and native.call('SISMEMBER', HIDDEN, user) == 0 then
       remember(user, since, later(active_at, active_at_of(redis.call('GET', PRESENCE .. user))))
     end
     return entries, false
   end
-  local was_visible = redis.call('SREM', USERS, user) == 1
-  if not was_visible and redis.call('SREM', HIDDEN, user) == 0 then return entries, false end
+  local was_visible = native.call('SREM', USERS, user) == 1
+  if not was_visible and native.call('SREM', HIDDEN, user) == 0 then return entries, false end
   active_at = later(active_at, active_at_of(redis.call('GETDEL', PRESENCE .. user)))
   local detail = '"reason":"' .. reason .. '"' .. (active_at ~= '0' and ',"activeAt":' .. active_at or '')
   if was_visible then

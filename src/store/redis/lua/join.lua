@@ -29,8 +29,8 @@ local function enter(idle, device)
     local held = redis.call('HGET', sockets_key, socket)
     if is_idle(held) ~= (idle == '1') then redis.call('HSET', sockets_key, socket, marked(held, IDLE_AT, idle)) end
   end
-  redis.call('PEXPIRE', sockets_key, ttl_ms)
-  redis.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
+  native.call('PEXPIRE', sockets_key, ttl_ms)
+  native.call('SET', SOCKET_USER .. socket, user, 'PX', ttl_ms)
   redis.call('HSET', NODE_SOCKETS .. node, socket, user)
 end
 
@@ -51,15 +51,15 @@ if more == '' then
   if known_at then
     local presence = head .. active_at .. ',"updatedAt":' .. known_at .. '}'
     enter('0', '')
-    redis.call('SET', presence_key, presence, 'PX', ttl_ms)
+    native.call('SET', presence_key, presence, 'PX', ttl_ms)
     local event
-    if redis.call('SADD', USERS, user) == 1 then
-      event = redis.call('SREM', HIDDEN, user) == 1 and 'changed' or 'online'
+    if native.call('SADD', USERS, user) == 1 then
+      event = native.call('SREM', HIDDEN, user) == 1 and 'changed' or 'online'
     elseif not stored and profile_at ~= '0' then
       -- A node may have read its snapshot while the data was missing.
       event = 'changed'
     end
-    local revision = event and announce(epoch, event, user_json, '"user":' .. presence) or redis.call('GET', REVISION)
+    local revision = event and announce(epoch, event, user_json, '"user":' .. presence) or native.call('GET', REVISION)
     return { 'OK', revision, known_at, '0' }
   end
 end

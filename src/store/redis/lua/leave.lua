@@ -29,4 +29,4 @@ for i = 1, #sockets, 2 do
   end
 end
 local entries = settle(epoch, user, 'left', since, active_at)
-if #entries == 0 then return { 'OK', redis.call('GET', REVISION), '0' } end
+if #entries == 0 then return { 'OK', native.call('GET', REVISION), '0' } end

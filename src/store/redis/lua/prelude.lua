@@ -19,8 +19,8 @@ local CHANNEL, LOG_LENGTH = ARGV[7], ARGV[8]
 -- `redis.call` for all scripts. If the type of a key is not the one that the command expects, somebody wrote the key by
 -- hand. A key with an id in its name is deleted, and the command goes on without it. Then the owner of the lost data
 -- asserts it anew, or the audit finds that it is missing. For the other keys the script fails, and the next beat begins
--- a new epoch (beat.lua). Some calls in this file name only those other keys. They go to Redis directly, because that
--- is cheaper.
+-- a new epoch (beat.lua). Some calls name only those other keys, or have a command that takes a key of any type (SET,
+-- DEL, PEXPIRE). They go to Redis directly (`native`), because that is cheaper.
 local n_deleted = 0
 local native, type = redis, type
 local native_pcall = native.pcall
@@ -126,7 +126,7 @@ local function since_of(entry) return tonumber(string.match(entry, '^{"grace":[0
 local function remove_socket(user, socket, node)
   local entry = redis.call('HGET', USER_SOCKETS .. user, socket)
   if entry then redis.call('HDEL', USER_SOCKETS .. user, socket) end
-  redis.call('DEL', SOCKET_USER .. socket)
+  native.call('DEL', SOCKET_USER .. socket)
   redis.call('HDEL', NODE_SOCKETS .. node, socket)
   return entry and since_of(entry)
 end

@@ -14,4 +14,4 @@ local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
 local entries = settle(epoch, user, reason, remove_socket(user, socket, node), active_at)
-if #entries == 0 then return { 'OK', redis.call('GET', REVISION), '0' } end
+if #entries == 0 then return { 'OK', native.call('GET', REVISION), '0' } end
