@@ -120,6 +120,8 @@ pub(crate) struct Heard {
     pub online: AtomicU64,
     pub lists: AtomicU64,
     pub lefts: AtomicU64,
+    /// Frames `own_status`: the events and the answers.
+    pub own_statuses: AtomicU64,
     pub pings: AtomicU64,
     pub resyncs: AtomicU64,
     pub closed: AtomicBool,
@@ -405,8 +407,9 @@ fn note(payload: &[u8], heard: &Heard, tally: &Tally) {
             tally.acks.fetch_add(1, Ordering::AcqRel);
         }
         b"resync" | b"RESYNC" => both(&heard.resyncs, &tally.resyncs),
-        // It comes with the list after a `resync`.
-        b"own_status" => {}
+        b"own_status" => {
+            heard.own_statuses.fetch_add(1, Ordering::AcqRel);
+        }
         _ => {
             tally.unexpected.fetch_add(1, Ordering::AcqRel);
         }
@@ -476,7 +479,7 @@ mod tests {
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             assert_eq!((load(&heard.events), load(&heard.lists), load(&heard.online)), (3, 1, 42));
             assert_eq!((load(&tally.events), load(&tally.unexpected)), (3, 1));
-            assert_eq!((load(&heard.pings), load(&tally.pings)), (1, 1));
+            assert_eq!((load(&heard.pings), load(&tally.pings), load(&heard.own_statuses)), (1, 1, 1));
             assert_eq!(answers, [0x8a, 0x80, 0, 0, 0, 0]);
         }
     }

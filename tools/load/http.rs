@@ -25,10 +25,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(addr: SocketAddr, path: &str) -> Result<Self> {
+    async fn open(addr: SocketAddr, request: String) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, request: format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"), buffer: Vec::new() })
+        Ok(Self { stream, request, buffer: Vec::new() })
     }
 
     /// One request and its whole response: status, and where in the buffer the body is.
@@ -57,18 +57,31 @@ impl Connection {
     }
 }
 
-/// One request on a connection of its own.
+/// The request that reads `path`.
+pub(crate) fn get_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// The request that sends JSON to `path`.
+pub(crate) fn post_request(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Reads `path` on a connection of its own.
 pub(crate) async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
-    let mut connection = Connection::open(addr, path).await?;
+    let mut connection = Connection::open(addr, get_request(path)).await?;
     let (status, body) = connection.exchange().await?;
     Ok(Response { status, body: String::from_utf8(connection.buffer[body].to_vec())? })
 }
 
-/// Asks again and again on `n_connections`, for as long as `time`. Returns how many answers came; every one was a 200 for
+/// Sends the request again and again on `n_connections`, for as long as `time`. Returns how many answers came; every one was a 200 for
 /// which `is_right` holds.
 pub(crate) async fn hammer(
     addr: SocketAddr,
-    path: &str,
+    request: &str,
     n_connections: usize,
     time: Duration,
     is_right: fn(&[u8]) -> bool,
@@ -76,7 +89,7 @@ pub(crate) async fn hammer(
     let until = Instant::now() + time;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..n_connections {
-        let mut connection = Connection::open(addr, path).await?;
+        let mut connection = Connection::open(addr, request.to_owned()).await?;
         tasks.spawn(async move {
             let mut n_answers = 0;
             while Instant::now() < until {

@@ -15,11 +15,15 @@ async fn a_killed_subscription_is_opened_again_and_what_was_missed_is_told_once(
         assert!(killed <= 6, "at most two subscriptions a node: to transitions, and to signals");
         crowd.push(cluster[round % 3].join(&format!("user-{round}")).await);
     }
+    // Who comes and goes while a node catches up is not told there.
+    for watch in &watches {
+        eventually_eq(async || watch.online().len(), 13, "everybody is known").await;
+    }
     let last = crowd.pop().expect("there are ten");
     last.close(1000).await;
     for watch in &watches {
-        eventually_eq(async || watch.online().len(), 12, "everybody but the last is known").await;
         watch.wait_for("user_offline", "user-9").await;
+        eventually_eq(async || watch.online().len(), 12, "everybody but the last is known").await;
         assert_eq!(watch.events("user_online").iter().filter(|e| e.is("user_online", "user-0")).count(), 1);
         watch.assert_sound();
     }

@@ -32,6 +32,13 @@ const N_BACK_TO_BACK: usize = 200;
 /// "alone" means.
 pub(super) const ALONE_MS: u64 = 60;
 
+/// How long to wait for an event.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const JOIN: &str = r#"{"type":"join_user","userId":"actor"}"#;
+
+const LEAVE: &str = r#"{"type":"leave"}"#;
+
 /// Between two events that are back to back, in ms: the next act begins when the one before was heard by all and answered.
 const AT_ONCE_MS: u64 = 0;
 
@@ -45,16 +52,26 @@ pub(super) struct Stage<'a> {
 
 /// Who makes the events.
 enum Source<'a> {
-    /// A user who joins and leaves, on a socket of the node under test.
+    /// A user of the node under test.
     Socket(Actor),
     /// The floor's control connection.
     Floor(&'a mut Control),
 }
 
-/// A user who joins and leaves again and again, and listens to nobody for long.
+/// A user who does something again and again.
 pub(super) struct Actor {
     socket: Socket,
     tally: Arc<Tally>,
+    acts: Acts,
+}
+
+/// What an actor does, by turns.
+#[derive(Clone, Copy)]
+enum Acts {
+    /// Joins and leaves: listens to nobody for long.
+    Presence,
+    /// Is busy and is online, as a user who is present.
+    Status,
 }
 
 /// What some events came to.
@@ -71,6 +88,15 @@ impl<'a> Stage<'a> {
     pub(super) async fn of(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
         let source = Source::Socket(Actor::open(node.addr).await?);
         Ok(Self { process: &node.process, crowd, source })
+    }
+
+    /// A new user on `node` who is present and changes status, and its listeners.
+    async fn of_statuses(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
+        let actor = Actor::open_for(node.addr, Acts::Status).await?;
+        let expected = n_events(crowd) + crowd.len() as u64;
+        actor.socket.send(JOIN).await?;
+        crowd.tally.until_told(expected, PATIENCE).await?;
+        Ok(Self { process: &node.process, crowd, source: Source::Socket(actor) })
     }
 
     /// The floor and its listeners.
@@ -94,7 +120,7 @@ impl<'a> Stage<'a> {
                 Source::Floor(control) => control.send().await?,
             }
             let expected = heard_before + ((i + 1) * crowd.len()) as u64;
-            crowd.tally.until_told(expected, Duration::from_secs(20)).await?;
+            crowd.tally.until_told(expected, PATIENCE).await?;
             if let Source::Socket(actor) = &self.source {
                 actor.until_answered(i).await?;
             }
@@ -107,30 +133,56 @@ impl<'a> Stage<'a> {
         let cpu = self.process.cpu()? - cpu_from;
         let each = (n_events(crowd) - heard_before) / crowd.len() as u64;
         anyhow::ensure!(each == count as u64, "{each} events came to each of the sockets, not {count}");
+        if let Source::Socket(actor) = &self.source {
+            actor.end(crowd).await?;
+        }
         latencies.sort_unstable();
         Ok(Told { cpu, n_deliveries: count * crowd.len(), latencies })
     }
 }
 
 impl Actor {
+    /// A user who joins and leaves.
     pub(super) async fn open(addr: SocketAddr) -> Result<Self> {
-        let tally = Arc::new(Tally::default());
-        Ok(Self { socket: Socket::open(&Way::to(addr), 0, None, &tally).await?, tally })
+        Self::open_for(addr, Acts::Presence).await
     }
 
-    /// Event number `i`: joins if it is even, leaves if it is odd.
+    async fn open_for(addr: SocketAddr, acts: Acts) -> Result<Self> {
+        let tally = Arc::new(Tally::default());
+        Ok(Self { socket: Socket::open(&Way::to(addr), 0, None, &tally).await?, tally, acts })
+    }
+
+    /// Event number `i`: joins or is busy if it is even, leaves or is online if it is odd.
     pub(super) async fn act(&self, i: usize) -> Result<()> {
-        let join = r#"{"type":"join_user","userId":"actor"}"#;
-        self.socket.send(if i.is_multiple_of(2) { join } else { r#"{"type":"leave"}"# }).await
+        let texts = match self.acts {
+            Acts::Presence => [JOIN, LEAVE],
+            Acts::Status => [r#"{"type":"set_status","status":"busy"}"#, r#"{"type":"set_status","status":"online"}"#],
+        };
+        self.socket.send(texts[i % 2]).await
     }
 
     pub(super) async fn until_answered(&self, i: usize) -> Result<()> {
-        let n = i as u64 / 2 + 1;
+        let is_even = i.is_multiple_of(2);
         let answered = self.socket.until("answer", |heard| {
-            if i.is_multiple_of(2) { &heard.lists } else { &heard.lefts }.load(Ordering::Acquire) == n
+            let (answers, n_due) = match self.acts {
+                Acts::Presence => (if is_even { &heard.lists } else { &heard.lefts }, i / 2 + 1),
+                // An event, and the answer.
+                Acts::Status => (&heard.own_statuses, 2 * (i + 1)),
+            };
+            answers.load(Ordering::Acquire) == n_due as u64
         });
         answered.await?;
         self.tally.check_quiet()
+    }
+
+    /// Who is present leaves, and the crowd hears of it.
+    async fn end(&self, crowd: &Crowd) -> Result<()> {
+        if let Acts::Status = self.acts {
+            let expected = n_events(crowd) + crowd.len() as u64;
+            self.socket.send(LEAVE).await?;
+            crowd.tally.until_told(expected, PATIENCE).await?;
+        }
+        Ok(())
     }
 }
 
@@ -220,6 +272,21 @@ pub(super) async fn one_at_a_time(lab: &Lab<'_>) -> Result<Vec<Row>> {
     crowd.tally.check_quiet()?;
     let workload = format!("one event at a time to {N_LISTENERS} listeners");
     Ok(vec![told.cpu_row(&workload, &least, "floor", Target::RatioAtMost(1.15))])
+}
+
+/// Status changes, each alone, by turns with joins and leaves that are alone, too.
+pub(super) async fn statuses(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    let crowd = Plan::of(lab.main.addr, "listener", N_LISTENERS).open(lab.progress).await?;
+    crowd.until_all_know_all(N_LISTENERS, lab.progress).await?;
+    let (mut changed, mut came) = (Told::default(), Told::default());
+    let step = lab.progress.step("telling statuses and joins by turns", 2 * N_ROUNDS * N_EVENTS);
+    for _ in 0..N_ROUNDS {
+        changed.add(Stage::of_statuses(&lab.main, &crowd).await?.tell(N_EVENTS, ALONE_MS, &step).await?);
+        came.add(Stage::of(&lab.main, &crowd).await?.tell(N_EVENTS, ALONE_MS, &step).await?);
+    }
+    crowd.tally.check_quiet()?;
+    let workload = format!("one status change at a time to {N_LISTENERS} listeners");
+    Ok(vec![changed.cpu_row(&workload, &came, "join or leave", Target::RatioAtMost(1.1))])
 }
 
 /// A user joins and leaves without a pause. Rounds of events that are alone, by turns with those, tell what a delivery costs then.

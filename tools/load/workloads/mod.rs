@@ -76,6 +76,8 @@ pub(crate) enum Workload {
     Fanout,
     /// A join and a leave back to back to 1 000 listeners, beside the floor
     Back,
+    /// One status change at a time to 1 000 listeners, beside joins and leaves
+    Status,
     /// 4 000 users join as fast as they can, and all are told of all; half of the listeners plain, beside all native
     Storm,
     /// Joins and leaves on open sockets, with next to nobody listening
@@ -88,6 +90,8 @@ pub(crate) enum Workload {
     Http,
     /// The first page of 100 000 users
     Page,
+    /// A batch of 1 000 online users
+    Batch,
     /// From one node to another, beside Redis alone
     Cross,
     /// A million users in a roster
@@ -120,12 +124,14 @@ impl<'a> Lab<'a> {
             Workload::Pings => pings::run(self).await,
             Workload::Fanout => fanout::one_at_a_time(self).await,
             Workload::Back => fanout::back_to_back(self).await,
+            Workload::Status => fanout::statuses(self).await,
             Workload::Storm => storm::run(self).await,
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
             Workload::Slow => slow::run(self).await,
             Workload::Http => http::count_only(self).await,
             Workload::Page => http::first_page(self).await,
+            Workload::Batch => http::batch(self).await,
             Workload::Cross => latency::cross(self).await,
             Workload::Roster => memory::measure(&self.programs),
             Workload::Ordinary => ordinary::run(self).await,
