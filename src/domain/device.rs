@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::nesting;
+
 /// What the client of one socket says that it runs on: a small JSON object with a `kind`.
 ///
 /// Like a profile, it is checked and encoded once, where it comes in.
@@ -25,6 +27,9 @@ pub enum DeviceError {
     /// The encoded object is over [`Device::MAX_BYTES`].
     #[error("must be at most {} bytes of JSON", Device::MAX_BYTES)]
     TooLong,
+    /// It has objects and arrays within one another, more than 32 levels.
+    #[error("must have at most {} levels of objects and arrays", nesting::MAX)]
+    TooDeep,
     /// There is no kind, or it is not of the form that [`Device::parse`] names.
     #[error("must have a `kind` of 1 to {} characters of a-z, A-Z, 0-9, '-', '_'", Device::MAX_KIND)]
     Kind,
@@ -44,6 +49,9 @@ impl Device {
     /// [`DeviceError`].
     pub fn parse(object: &Map<String, Value>) -> Result<Self, DeviceError> {
         let kind = object.get("kind").and_then(Value::as_str).filter(|kind| is_kind(kind)).ok_or(DeviceError::Kind)?;
+        if nesting::is_too_deep(object) {
+            return Err(DeviceError::TooDeep);
+        }
         let json = serde_json::to_string(object).expect("a JSON object always encodes");
         if json.len() > Self::MAX_BYTES {
             return Err(DeviceError::TooLong);

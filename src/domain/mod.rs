@@ -5,6 +5,7 @@
 
 pub mod device;
 pub mod id;
+mod nesting;
 pub mod presence;
 pub mod profile;
 pub mod roster;

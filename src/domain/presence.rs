@@ -88,11 +88,9 @@ impl Presence {
 
     /// Whether the user's own sockets see the same status.
     pub(crate) fn has_the_own_status_of(&self, other: &Self) -> bool {
-        let same_choice = match (&self.chosen, &other.chosen) {
-            (Some(ours), Some(theirs)) => ours.says_the_same(theirs),
-            (ours, theirs) => ours.is_none() && theirs.is_none(),
-        };
-        same_choice && self.effective == other.effective
+        let expiry = |presence: &Self| presence.chosen.as_ref().and_then(|chosen| chosen.expires_at);
+        (self.chosen_status(), self.effective, self.status_text(), expiry(self))
+            == (other.chosen_status(), other.effective, other.status_text(), expiry(other))
     }
 
     /// Of each part the one with the higher date. This is what holds if `stored` may be older than `self`: the store lost

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::nesting;
+
 /// The application's data about a user (name, username, email, avatar, metadata), kept as its encoded JSON members.
 ///
 /// A profile is parsed, checked and encoded once, where it comes in. After that, every list, event and key is a
@@ -91,6 +93,9 @@ pub enum ProfileError {
         /// The limit (`limits.metadata_bytes`).
         max_bytes: usize,
     },
+    /// The metadata has objects and arrays within one another, more than 32 levels.
+    #[error("`metadata` must have at most {} levels of objects and arrays", nesting::MAX)]
+    MetadataTooDeep,
 }
 
 impl Profile {
@@ -99,6 +104,9 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`] if the encoding is over a limit.
     pub fn within(fields: &ProfileFields, limits: ProfileLimits) -> Result<Option<Self>, ProfileError> {
+        if fields.metadata.as_ref().is_some_and(nesting::is_too_deep) {
+            return Err(ProfileError::MetadataTooDeep);
+        }
         let metadata_bytes = fields.metadata.as_ref().map_or(0, |metadata| encode(metadata).len());
         if metadata_bytes > limits.metadata_bytes {
             return Err(ProfileError::MetadataTooLong { max_bytes: limits.metadata_bytes });
@@ -177,5 +185,7 @@ mod tests {
         assert_eq!(within(&name), Err(ProfileError::TooLong { max_bytes: 30 }));
         let metadata = r#"{"metadata":{"a":"0123456789012345"}}"#;
         assert_eq!(within(metadata), Err(ProfileError::MetadataTooLong { max_bytes: 20 }));
+        let deep = format!(r#"{{"metadata":{{"a":{}{}}}}}"#, "[".repeat(nesting::MAX), "]".repeat(nesting::MAX));
+        assert_eq!(within(&deep), Err(ProfileError::MetadataTooDeep));
     }
 }

@@ -29,7 +29,8 @@ pub struct Roster {
 pub struct Effect {
     /// What everybody else is told.
     pub others: Option<Told>,
-    /// What the user's own sockets are told: their status, if it is another one now.
+    /// What the user's own sockets are told: their status, if it is another one now. Somebody who comes was as one who has
+    /// chosen nothing.
     pub own: Option<Presence>,
 }
 
@@ -179,7 +180,10 @@ impl Roster {
 
     fn put(&mut self, user: &UserId, presence: &Presence) -> Effect {
         let (visible, hidden) = (self.users.get_mut(user), self.hidden.get_mut(user));
-        let own = visible.as_deref().or(hidden.as_deref()).is_some_and(|known| !presence.has_the_own_status_of(known));
+        // A socket may have come before the user was known here. It took the user for one who has chosen nothing.
+        let nothing = Presence::default();
+        let known = visible.as_deref().or(hidden.as_deref()).unwrap_or(&nothing);
+        let own = !presence.has_the_own_status_of(known);
         let others = match (visible, hidden, presence.is_hidden()) {
             (Some(known), _, false) => {
                 let told = told_of(known, presence);
@@ -356,7 +360,7 @@ mod tests {
                 (Some((old, _)), Some((new, _))) if old != new => Some("profile"),
                 _ => None,
             };
-            let own = matches!((before, after), (Some((_, old)), Some((_, new))) if old != new);
+            let own = after.is_some_and(|(_, new)| before.map_or(Status::Online, |(_, old)| old) != new);
             (others, own)
         }
     }

@@ -32,6 +32,9 @@ pub struct SaidStatus {
     pub text: Option<StatusText>,
     /// When the choice ends.
     pub expiry: Option<Expiry>,
+    /// Whether a client says again what it may have chosen before: it joins. A choice that holds already keeps its date
+    /// then. Otherwise somebody chooses just now, and the choice gets a date, also if it is the same as before.
+    pub is_repeated: bool,
 }
 
 /// When something ends, as somebody said it.
@@ -48,13 +51,19 @@ pub enum Expiry {
 const AHEAD: Duration = Duration::from_secs(1);
 
 impl Said {
-    /// The statement that is made at `now`, by the store's clock, about a user of whom `known` is known. A part that says
-    /// what holds already is left out: it keeps its date.
+    /// Whether the user hides with this.
+    pub(crate) fn hides(&self) -> bool {
+        self.status.as_ref().is_some_and(|said| said.status == Status::Invisible)
+    }
+
+    /// The statement that is made at `now`, by the store's clock, about a user of whom `known` is known. A profile, or a
+    /// repeated choice, that says what holds already is left out: it keeps its date.
     pub fn dated(self, known: &Presence, now: Timestamp) -> Statement {
         // A statement holds over all that this node knows, even if the clock was set back.
         let after = |known_at: Timestamp| now.max(Timestamp(known_at.0 + 1));
         let is_news = |profile: &Option<Profile>| *profile != known.profile || known.profile_at == Timestamp(0);
         let profile = self.profile.filter(is_news).map(|profile| (profile, after(known.profile_at)));
+        let says_again = self.status.as_ref().is_some_and(|said| said.is_repeated);
         let chosen = self.status.map(|said| {
             let expires_at = said.expiry.map(|expiry| match expiry {
                 Expiry::At(at) => at,
@@ -62,8 +71,8 @@ impl Said {
             });
             ChosenStatus { status: said.status, text: said.text, expires_at, at: after(known.chosen_at()) }
         });
-        let is_news = |chosen: &ChosenStatus| !known.chosen.as_ref().is_some_and(|known| known.says_the_same(chosen));
-        Statement { profile, chosen: chosen.filter(is_news) }
+        let holds = |chosen: &ChosenStatus| known.chosen.as_ref().is_some_and(|known| known.says_the_same(chosen));
+        Statement { profile, chosen: chosen.filter(|chosen| !(says_again && holds(chosen))) }
     }
 }
 
@@ -80,7 +89,7 @@ impl Statement {
 
 /// The rules of `src/store/redis/lua/presence.lua`, for what does not go through Redis.
 impl Presence {
-    /// Takes over what is stated at `now`. Of each part the one with the higher date holds. A part that says what holds
+    /// Takes over what is stated at `now`. Of each part the one with the higher date holds. A profile that says what holds
     /// already keeps its date.
     pub fn take(&mut self, statement: &Statement, now: Timestamp) {
         self.expire(now);
@@ -93,8 +102,7 @@ impl Presence {
         }
         if let Some(stated) = &statement.chosen {
             let at = cut(stated.at, self.chosen_at(), now);
-            let is_same = self.chosen.as_ref().is_some_and(|known| known.says_the_same(stated));
-            if at > self.chosen_at() && !is_same {
+            if at > self.chosen_at() {
                 self.chosen = Some(Arc::new(ChosenStatus { at, ..stated.clone() }));
                 self.expire(now);
             }
@@ -123,7 +131,7 @@ mod tests {
     }
 
     fn say(status: Status, expiry: Option<Expiry>) -> Said {
-        Said { profile: None, status: Some(SaidStatus { status, text: None, expiry }) }
+        Said { profile: None, status: Some(SaidStatus { status, text: None, expiry, is_repeated: true }) }
     }
 
     #[test]

@@ -16,6 +16,11 @@ impl Timestamp {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }
 
+    /// The time `duration` before this.
+    pub(crate) fn before(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(duration.as_millis() as u64))
+    }
+
     /// The time `duration` after this.
     pub(crate) fn after(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(duration.as_millis() as u64))

@@ -8,13 +8,27 @@ use actix_web::http::header;
 use super::ApiError;
 
 /// Lets only programs on this machine pass. The peer of the connection counts, and no header: anybody can write a header.
-/// A browser on this machine speaks for the page that it shows, so pages do not pass.
+/// A browser on this machine speaks for the page that it shows, so pages do not pass. A page may have given its own name
+/// the address of this machine (DNS rebinding), and then its browser sends no `Origin`. But it sends that name as `Host`.
 ///
 /// # Errors
 /// [`ApiError::LoopbackOnly`].
 pub(crate) fn require(request: &HttpRequest) -> Result<(), ApiError> {
     let is_local = request.peer_addr().is_some_and(|peer| is_loopback(peer.ip()));
-    if is_local && !request.headers().contains_key(header::ORIGIN) { Ok(()) } else { Err(ApiError::LoopbackOnly) }
+    let is_page = request.headers().contains_key(header::ORIGIN) || !names_loopback(request);
+    if is_local && !is_page { Ok(()) } else { Err(ApiError::LoopbackOnly) }
+}
+
+/// Whether `Host` names this machine by its loopback address, or as `localhost`. HTTP/1.0 has no `Host`.
+fn names_loopback(request: &HttpRequest) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    name.eq_ignore_ascii_case("localhost") || ip.is_some_and(is_loopback)
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
@@ -40,6 +54,20 @@ mod tests {
         }
         let page = from("127.0.0.1:5000").insert_header(("origin", "http://localhost:3000"));
         assert!(matches!(require(&page.to_http_request()), Err(ApiError::LoopbackOnly)));
+        for (host, passes) in [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.5:8080", false),
+            ("", false),
+        ] {
+            let request = from("127.0.0.1:5000").insert_header(("host", host)).to_http_request();
+            assert_eq!(require(&request).is_ok(), passes, "{host}");
+        }
         assert!(matches!(require(&TestRequest::default().to_http_request()), Err(ApiError::LoopbackOnly)));
     }
 }

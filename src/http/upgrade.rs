@@ -103,6 +103,7 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
             status,
             text: None,
             expiry: None,
+            is_repeated: true,
         }),
     };
     Ok((hello, entrance.admission.admit().await?))

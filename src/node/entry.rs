@@ -257,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Position, Presence};
+    use crate::domain::{Position, Presence, Timestamp};
     use crate::store::{Dates, Join, Refusal};
 
     /// What can happen to an entry and its order.
@@ -314,9 +314,12 @@ mod tests {
         fn look(&mut self) {
             let intent = match self.entry.next() {
                 Next::Nothing | Next::Forget => return,
-                Next::Join => {
-                    Intent::Join(Join { presence: Presence::default(), idle: self.entry.is_idle, device: None })
-                }
+                Next::Join => Intent::Join(Join {
+                    presence: Presence::default(),
+                    idle: self.entry.is_idle,
+                    device: None,
+                    since: Timestamp(0),
+                }),
                 Next::MarkIdle(is_idle) => Intent::Idle(is_idle),
                 Next::MarkGrace => Intent::Grace,
                 Next::Leave => Intent::Leave,

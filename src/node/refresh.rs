@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use super::Table;
 use super::table::Round;
 use crate::backoff::Reminder;
+use crate::domain::Statement;
 use crate::settings::PresenceSettings;
 use crate::store::{PresenceStore, StoreResult};
 
@@ -82,9 +83,13 @@ impl Refresher {
         }
     }
 
-    /// Tells the store what is due. What it does not hear of an end is told again in the next round. What it does not
-    /// hear of an activity is told with the next one.
+    /// Tells the store what is due. What it does not hear of a statement or an end is told again in the next round. What it
+    /// does not hear of an activity is told with the next one.
     async fn tell(&self, round: &Round) -> StoreResult<()> {
+        for (user, stated) in &round.unheard {
+            self.store.state(user, &Statement::of(stated), None).await?;
+            self.table.settle_statement(user, stated);
+        }
         if !round.expired.is_empty() {
             self.store.expire(&round.expired).await?;
         }

@@ -55,7 +55,9 @@ impl Registration {
 
     /// The client says something new of its user. The receiver gets the position of the store's reply.
     pub(crate) fn say(&self, said: Said) -> oneshot::Receiver<Position> {
-        self.said_idle.set(false);
+        if !said.hides() {
+            self.said_idle.set(false);
+        }
         self.table.say(self.socket(), &self.user, said, &self.heard_in)
     }
 

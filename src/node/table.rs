@@ -115,17 +115,20 @@ impl Table {
         contents.last_number += 1;
         let number = contents.last_number;
         let mut socket = Socket::new(user.clone(), Entry::new());
-        socket.device = arrival.device;
+        let now = contents.store_now();
+        (socket.device, socket.since) = (arrival.device, now);
         contents.sockets.insert(number, socket);
         contents.waiting.insert(number, sender);
         // The first join here tells all nodes that the user is active.
-        let now = contents.store_now();
         contents.users.entry(user.clone()).or_insert_with(|| LocalUser::new(now)).sockets.push(number);
         if let Some(known) = &known {
             contents.learn(user, known);
         }
+        let hides = arrival.said.hides();
         contents.say(user, arrival.said);
-        contents.activate(number);
+        if !hides {
+            contents.activate(number);
+        }
         contents.enqueue(number);
         drop(contents);
         self.changed.notify_one();
@@ -262,11 +265,15 @@ impl Table {
     ) -> oneshot::Receiver<Position> {
         let (sender, receiver) = oneshot::channel();
         let mut contents = self.lock();
+        let hides = said.hides();
         contents.say(user, said);
-        if contents.becomes_idle(socket.number) {
-            self.hear(&mut contents, socket, heard_in);
+        // To hide is no activity. Others see when the user was last active, and a user who goes is not active either.
+        if !hides {
+            if contents.becomes_idle(socket.number) {
+                self.hear(&mut contents, socket, heard_in);
+            }
+            contents.activate(socket.number);
         }
-        contents.activate(socket.number);
         // The writer sends the join once more. The join carries the statement, and its reply carries the position.
         contents.waiting.insert(socket.number, sender);
         contents.forget_confirmation(socket.number);

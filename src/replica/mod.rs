@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -74,6 +74,10 @@ pub(crate) struct Times {
 /// without it. Source: docs/design.md, decision 6.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(250);
 const WELCOME_AFTER: Duration = Duration::from_secs(1);
+
+/// A node ends the chosen status of a user without a socket here, if nobody else has ended it for this long.
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
+const LOOK_FOR_OVERDUE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a subscription was given up.
 enum GivenUp {
@@ -185,8 +189,33 @@ impl Replica {
         tokio::select! {
             () = self.follow_link() => {}
             () = self.follow_store(&stop) => {}
+            () = self.end_overdue_choices() => {}
             () = stop.cancelled() => {}
         }
+    }
+
+    /// Ends chosen statuses that no other node has ended. A node with a socket of the user ends them at once. That node may
+    /// be lost.
+    async fn end_overdue_choices(&self) {
+        loop {
+            sleep(LOOK_FOR_OVERDUE_EVERY).await;
+            let overdue = {
+                let view = self.view();
+                let since = self.table.store_now().before(OVERDUE_AFTER);
+                if view.degraded().is_some() { Vec::new() } else { view.expired_before(since) }
+            };
+            if !overdue.is_empty()
+                && let Err(error) = self.store.expire(&overdue).await
+            {
+                debug!(error = %error, "Could not end chosen statuses: {error}");
+            }
+        }
+    }
+
+    /// Whether the store may still hear something of a user from this node: a socket of the user is here, or has gone and
+    /// the store has not confirmed it.
+    fn is_local(&self, user: &UserId) -> bool {
+        self.table.presence(user).is_some()
     }
 
     /// Marks the view degraded when the store is out of reach. Compares the view's position with the position of every
@@ -239,7 +268,9 @@ impl Replica {
             self.degrade(clock::now());
             self.deaf.notify_one();
         } else {
-            self.update_many(|view, tell| view.settle_provisional(|user| self.table.wants(user), clock::now(), tell));
+            self.update_many(|view, tell| {
+                view.settle_provisional(|user| self.table.wants(user), |user| self.is_local(user), clock::now(), tell);
+            });
         }
     }
 
@@ -375,7 +406,7 @@ impl Replica {
         // The link is read while the view is locked, as in `degrade`. If the store went away meanwhile, the view stays
         // degraded.
         let was_degraded = self.update_many(|view, tell| match *self.link.borrow() {
-            Link::Up { .. } => view.recover(clock::now(), tell),
+            Link::Up { .. } => view.recover(|user| self.is_local(user), clock::now(), tell),
             Link::Starting | Link::Down { .. } => None,
         });
         if let Some(as_of) = was_degraded {
@@ -396,7 +427,7 @@ impl Replica {
             if !is_reflected || view.degraded().is_some() {
                 return false;
             }
-            view.end_hold(|user| self.table.wants(user), clock::now(), tell);
+            view.end_hold(|user| self.table.wants(user), |user| self.is_local(user), clock::now(), tell);
             true
         });
         if has_ended && !self.ready.swap(true, Ordering::AcqRel) {

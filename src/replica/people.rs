@@ -10,6 +10,7 @@ use tracing::debug;
 use super::Replica;
 use crate::backoff::Backoff;
 use crate::domain::{HeldSocket, LastSeen, Position, Presence, Said, Statement, Timestamp, UserId};
+use crate::store::StatementOutcome;
 
 /// What became of a statement about a user.
 #[derive(Debug)]
@@ -97,31 +98,47 @@ impl Replica {
     }
 
     /// States something about a user who may have no socket here. `say` gets what is known of the user. If the outcome is
-    /// unknown, the same statement is made again, until `within` is over.
+    /// unknown, the same statement is made again, until `within` is over. If somebody else has stated another profile
+    /// meanwhile, `say` is asked again. So two changes of different fields do not undo each other.
     pub(crate) async fn state<Refusal>(
         &self,
         user: &UserId,
-        say: impl FnOnce(&Presence) -> Result<Said, Refusal>,
+        say: impl Fn(&Presence) -> Result<Said, Refusal>,
         within: Duration,
     ) -> Stated<Refusal> {
-        let deadline = Instant::now() + within;
-        let known = match timeout_at(deadline, self.known_for_statement(user)).await {
-            Ok(Some(known)) => known,
-            Ok(None) => return Stated::NotPresent,
-            Err(_) => return Stated::Unknown,
+        let stating = async {
+            let mut backoff = Backoff::new(self.backoff_max);
+            loop {
+                let Some(known) = self.known_for_statement(user).await else { return Stated::NotPresent };
+                let said = match say(&known) {
+                    Ok(said) => said,
+                    Err(refusal) => return Stated::Refused(refusal),
+                };
+                let now = self.table.store_now();
+                // The date is part of the statement. So a repetition says the same.
+                let statement = said.dated(&known, now);
+                match self.state_until_heard(user, &statement, known.profile_at).await {
+                    StatementOutcome::Done(position) => {
+                        return self.after(position, user, known, &statement, now).await;
+                    }
+                    StatementOutcome::Stale(position) => _ = self.reflects(ready(Some(position))).await,
+                    StatementOutcome::NotPresent => return Stated::NotPresent,
+                }
+                backoff.wait().await;
+            }
         };
-        let said = match say(&known) {
-            Ok(said) => said,
-            Err(refusal) => return Stated::Refused(refusal),
-        };
-        let now = self.table.store_now();
-        // The date is part of the statement. So a repetition says the same.
-        let statement = said.dated(&known, now);
-        let position = match timeout_at(deadline, self.state_until_heard(user, &statement)).await {
-            Ok(Some(position)) => position,
-            Ok(None) => return Stated::NotPresent,
-            Err(_) => return Stated::Unknown,
-        };
+        timeout_at(Instant::now() + within, stating).await.unwrap_or(Stated::Unknown)
+    }
+
+    /// What holds of a user after a statement that is in effect at `position`. `known` was known before.
+    async fn after<Refusal>(
+        &self,
+        position: Position,
+        user: &UserId,
+        known: Presence,
+        statement: &Statement,
+        now: Timestamp,
+    ) -> Stated<Refusal> {
         if self.reflects(ready(Some(position))).await {
             let presence = self.view().roster().get_even_hidden(user).cloned();
             return presence.map_or(Stated::NotPresent, |presence| Stated::Done {
@@ -130,7 +147,7 @@ impl Replica {
             });
         }
         let mut presence = known;
-        presence.take(&statement, now);
+        presence.take(statement, now);
         Stated::Done { presence: Box::new(presence.as_asserted()), is_reflected: false }
     }
 
@@ -139,9 +156,13 @@ impl Replica {
         if let Some(known) = self.known(user) {
             return Some(known);
         }
-        let position = self.state_until_heard(user, &Statement::default()).await?;
-        self.reflects(ready(Some(position))).await;
-        self.known(user)
+        match self.state_until_heard(user, &Statement::default(), Timestamp(0)).await {
+            StatementOutcome::Done(position) | StatementOutcome::Stale(position) => {
+                self.reflects(ready(Some(position))).await;
+                self.known(user)
+            }
+            StatementOutcome::NotPresent => None,
+        }
     }
 
     /// The user's data. If a socket here has stated something that the view does not have yet, that holds.
@@ -150,15 +171,17 @@ impl Replica {
         Some(self.table.presence(user).map_or_else(|| told.clone(), |asserted| asserted.merged_with(&told)))
     }
 
-    /// Makes a statement, again and again until the store answers. Returns none if the user is not present.
+    /// Makes a statement, again and again until the store answers. If it has a profile, that was made from the profile of
+    /// the date `base`.
     ///
     /// # Cancel safety
     /// The statement may be in effect.
-    async fn state_until_heard(&self, user: &UserId, statement: &Statement) -> Option<Position> {
+    async fn state_until_heard(&self, user: &UserId, statement: &Statement, base: Timestamp) -> StatementOutcome {
+        let base = statement.profile.is_some().then_some(base);
         let mut backoff = Backoff::new(self.backoff_max);
         loop {
-            match self.store.state(user, statement).await {
-                Ok(position) => return position,
+            match self.store.state(user, statement, base).await {
+                Ok(outcome) => return outcome,
                 Err(error) => debug!(error = %error, "It is unknown whether a statement is in effect: {error}"),
             }
             backoff.wait().await;

@@ -4,7 +4,7 @@
 mod account;
 mod departed;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -80,6 +80,8 @@ pub(crate) struct View {
     holding: Hold,
     held: HashMap<UserId, Departure>,
     degraded: Option<Timestamp>,
+    /// The users whose chosen status ends, by the time of that end.
+    expiring: BTreeSet<(Timestamp, UserId)>,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
 
@@ -132,6 +134,7 @@ impl View {
             holding: Hold::LostData,
             held: HashMap::new(),
             degraded: None,
+            expiring: BTreeSet::new(),
             waiters: BTreeMap::new(),
         }
     }
@@ -239,7 +242,13 @@ impl View {
 
     /// Ends the time in which the view only notes departures. A user who is still absent is gone. Call this when the
     /// view reflects the beat that ended that time.
-    pub(crate) fn end_hold(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn end_hold(
+        &mut self,
+        is_wanted: impl Fn(&UserId) -> bool,
+        is_local: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
         self.holding = Hold::No;
         let cause = self.filling_a_gap(at);
         for (user, departure) in std::mem::take(&mut self.held) {
@@ -249,7 +258,7 @@ impl View {
                 self.put(&user, &Change::Offline(departure), cause, tell);
             }
         }
-        self.believe_the_store(at, tell);
+        self.believe_the_store(is_local, at, tell);
     }
 
     /// The store is out of reach since `as_of`. Each user in `wanted` who is not known yet arrives provisionally. `wanted`
@@ -267,10 +276,16 @@ impl View {
         }
     }
 
-    /// Marks the view as up to date again. Returns since when it was out of date.
-    pub(crate) fn recover(&mut self, at: Timestamp, tell: Tell<'_>) -> Option<Timestamp> {
+    /// Marks the view as up to date again. Returns since when it was out of date. `is_local` says whether the store may still
+    /// hear something of a user from this node.
+    pub(crate) fn recover(
+        &mut self,
+        is_local: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) -> Option<Timestamp> {
         let was_degraded = self.degraded.take();
-        self.believe_the_store(at, tell);
+        self.believe_the_store(is_local, at, tell);
         was_degraded
     }
 
@@ -278,6 +293,12 @@ impl View {
     /// just gone.
     pub(crate) fn last_known(&self, user: &UserId, now: Timestamp) -> Option<Presence> {
         self.told.get_even_hidden(user).cloned().or_else(|| self.departed.statement_of(user, now))
+    }
+
+    /// The users whose chosen status has ended before `now`, each with the date of the choice.
+    pub(crate) fn expired_before(&self, now: Timestamp) -> Vec<(UserId, Timestamp)> {
+        let due = self.expiring.iter().take_while(|(end, _)| *end < now);
+        due.filter_map(|(_, user)| Some((user.clone(), self.told.get_even_hidden(user)?.chosen_at()))).collect()
     }
 
     /// Notes when users were last active.
@@ -334,7 +355,13 @@ impl View {
     ///
     /// Call this at each beat, when the view reflects the store's position at the beat before. A user who was unwanted
     /// at the last beat has no orders that are still undecided. The view has told what the store decided.
-    pub(crate) fn settle_provisional(&mut self, is_wanted: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
+    pub(crate) fn settle_provisional(
+        &mut self,
+        is_wanted: impl Fn(&UserId) -> bool,
+        is_local: impl Fn(&UserId) -> bool,
+        at: Timestamp,
+        tell: Tell<'_>,
+    ) {
         let unwanted: HashSet<UserId> = self.provisional.iter().filter(|user| !is_wanted(user)).cloned().collect();
         let parted: Vec<UserId> = self.parting.intersection(&unwanted).cloned().collect();
         self.parting = unwanted;
@@ -347,6 +374,7 @@ impl View {
                 self.put(&user, &Change::Offline(OfflineReason::Unknown.into()), cause, tell);
             }
         }
+        self.believe_the_store(is_local, at, tell);
     }
 
     /// Wakes the receiver when the view reflects `revision`.
@@ -418,14 +446,21 @@ impl View {
         self.degraded.is_some() || self.holding == Hold::LostData
     }
 
-    /// The store has heard all statements that its nodes know. So what it says holds.
-    fn believe_the_store(&mut self, at: Timestamp, tell: Tell<'_>) {
+    /// The store has heard all statements that its nodes know. So what it says holds. There is one exception: a user who has
+    /// hidden here, and whose sockets here have gone before the store heard of it. The store hears of both soon. Until then
+    /// the user must not be shown.
+    fn believe_the_store(&mut self, is_local: impl Fn(&UserId) -> bool, at: Timestamp, tell: Tell<'_>) {
         if self.is_store_behind() {
             return;
         }
         let cause = self.filling_a_gap(at);
         for (user, stored) in std::mem::take(&mut self.behind) {
-            self.put(&user, &Change::Changed(stored), cause, tell);
+            let is_shown = !stored.is_hidden() && self.told.get_even_hidden(&user).is_some_and(Presence::is_hidden);
+            if is_shown && is_local(&user) {
+                self.behind.insert(user, stored);
+            } else {
+                self.put(&user, &Change::Changed(stored), cause, tell);
+            }
         }
     }
 
@@ -435,6 +470,7 @@ impl View {
         self.provisional.remove(user);
         self.held.remove(user);
         self.behind.remove(user);
+        let expiry_before = self.expiry(user);
         let mut effect = match change {
             Change::Offline(_) => {
                 self.departed.remember(user, self.told.get_even_hidden(user), cause.at);
@@ -449,6 +485,11 @@ impl View {
                 self.told.apply(user, &change)
             }
         };
+        let expiry = self.expiry(user);
+        if expiry != expiry_before {
+            expiry_before.map(|end| self.expiring.remove(&(end, user.clone())));
+            expiry.map(|end| self.expiring.insert((end, user.clone())));
+        }
         if let (Some(Told::Offline(departure)), Change::Online(hidden) | Change::Changed(hidden)) =
             (&mut effect.others, change)
         {
@@ -461,6 +502,10 @@ impl View {
             let (user, others, own) = (user.clone(), effect.others, effect.own);
             tell(Announcement { sequence, user, others, own, epoch, revision, catch_up, at });
         }
+    }
+
+    fn expiry(&self, user: &UserId) -> Option<Timestamp> {
+        self.told.get_even_hidden(user)?.chosen.as_ref()?.expires_at
     }
 
     /// What holds of a user of whom the store says `stored`.

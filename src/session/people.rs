@@ -1,11 +1,20 @@
 //! What a session does when its client states something about its user, or asks about another.
 
-use super::Session;
+use std::time::Duration;
+
 use super::close::End;
 use super::limits::Verdict;
 use super::requests::Later;
-use crate::domain::{LastSeen, Profile, ProfileError, ProfileLimits, ProfilePatch, Said, UserId};
+use super::{Services, Session};
+use crate::clock;
+use crate::domain::{
+    LastSeen, Presence, Profile, ProfileError, ProfileLimits, ProfilePatch, Said, SaidStatus, Timestamp, UserId,
+};
+use crate::replica::Stated;
 use crate::wire::message::{ErrorCode, Message};
+
+/// How long the store is asked to take a change of the profile. After that, the change is asserted with the socket.
+const UPDATE_WITHIN: Duration = Duration::from_secs(1);
 
 impl Session {
     /// How large a profile may be.
@@ -14,28 +23,57 @@ impl Session {
         ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes }
     }
 
-    /// The user's profile after a patch.
-    pub(super) fn patched_profile(&self, user: &UserId, patch: ProfilePatch) -> Result<Option<Profile>, ProfileError> {
-        let known = self.services.table.presence(user).and_then(|presence| presence.profile);
-        Profile::within(&patch.applied_to(known.as_ref()), self.profile_limits())
+    /// Changes some fields of the profile, and answers with what holds then. Another socket of the user, on any node, may
+    /// change other fields at the same time. While the store is out of reach, the change holds here.
+    pub(super) async fn update(&mut self, patch: ProfilePatch, reference: Option<String>) {
+        let Services { table, replica, .. } = &*self.services;
+        let Some(joined) = &self.registration else { return };
+        joined.heard();
+        let limits = self.profile_limits();
+        let patched = |known: &Presence| -> Result<Said, ProfileError> {
+            let profile = Profile::within(&patch.clone().applied_to(known.profile.as_ref()), limits)?;
+            Ok(Said { profile: Some(profile), status: None })
+        };
+        let asked_at = clock::now();
+        let is_reachable = replica.view().degraded().is_none();
+        let stated =
+            if is_reachable { replica.state(joined.user(), patched, UPDATE_WITHIN).await } else { Stated::Unknown };
+        let stated = match stated {
+            Stated::Done { is_reflected, .. } => Ok(is_reflected),
+            Stated::Refused(error) => Err(error),
+            Stated::NotPresent | Stated::Unknown => match patched(&table.presence(joined.user()).unwrap_or_default()) {
+                Ok(said) => Ok(self.tell_the_store(said).await),
+                Err(error) => Err(error),
+            },
+        };
+        match stated {
+            Ok(reflected) => self.show_own(true, (!reflected).then_some(asked_at), reference.as_deref()),
+            Err(error) => self.refuse(ErrorCode::InvalidField, &error.to_string(), reference.as_deref()),
+        }
     }
 
-    /// States something about the user, and answers with what holds then.
-    pub(super) async fn state(&mut self, said: Said, shows_profile: bool, reference: Option<String>) {
-        let asked_at = crate::clock::now();
-        let reflected = self.tell_the_store(said).await;
-        let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
+    /// Chooses a status, and answers with what holds then.
+    pub(super) async fn choose(&mut self, status: SaidStatus, reference: Option<String>) {
+        let asked_at = clock::now();
+        let reflected = self.tell_the_store(Said { status: Some(status), ..Said::default() }).await;
+        self.show_own(false, (!reflected).then_some(asked_at), reference.as_deref());
+    }
+
+    /// Answers with the user's profile, or else with the user's status. If `unconfirmed_since` is set, the store has not
+    /// confirmed it.
+    fn show_own(&self, shows_profile: bool, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
+        let Some(user) = self.registration.as_ref().map(|joined| joined.user()) else { return };
         let (sequence, frame) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
-            standing.degraded = standing.degraded.or((!reflected).then_some(asked_at));
-            let own = self.own_presence(&view, &user);
+            standing.degraded = standing.degraded.or(unconfirmed_since);
+            let own = self.own_presence(&view, user);
             let answer = if shows_profile {
-                Message::Updated { user: &user, own: &own, standing }
+                Message::Updated { user, own: &own, standing }
             } else {
                 Message::OwnStatus { own: &own, standing }
             };
-            (view.sequence(), self.format.encode(&answer, reference.as_deref()))
+            (view.sequence(), self.format.encode(&answer, reference))
         };
         self.attachment.send_at(sequence, frame);
     }

@@ -8,7 +8,7 @@ use super::Session;
 use super::close::End;
 use super::join::Join;
 use super::limits::Verdict;
-use crate::domain::{OfflineReason, Said, UserId};
+use crate::domain::{OfflineReason, ProfilePatch, SaidStatus, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
@@ -17,12 +17,17 @@ use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Reques
 pub(super) enum Later {
     /// See [`Join`].
     Join(Join),
-    /// To state something about the user.
-    Say {
-        /// What is stated.
-        said: Said,
-        /// Whether the answer shows the user's profile. Otherwise it shows the user's status.
-        shows_profile: bool,
+    /// To choose a status.
+    Choose {
+        /// The status.
+        status: SaidStatus,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
+    /// To change some fields of the profile.
+    Update {
+        /// The fields.
+        patch: ProfilePatch,
         /// The client's mark for the request.
         reference: Option<String>,
     },
@@ -74,17 +79,8 @@ impl Session {
             (Request::Join { user, said, device }, _) => {
                 return Ok(Some(Later::Join(Join { user, arrival: Arrival { said, device }, reference })));
             }
-            (Request::SetStatus(status), Some(_)) => {
-                let said = Said { status: Some(status), ..Said::default() };
-                return Ok(Some(Later::Say { said, shows_profile: false, reference }));
-            }
-            (Request::Update(patch), Some(joined)) => match self.patched_profile(joined.user(), patch) {
-                Ok(profile) => {
-                    let said = Said { profile: Some(profile), ..Said::default() };
-                    return Ok(Some(Later::Say { said, shows_profile: true, reference }));
-                }
-                Err(error) => self.refuse(ErrorCode::InvalidField, &error.to_string(), reference.as_deref()),
-            },
+            (Request::SetStatus(status), Some(_)) => return Ok(Some(Later::Choose { status, reference })),
+            (Request::Update(patch), Some(_)) => return Ok(Some(Later::Update { patch, reference })),
             (Request::Devices, Some(_)) => return Ok(Some(Later::Devices { reference })),
             (Request::Check { user }, _) => return self.check(user, reference),
             (Request::List { limit, cursor }, Some(_)) => {
@@ -119,7 +115,8 @@ impl Session {
     pub(super) async fn answer_later(&mut self, later: Later) {
         match later {
             Later::Join(join) => self.join(join).await,
-            Later::Say { said, shows_profile, reference } => self.state(said, shows_profile, reference).await,
+            Later::Choose { status, reference } => self.choose(status, reference).await,
+            Later::Update { patch, reference } => self.update(patch, reference).await,
             Later::Devices { reference } => self.show_devices(reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }

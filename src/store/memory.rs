@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Audited, Beat, BeatReply, Claim, Dates, Examination, Intent, Join, LeaseState, Order, Outcome, PresenceStore,
-    StoreResult, StoreWriter, Swept,
+    StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{
@@ -38,6 +38,8 @@ struct State {
     /// Who is present, and the data of each.
     roster: Roster,
     last_seen: HashMap<UserId, LastSeen>,
+    /// Since when others see a user who was hidden before.
+    shown_at: HashMap<UserId, Timestamp>,
     last_seen_ttl: Duration,
     last_seen_min: Duration,
     /// The last transitions, for a person who asks.
@@ -76,6 +78,7 @@ impl MemoryStore {
             n_sockets: 0,
             roster,
             last_seen: HashMap::new(),
+            shown_at: HashMap::new(),
             last_seen_ttl: presence.last_seen_ttl,
             last_seen_min: presence.last_seen_min,
             log: VecDeque::new(),
@@ -159,8 +162,8 @@ impl State {
         match sockets.get_mut(&order.socket) {
             Some(held) => held.is_idle = join.idle,
             None => {
-                let (is_idle, device) = (join.idle, join.device.clone());
-                sockets.insert(order.socket, Held { in_grace: false, is_idle, since: now, device });
+                let (is_idle, device, since) = (join.idle, join.device.clone(), join.since.min(now));
+                sockets.insert(order.socket, Held { in_grace: false, is_idle, since, device });
                 self.n_sockets += 1;
             }
         }
@@ -192,7 +195,7 @@ impl State {
         });
         let is_gone = sockets.is_empty();
         self.n_sockets -= (n_before - sockets.len()) as u64;
-        let stayed = since.is_some_and(|since| since.until(now) >= self.last_seen_min);
+        let stayed = self.has_stayed(&order.user, since, now);
         let mut presence = self.roster.get_even_hidden(&order.user)?.clone();
         let active_at = presence.active_at.max(order.active_at.min(now));
         presence.active_at = active_at;
@@ -203,6 +206,7 @@ impl State {
             return self.reconsider(&order.user, presence, now);
         }
         self.sockets.remove(&order.user);
+        self.shown_at.remove(&order.user);
         if !presence.is_hidden() {
             self.remember(&order.user, stayed, active_at, now);
         }
@@ -211,17 +215,26 @@ impl State {
         Some(self.record(&order.user, Change::Offline(departure), now))
     }
 
-    fn state(&mut self, user: &UserId, statement: &Statement) -> (Option<Position>, Option<Transition>) {
-        let Some(known) = self.roster.get_even_hidden(user) else { return (None, None) };
+    fn state(
+        &mut self,
+        user: &UserId,
+        statement: &Statement,
+        base: Option<Timestamp>,
+    ) -> (StatementOutcome, Option<Transition>) {
+        let Some(known) = self.roster.get_even_hidden(user) else { return (StatementOutcome::NotPresent, None) };
+        let is_repeated = statement.profile.as_ref().is_some_and(|(profile, _)| *profile == known.profile);
+        if base.is_some_and(|base| base != known.profile_at) && !(is_repeated && known.profile_at > Timestamp(0)) {
+            return (StatementOutcome::Stale(self.roster.position()), None);
+        }
         let (mut presence, now) = (known.clone(), clock::now());
         presence.take(statement, now);
         let transition = self.reconsider(user, presence, now);
-        (Some(self.roster.position()), transition)
+        (StatementOutcome::Done(self.roster.position()), transition)
     }
 
     fn expire(&mut self, user: &UserId, chosen_at: Timestamp) -> Option<Transition> {
         let (mut presence, now) = (self.roster.get_even_hidden(user)?.clone(), clock::now());
-        if presence.chosen_at() != chosen_at {
+        if presence.chosen_at() != chosen_at || self.would_show_nobody(user, &presence) {
             return None;
         }
         presence.expire(now);
@@ -248,11 +261,28 @@ impl State {
             self.roster.note_activity(user, presence.active_at);
             return None;
         }
+        let shows = known.is_hidden() && !presence.is_hidden();
         if hides {
-            let stayed = since.is_some_and(|since| since.until(now) >= self.last_seen_min);
+            let stayed = self.has_stayed(user, since, now);
             self.remember(user, stayed, presence.active_at, now);
+            self.shown_at.remove(user);
+        }
+        if shows {
+            self.shown_at.insert(user.clone(), now);
         }
         Some(self.record(user, Change::Changed(presence), now))
+    }
+
+    /// Whether others have seen the user for longer than a moment. The user's first socket came at `since`.
+    fn has_stayed(&self, user: &UserId, since: Option<Timestamp>, now: Timestamp) -> bool {
+        let shown_at = self.shown_at.get(user).copied().unwrap_or(Timestamp(0));
+        since.is_some_and(|since| since.max(shown_at).until(now) >= self.last_seen_min)
+    }
+
+    /// Whether a hidden user would be shown although nobody is there: the connections of all sockets broke.
+    fn would_show_nobody(&self, user: &UserId, presence: &Presence) -> bool {
+        presence.chosen_status() == Status::Invisible
+            && self.sockets.get(user).is_some_and(|sockets| sockets.values().all(|held| held.in_grace))
     }
 
     /// Notes when others last saw the user. Somebody who was there only for a moment leaves no new note behind.
@@ -328,8 +358,13 @@ impl PresenceStore for MemoryStore {
         .boxed()
     }
 
-    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
-        async { Ok(self.decide(|state| state.state(user, statement)).await) }.boxed()
+    fn state<'a>(
+        &'a self,
+        user: &'a UserId,
+        statement: &'a Statement,
+        base: Option<Timestamp>,
+    ) -> BoxFuture<'a, StoreResult<StatementOutcome>> {
+        async move { Ok(self.decide(|state| state.state(user, statement, base)).await) }.boxed()
     }
 
     fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {

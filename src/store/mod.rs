@@ -79,12 +79,18 @@ pub trait PresenceStore: Send + Sync {
     /// [`StoreError`] if the store cannot be reached.
     fn sweep(&self) -> BoxFuture<'_, StoreResult<Swept>>;
 
-    /// States something about a user who may have no socket on this node. Returns the store's position after that, or
-    /// `None` if the user is not present. It is idempotent: the caller may state the same again.
+    /// States something about a user who may have no socket on this node. It is idempotent: the caller may state the same
+    /// again. If `base` is given, the stated profile was made from the profile of that date. If another profile holds by
+    /// now, nothing is stated.
     ///
     /// # Errors
     /// [`StoreError`]: it is unknown whether the statement is in effect.
-    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>>;
+    fn state<'a>(
+        &'a self,
+        user: &'a UserId,
+        statement: &'a Statement,
+        base: Option<Timestamp>,
+    ) -> BoxFuture<'a, StoreResult<StatementOutcome>>;
 
     /// Ends chosen statuses whose time has come by the store's clock. Each user comes with the date of the choice. If the
     /// store holds another choice, or its time has not come, nothing happens.
@@ -275,6 +281,8 @@ pub struct Join {
     pub idle: bool,
     /// What the client runs on.
     pub device: Option<Device>,
+    /// Since when the socket is there, by the store's clock as far as the node knows it.
+    pub since: Timestamp,
 }
 
 /// What the store holds of one user.
@@ -312,6 +320,17 @@ pub enum Outcome {
     },
     /// Nothing changed.
     Refused(Refusal),
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementOutcome {
+    /// It is in effect, unless a later statement holds. The position is the store's after that.
+    Done(Position),
+    /// The profile is another one than the stated one was made from. Who has seen this position knows it.
+    Stale(Position),
+    /// The user is not present.
+    NotPresent,
 }
 
 /// The dates of a statement. A date is 0 if its part was not stated.

@@ -95,7 +95,7 @@ pub(crate) fn own_user(body: &[u8]) -> Result<Option<UserId>, BadBody> {
 /// [`BadBody`]. One of these members is needed.
 pub(crate) fn presence_change(body: &[u8]) -> Result<PresenceChange, BadBody> {
     read(body, |fields| {
-        let change = PresenceChange { profile: patch(fields)?, status: optional_status(fields)? };
+        let change = PresenceChange { profile: patch(fields)?, status: optional_status(fields, false)? };
         if change.profile.is_empty() && change.status.is_none() {
             let names = TEXT_FIELDS.join("`, `");
             return Err((ErrorCode::MissingField, format!("one of `{names}`, `metadata` and `status` is needed")));

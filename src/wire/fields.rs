@@ -70,10 +70,11 @@ pub(super) fn patch(fields: &Map<String, Value>) -> Result<ProfilePatch, Fault> 
     })
 }
 
-/// The status in `status`, with the text in `statusText`: none if there is no status.
-pub(super) fn optional_status(fields: &Map<String, Value>) -> Result<Option<SaidStatus>, Fault> {
+/// The status in `status`, with the text in `statusText`: none if there is no status. `is_repeated` as in [`SaidStatus`].
+pub(super) fn optional_status(fields: &Map<String, Value>, is_repeated: bool) -> Result<Option<SaidStatus>, Fault> {
     if present(fields, "status").is_some() {
-        return chosen_status(fields, "statusText").map(Some);
+        let said = chosen_status(fields, "statusText")?;
+        return Ok(Some(SaidStatus { is_repeated, ..said }));
     }
     match ["statusText", "expiresAt", "expiresInMs"].into_iter().find(|name| present(fields, name).is_some()) {
         Some(name) => Err(invalid(name, "needs a `status` beside it")),
@@ -81,7 +82,7 @@ pub(super) fn optional_status(fields: &Map<String, Value>) -> Result<Option<Said
     }
 }
 
-/// The status in `status`, with the text in the field `text_name`.
+/// The status in `status`, with the text in the field `text_name`, as it is chosen just now.
 pub(super) fn chosen_status(fields: &Map<String, Value>, text_name: &str) -> Result<SaidStatus, Fault> {
     let status = required(fields, "status")?.as_str().and_then(Status::from_name);
     let names = Status::ALL.map(Status::as_str).join(", ");
@@ -91,7 +92,7 @@ pub(super) fn chosen_status(fields: &Map<String, Value>, text_name: &str) -> Res
         Some(Value::String(text)) => StatusText::parse(text).map_err(|what| invalid(text_name, &what.to_string()))?,
         Some(_) => return Err(invalid(text_name, "must be a string")),
     };
-    Ok(SaidStatus { status, text, expiry: expiry(fields)? })
+    Ok(SaidStatus { status, text, expiry: expiry(fields)?, is_repeated: false })
 }
 
 /// Longest time that a status may be chosen for.

@@ -250,3 +250,40 @@ async fn plain_clients_hear_a_hide_as_a_departure() {
     set_status(&mut ada, "online").await;
     assert_eq!(plain.next_json().await["type"], "USER_ONLINE");
 }
+
+#[tokio::test]
+async fn hiding_is_no_activity_as_a_goodbye_is_none() {
+    for place in Place::each(|_| ()).await {
+        let mut watch = place.node(1).join("watch").await;
+        let mut hides = place.node(0).join("hides").await;
+        watch.expect_type("user_online").await;
+        ask(&mut hides, json!({"type": "user_activity"})).await;
+        let active_at = rollcall::clock::now();
+        eventually(async || rollcall::clock::now().0 > active_at.0 + 300, "some time has passed").await;
+        set_status(&mut hides, "invisible").await;
+        let went = watch.expect_type("user_offline").await;
+        let time =
+            |member: &str| rollcall::clock::parse_rfc3339(went[member].as_str().expect("a time")).expect("a time");
+        assert!(time("lastActive").0 < active_at.0 + 200, "{went}");
+        assert!(time("lastSeen").0 > active_at.0 + 200, "{went}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_shown_for_a_moment_only_leaves_nothing_behind() {
+    const MOMENT: Duration = Duration::from_secs(2);
+    for place in Place::each(|settings| settings.presence.last_seen_min = MOMENT).await {
+        let mut watch = place.node(1).join("watch").await;
+        let mut hides = place.node(0).ws("/ws?userId=hides&status=invisible").await;
+        hides.expect_type("welcome").await;
+        let came_at = rollcall::clock::now();
+        let passed = async || came_at.0 + MOMENT.as_millis() as u64 + 500 < rollcall::clock::now().0;
+        eventually(passed, "more than a moment has passed").await;
+        set_status(&mut hides, "online").await;
+        watch.expect_type("user_online").await;
+        set_status(&mut hides, "invisible").await;
+        watch.expect_type("user_offline").await;
+        let (status, answer) = place.node(1).get("/api/user-status/hides").await;
+        assert_eq!(status, 404, "others saw her for a moment: {answer}");
+    }
+}

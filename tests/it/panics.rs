@@ -13,7 +13,8 @@ use rollcall::domain::{
 use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::{
-    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, StatementOutcome, StoreResult,
+    StoreWriter, Swept,
 };
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -100,8 +101,13 @@ impl PresenceStore for Panicking {
         self.inner.sweep()
     }
 
-    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
-        self.inner.state(user, statement)
+    fn state<'a>(
+        &'a self,
+        user: &'a UserId,
+        statement: &'a Statement,
+        base: Option<Timestamp>,
+    ) -> BoxFuture<'a, StoreResult<StatementOutcome>> {
+        self.inner.state(user, statement, base)
     }
 
     fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {

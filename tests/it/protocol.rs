@@ -577,3 +577,19 @@ async fn a_full_node_says_so_and_when_to_try_again() {
     let comes = async || WsClient::try_connect(node.addr(), "/ws?userId=bob").await.is_ok();
     eventually(comes, "there is room again").await;
 }
+
+#[tokio::test]
+async fn json_that_is_nested_too_deeply_is_refused() {
+    let node = Node::start_with(|_| ()).await;
+    let mut client = node.ws("/ws").await;
+    for member in ["metadata", "device"] {
+        for (n_levels, is_right) in [(32, true), (33, false), (120, false)] {
+            let nested = format!("{}1{}", "[".repeat(n_levels - 1), "]".repeat(n_levels - 1));
+            let object = format!(r#"{{"kind":"web","a":{nested}}}"#);
+            client.send_text(&format!(r#"{{"type":"join_user","userId":"a","{member}":{object},"ref":1}}"#)).await;
+            let answer = client.wait_for(|frame| frame["ref"] == 1).await;
+            let expected = if is_right { "welcome" } else { "error" };
+            assert_eq!(answer["type"], expected, "{member}, {n_levels}: {answer}");
+        }
+    }
+}

@@ -292,3 +292,27 @@ async fn without_redis_nothing_is_stated_and_hidden_users_are_still_seen() {
     let effective: Vec<_> = body["data"].as_array().expect("data").iter().map(|user| &user["effective"]).collect();
     assert_eq!((&body["degraded"], effective), (&json!(true), vec![&json!("invisible"), &json!("unknown")]), "{body}");
 }
+
+#[tokio::test]
+async fn changes_of_different_fields_at_once_do_not_undo_each_other() {
+    for place in Place::each(|_| ()).await {
+        let mut tabs = [place.node(0).join("ada").await, place.node(1).join("ada").await];
+        for round in 0..10 {
+            let [first, second] = &mut tabs;
+            let named = json!({"type": "update_presence", "name": format!("N{round}"), "ref": round});
+            let pictured = json!({"type": "update_presence", "avatar": format!("A{round}"), "ref": round});
+            tokio::join!(first.send_json(named), second.send_json(pictured));
+            let (status, answer) = put(place.node(2), "ada", &json!({"email": format!("E{round}")})).await;
+            assert_eq!(status, 200, "{answer}");
+            for tab in [first, second] {
+                tab.wait_for(|frame| frame["type"] == "presence_updated" && frame["ref"] == round).await;
+            }
+            let user = async || place.node(0).get("/api/user-status/ada").await.1["data"]["user"].clone();
+            let holds = async || {
+                let user = user().await;
+                ["name", "avatar", "email"].map(|field| user[field].as_str().unwrap_or_default().to_owned())
+            };
+            eventually_eq(holds, ["N", "A", "E"].map(|letter| format!("{letter}{round}")), "all three hold").await;
+        }
+    }
+}

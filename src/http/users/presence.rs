@@ -40,9 +40,9 @@ pub(super) async fn state(
         ProfileLimits { fields_bytes: reads.limits.profile_bytes, metadata_bytes: reads.limits.metadata_bytes };
     let asked_at = clock::now();
     let say = |known: &Presence| -> Result<Said, BadBody> {
-        let mut said = Said { profile: None, status: change.status };
+        let mut said = Said { profile: None, status: change.status.clone() };
         if !change.profile.is_empty() {
-            let fields = change.profile.applied_to(known.profile.as_ref());
+            let fields = change.profile.clone().applied_to(known.profile.as_ref());
             let too_large = |error: crate::domain::ProfileError| BadBody {
                 code: ErrorCode::InvalidField,
                 message: error.to_string(),

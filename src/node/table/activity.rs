@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Table;
 use super::contents::Contents;
-use crate::domain::{SocketId, Timestamp, UserId};
+use crate::domain::{Presence, SocketId, Timestamp, UserId};
 
 /// What is due at the end of a round.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,13 @@ pub(crate) struct Round {
     /// The users whose chosen status has ended, each with the date of the choice. They come again in each round, until
     /// the store has ended the choice.
     pub(crate) expired: Vec<(UserId, Timestamp)>,
+    /// Some of the users of whom the store may not have heard the last statement, each with what was stated. They come again
+    /// until [`Table::settle_statement`].
+    pub(crate) unheard: Vec<(UserId, Presence)>,
 }
+
+/// How many statements are made in one round. Each is a round trip.
+const STATEMENTS_A_ROUND: usize = 200;
 
 impl Table {
     /// Notes that a client was active, once in each round. `heard_in` is the last round in which it was heard from.
@@ -79,13 +85,21 @@ impl Table {
         let store_now = contents.store_now();
         let active = contents.note_heard(&heard, now, store_now, self.note_every);
         let expired = contents.expired(store_now);
+        let unheard = contents.unheard.iter().take(STATEMENTS_A_ROUND);
+        let unheard = unheard.filter_map(|user| Some((user.clone(), contents.users.get(user)?.presence.clone())));
+        let unheard = unheard.collect();
         contents.mark_idle(now);
         let has_orders = contents.queue.has_due();
         drop(contents);
         if has_orders {
             self.changed.notify_one();
         }
-        Round { heard, active, expired }
+        Round { heard, active, expired, unheard }
+    }
+
+    /// The store has heard what is stated of a user.
+    pub(in crate::node) fn settle_statement(&self, user: &UserId, stated: &Presence) {
+        self.lock().hear_statement(user, stated);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the table holds: the sockets and the users of this node. The table keeps it behind its one lock.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -35,6 +35,9 @@ pub(super) struct Contents {
     pub(super) heard: Vec<u64>,
     /// The sockets that may become idle.
     pub(super) idling: Idling,
+    /// The users of whom the store may not have heard the last statement, while no socket here is about to carry it: the
+    /// socket that made it has gone.
+    pub(super) unheard: HashSet<UserId>,
     /// The users whose chosen status ends, by the time of that end.
     pub(super) expiring: BTreeSet<(Timestamp, UserId)>,
     /// The store's clock at its last answer, and when that answer came.
@@ -51,6 +54,8 @@ pub(super) struct Socket {
     pub(super) entry: Entry,
     /// What the client runs on.
     pub(super) device: Option<Device>,
+    /// When the socket came, by the store's clock as far as this node knew it.
+    pub(super) since: Timestamp,
     /// When the client last said `user_activity`, in ticks ([`Idling`]). It is 0 if the client never did, or if the socket
     /// has become idle since.
     pub(super) active_at: u32,
@@ -63,7 +68,7 @@ pub(super) struct Socket {
 impl Socket {
     /// A socket that nobody waits for.
     pub(super) fn new(user: UserId, entry: Entry) -> Self {
-        Self { user, entry, device: None, active_at: 0, said_idle: false, queued: false }
+        Self { user, entry, device: None, since: Timestamp(0), active_at: 0, said_idle: false, queued: false }
     }
 }
 
@@ -80,6 +85,7 @@ impl Contents {
             lost_at: HashMap::new(),
             heard: Vec::new(),
             idling: Idling::new(presence),
+            unheard: HashSet::new(),
             expiring: BTreeSet::new(),
             store_time: None,
             seen: 0,
@@ -127,14 +133,16 @@ impl Contents {
         unheard.into_iter().for_each(|user| self.state_again(&user));
     }
 
-    /// The store may not hold what is stated of a user: a socket of the user states it again.
+    /// The store may not hold what is stated of a user: a socket of the user states it again. If there is none, the
+    /// refresher states it.
     fn state_again(&mut self, user: &UserId) {
         let Some(local) = self.users.get(user).filter(|local| local.has_stated_since(&Presence::default())) else {
             return;
         };
         let is_wanted = |number: &&u64| self.sockets.get(number).is_some_and(|socket| socket.entry.is_wanted());
-        if let Some(number) = local.sockets.iter().find(is_wanted).copied() {
-            self.forget_confirmation(number);
+        match local.sockets.iter().find(is_wanted).copied() {
+            Some(number) => self.forget_confirmation(number),
+            None => _ = self.unheard.insert(user.clone()),
         }
     }
 
@@ -270,9 +278,9 @@ impl Contents {
                 None
             }
             Next::Join => {
-                let (idle, device) = (socket.entry.is_idle(), socket.device.clone());
+                let (idle, device, since) = (socket.entry.is_idle(), socket.device.clone(), socket.since);
                 let presence = self.users.get(&socket.user).map(|local| local.presence.clone())?;
-                Some(Intent::Join(Join { presence, idle, device }))
+                Some(Intent::Join(Join { presence, idle, device, since }))
             }
             Next::MarkIdle(is_idle) => Some(Intent::Idle(is_idle)),
             Next::MarkGrace => Some(Intent::Grace),
@@ -286,6 +294,7 @@ impl Contents {
         let number = order.socket.number;
         if let (Intent::Join(sent), Some(Outcome::Done { dates, .. })) = (&order.intent, outcome) {
             self.change(&order.user, |local| local.take_dates(&sent.presence, dates));
+            self.hear_statement(&order.user, &sent.presence);
         }
         let Some(socket) = self.sockets.get_mut(&number) else { return };
         let is_joined = socket.entry.settle(&order.intent, outcome);
@@ -298,6 +307,13 @@ impl Contents {
         }
         // There may be nothing left to do. The next look at the socket finds that out.
         self.enqueue(number);
+    }
+
+    /// The store has heard what `sent` states of a user.
+    pub(super) fn hear_statement(&mut self, user: &UserId, sent: &Presence) {
+        if self.users.get(user).is_none_or(|local| !local.has_stated_since(sent)) {
+            self.unheard.remove(user);
+        }
     }
 
     /// Removes the sockets in `numbers` that are in grace and that `ends` picks. Returns whether there were any.
@@ -323,6 +339,7 @@ impl Contents {
             local.sockets.retain(|other| *other != number);
             if local.sockets.is_empty() {
                 expiry(local).map(|end| self.expiring.remove(&(end, socket.user.clone())));
+                self.unheard.remove(&socket.user);
                 self.users.remove(&socket.user);
             }
         }

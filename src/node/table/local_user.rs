@@ -98,7 +98,10 @@ mod tests {
     }
 
     fn said(name: &str, status: Status) -> Said {
-        Said { profile: Some(profile(name)), status: Some(SaidStatus { status, text: None, expiry: None }) }
+        Said {
+            profile: Some(profile(name)),
+            status: Some(SaidStatus { status, text: None, expiry: None, is_repeated: true }),
+        }
     }
 
     fn knowing(stored: &Presence) -> LocalUser {

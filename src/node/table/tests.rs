@@ -61,7 +61,7 @@ fn a_join_is_ordered_once_and_confirmed_to_its_session() {
     let table = table();
     let (_socket, mut confirmed) = come(&table, &user());
     let join = next_order(&table);
-    let Join { presence, idle, device } = joined(&join);
+    let Join { presence, idle, device, .. } = joined(&join);
     assert!(presence.is_same_but_for_activity(&Presence::default()), "{presence:?}");
     assert_eq!((*idle, device), (false, &None));
     assert_quiet(&table);
@@ -152,7 +152,7 @@ fn a_status_chosen_while_a_join_is_under_way_goes_with_the_next_join() {
     let table = table();
     let (socket, mut joined_at) = come(&table, &user());
     let first = next_order(&table);
-    let status = SaidStatus { status: Status::Invisible, text: None, expiry: None };
+    let status = SaidStatus { status: Status::Invisible, text: None, expiry: None, is_repeated: true };
     let mut chosen_at = socket.say(Said { profile: None, status: Some(status) });
     assert_quiet(&table);
     table.settle(&first, done(7, 0));
@@ -390,5 +390,5 @@ fn a_socket_that_the_server_closes_before_the_store_has_heard_of_it_is_forgotten
 
 #[test]
 fn a_socket_takes_little_memory() {
-    assert_eq!(size_of::<Socket>(), 48);
+    assert_eq!(size_of::<Socket>(), 56);
 }

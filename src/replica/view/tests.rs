@@ -206,7 +206,7 @@ impl World {
                 view.replace(&roster, |user| local.contains_key(user), AT, tell);
             });
         }
-        self.with_view(|view, _, tell| _ = view.recover(AT, tell));
+        self.with_view(|view, _, tell| _ = view.recover(|_| false, AT, tell));
     }
 
     /// The node asserts the last statement that it heard.
@@ -300,14 +300,21 @@ impl World {
             Event::Up { .. } => {}
             Event::EndHold => {
                 if self.view.is_holding() && !self.down && !self.deaf {
-                    self.with_view(|view, local, tell| view.end_hold(|user| local.contains_key(user), AT, tell));
+                    self.with_view(|view, local, tell| {
+                        view.end_hold(|user| local.contains_key(user), |user| local.contains_key(user), AT, tell)
+                    });
                 }
             }
             Event::Beat => {
                 if !self.down && !self.deaf {
                     self.assert_local();
                     self.with_view(|view, local, tell| {
-                        view.settle_provisional(|user| local.contains_key(user), AT, tell);
+                        view.settle_provisional(
+                            |user| local.contains_key(user),
+                            |user| local.contains_key(user),
+                            AT,
+                            tell,
+                        );
                     });
                 }
             }
@@ -373,12 +380,12 @@ fn whoever_left_before_the_store_is_heard_to_confirm_them_is_not_told_twice() {
     let mut told = Vec::new();
     view.arrive_unconfirmed(&user(1), &chose(Status::Online, 1), AT, &mut |a| told.push(name(&a)));
     // The user leaves. The beat's reply overtakes the transitions that the store published about the user.
-    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     let left = Change::Offline(OfflineReason::Left.into());
     for (revision, change) in [(1, Change::Online(chose(Status::Online, 1))), (2, left)] {
         view.apply(&transition(revision, user(1), change), |_, _| false, &mut |a| told.push(name(&a)));
     }
-    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     assert_eq!(told, ["online", "left"]);
 }
 
@@ -388,12 +395,12 @@ fn whoever_comes_back_between_two_beats_is_not_dropped_for_having_been_away_at_b
     let mut told = Vec::new();
     let stated = chose(Status::Online, 1);
     view.arrive_unconfirmed(&user(1), &stated, AT, &mut |a| told.push(name(&a)));
-    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     assert!(view.awaits_arrival(&user(1)));
     view.arrive(&user(1), &stated, AT, &mut |a| told.push(name(&a)));
-    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     assert_eq!(told.len(), 1, "what was ordered of the second visit may be under way");
-    view.settle_provisional(nobody, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     assert_eq!(told, ["online", "unknown"]);
 }
 
@@ -491,7 +498,7 @@ fn a_later_statement_survives_a_store_that_lost_it_until_the_store_has_heard_eve
     assert_eq!(view.roster().get(&user(1)).map(|known| known.effective), Some(Status::Busy));
     assert!(told.is_empty());
     // Nobody asserts the later statement. When the hold ends, the store is right.
-    view.end_hold(nobody, AT, &mut |a| told.push(name(&a)));
+    view.end_hold(nobody, nobody, AT, &mut |a| told.push(name(&a)));
     assert_eq!(view.roster().get(&user(1)).map(|known| known.effective), Some(Status::Online));
     assert_eq!(told, ["status changed"]);
 }
@@ -507,7 +514,8 @@ fn own_sockets_hear_of_their_status_also_while_hidden() {
             own.push((name(&a), a.own.map(|own| own.effective)));
         });
     }
-    assert_eq!(own, [("online", Some(Status::Dnd))], "coming and what stays the same is no news");
+    let told = [("nothing", Some(Status::Invisible)), ("online", Some(Status::Dnd))];
+    assert_eq!(own, told, "what stays the same is no news");
 }
 
 #[test]
@@ -526,6 +534,41 @@ fn before_the_first_snapshot_nobody_is_told_who_may_be_hidden() {
     let mut told = Vec::new();
     let wanted =
         vec![(user(1), Presence::default()), (user(2), chose(Status::Busy, 1)), (user(3), chose(Status::Invisible, 1))];
-    view.degrade(AT, wanted, AT, &mut |a| told.push((a.user, a.revision)));
-    assert_eq!(told, [(user(2), None)]);
+    view.degrade(AT, wanted, AT, &mut |a| told.push((a.user, a.others.is_some(), a.revision)));
+    assert_eq!(told, [(user(2), true, None), (user(3), false, None)]);
+}
+
+#[test]
+fn who_hid_and_left_here_while_the_store_was_away_is_not_shown_before_the_store_hears_of_it() {
+    let mut view = up_to_date();
+    let mut told = Vec::new();
+    view.apply(&transition(1, user(1), Change::Online(Presence::default())), |_, _| false, &mut |_| {});
+    view.degrade(AT, Vec::new(), AT, &mut |a| told.push(name(&a)));
+    view.state_unconfirmed(&user(1), &chose(Status::Invisible, 5), AT, &mut |a| told.push(name(&a)));
+    assert_eq!(std::mem::take(&mut told), ["left"]);
+    // The store answers. It has not heard yet that the user hid, nor that the socket here has gone.
+    let is_local = |_: &UserId| true;
+    view.recover(is_local, AT, &mut |a| told.push(name(&a)));
+    view.end_hold(nobody, is_local, AT, &mut |a| told.push(name(&a)));
+    view.settle_provisional(nobody, is_local, AT, &mut |a| told.push(name(&a)));
+    let gone = Change::Offline(OfflineReason::Left.into());
+    view.apply(&transition(2, user(1), gone), |_, _| false, &mut |a| told.push(name(&a)));
+    assert_eq!(told, [""; 0]);
+}
+
+#[test]
+fn a_choice_that_nobody_has_ended_is_found() {
+    let mut view = up_to_date();
+    let ending = |status, end| {
+        let mut presence = chose(status, 1);
+        Arc::make_mut(presence.chosen.as_mut().unwrap()).expires_at = end;
+        presence
+    };
+    let change = Change::Online(ending(Status::Busy, Some(Timestamp(50))));
+    view.apply(&transition(1, user(1), change), |_, _| false, &mut |_| {});
+    assert_eq!(view.expired_before(Timestamp(50)), []);
+    assert_eq!(view.expired_before(Timestamp(51)), [(user(1), Timestamp(1))]);
+    let change = Change::Changed(ending(Status::Online, None));
+    view.apply(&transition(2, user(1), change), |_, _| false, &mut |_| {});
+    assert_eq!(view.expired_before(Timestamp(99)), []);
 }

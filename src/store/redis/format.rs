@@ -10,7 +10,9 @@ use crate::domain::{
     Change, ChosenStatus, Departure, Devices, HeldSocket, LastSeen, OfflineReason, Position, Presence, Profile,
     ProfileFields, Signal, Status, StatusText, Timestamp, Transition, UserId,
 };
-use crate::store::{BeatReply, Dates, Intent, Join, LeaseState, Outcome, Refusal, StoreError, StoreResult};
+use crate::store::{
+    BeatReply, Dates, Intent, Join, LeaseState, Outcome, Refusal, StatementOutcome, StoreError, StoreResult,
+};
 
 /// A transition as `announce` in `lua/prelude.lua` publishes and logs it.
 #[derive(Deserialize)]
@@ -141,7 +143,7 @@ impl<'a> From<&'a ChosenStatus> for ChosenArgument<'a> {
 
 /// Writes the last argument of `lua/join.lua`. It is empty for a join that says nothing but who is there.
 pub(super) fn seldom_there(join: &Join) -> String {
-    let Join { presence, idle, device } = join;
+    let Join { presence, idle, device, since: _ } = join;
     if presence.chosen.is_none() && !idle && device.is_none() {
         return String::new();
     }
@@ -240,6 +242,21 @@ pub(super) fn parsed<T: FromStr>(bytes: &[u8]) -> Option<T> {
 /// The user that a member or a value names. It is `None` if no node can have written it.
 pub(super) fn known_user(bytes: &[u8]) -> Option<UserId> {
     UserId::parse(std::str::from_utf8(bytes).ok()?).ok()
+}
+
+/// The reply of `state.lua`.
+pub(super) fn statement_outcome(reply: &[String]) -> StoreResult<StatementOutcome> {
+    let position = |epoch: &String, revision: &String| match (epoch.parse(), revision.parse()) {
+        (Ok(epoch), Ok(revision)) => Ok(Position { epoch, revision }),
+        _ => Err(StoreError::Malformed(format!("statement {reply:?}"))),
+    };
+    match reply {
+        [code, epoch, revision] if code == "OK" => position(epoch, revision).map(StatementOutcome::Done),
+        [code, epoch, revision] if code == "STALE" => position(epoch, revision).map(StatementOutcome::Stale),
+        [code] if code == "ABSENT" => Ok(StatementOutcome::NotPresent),
+        [code] if code == "EPOCH" => Err(StoreError::EpochChanged),
+        _ => Err(StoreError::Malformed(format!("statement {reply:?}"))),
+    }
 }
 
 /// Reads the reply to an order.
@@ -348,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_join_that_says_nothing_seldom_is_short() {
-        let mut join = Join { presence: Presence::default(), idle: false, device: None };
+        let mut join = Join { presence: Presence::default(), idle: false, device: None, since: Timestamp(0) };
         assert_eq!(seldom_there(&join), "");
         let object = serde_json::from_str::<Map<String, Value>>(r#"{"kind":"web","os":"\"x\""}"#).unwrap();
         (join.idle, join.device) = (true, Some(Device::parse(&object).unwrap()));

@@ -45,7 +45,9 @@ use self::bad_records::BadRecords;
 use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
-use super::{Audited, Examination, PresenceStore, StoreError, StoreResult, StoreWriter, Swept, SweptBatch};
+use super::{
+    Audited, Examination, PresenceStore, StatementOutcome, StoreError, StoreResult, StoreWriter, Swept, SweptBatch,
+};
 use crate::domain::{
     HeldSocket, LastSeen, NodeId, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp,
     Transition, UserId,
@@ -196,8 +198,13 @@ impl PresenceStore for RedisStore {
         self.audit_users().boxed()
     }
 
-    fn state<'a>(&'a self, user: &'a UserId, statement: &'a Statement) -> BoxFuture<'a, StoreResult<Option<Position>>> {
-        self.send_statement(user, statement).boxed()
+    fn state<'a>(
+        &'a self,
+        user: &'a UserId,
+        statement: &'a Statement,
+        base: Option<Timestamp>,
+    ) -> BoxFuture<'a, StoreResult<StatementOutcome>> {
+        self.send_statement(user, statement, base).boxed()
     }
 
     fn expire<'a>(&'a self, choices: &'a [(UserId, Timestamp)]) -> BoxFuture<'a, StoreResult<()>> {

@@ -4,8 +4,8 @@ use redis::Cmd;
 
 use super::scripts::Script;
 use super::{RedisStore, format};
-use crate::domain::{HeldSocket, LastSeen, NodeId, Position, Scope, Signal, Statement, Timestamp, UserId};
-use crate::store::{Examination, StoreError, StoreResult};
+use crate::domain::{HeldSocket, LastSeen, NodeId, Scope, Signal, Statement, Timestamp, UserId};
+use crate::store::{Examination, StatementOutcome, StoreResult};
 
 /// Users in one call of a script, and in one signal. Redis serves nobody else meanwhile: about 1 ms.
 const USERS_A_CALL: usize = 200;
@@ -43,22 +43,19 @@ fn held_sockets(entries: &Entries) -> Vec<HeldSocket> {
 }
 
 impl RedisStore {
-    pub(super) async fn send_statement(&self, user: &UserId, statement: &Statement) -> StoreResult<Option<Position>> {
+    pub(super) async fn send_statement(
+        &self,
+        user: &UserId,
+        statement: &Statement,
+        base: Option<Timestamp>,
+    ) -> StoreResult<StatementOutcome> {
         let (profile, profile_at) = statement.profile.clone().unwrap_or_default();
         let mut call = self.shared.preamble.call(&self.shared.scripts.state, Scope::Service);
         call.arg(user.as_str()).arg(profile.as_ref().map_or("", |profile| profile.members())).arg(profile_at.0);
-        call.arg(format::choice(statement.chosen.as_ref()));
+        call.arg(format::choice(statement.chosen.as_ref())).arg(base.map_or(String::new(), |base| base.0.to_string()));
         let mut connection = self.connection().await?;
         let reply: Vec<String> = self.shared.load_and_call(&mut *connection, &self.shared.scripts.state, call).await?;
-        match &reply[..] {
-            [ok, epoch, revision] if ok == "OK" => match (epoch.parse(), revision.parse()) {
-                (Ok(epoch), Ok(revision)) => Ok(Some(Position { epoch, revision })),
-                _ => Err(StoreError::Malformed(format!("statement {reply:?}"))),
-            },
-            [code] if code == "ABSENT" => Ok(None),
-            [code] if code == "EPOCH" => Err(StoreError::EpochChanged),
-            _ => Err(StoreError::Malformed(format!("statement {reply:?}"))),
-        }
+        format::statement_outcome(&reply)
     }
 
     /// Calls a script for users, each with a time. It takes some users at a time.

@@ -52,7 +52,7 @@ impl RedisWriter {
         let Presence { profile, profile_at, .. } = &join.presence;
         let ttl_ms = self.shared.presence.user_ttl.as_millis() as u64;
         command.arg(profile.as_ref().map_or("", |profile| profile.members())).arg(profile_at.0);
-        command.arg(active_at.0).arg(ttl_ms).arg(format::seldom_there(join));
+        command.arg(active_at.0).arg(ttl_ms).arg(join.since.0).arg(format::seldom_there(join));
     }
 
     async fn send_beat(&mut self, beat: Beat) -> StoreResult<BeatReply> {

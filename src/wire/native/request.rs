@@ -44,7 +44,7 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
     match kind {
         "join_user" => Ok(Request::Join {
             user: required_user(fields)?,
-            said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields)? },
+            said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields, true)? },
             device: device(fields)?,
         }),
         "set_status" => Ok(Request::SetStatus(chosen_status(fields, "text")?)),

@@ -313,3 +313,60 @@ async fn a_catch_up_larger_than_the_broadcast_log_is_a_resync_and_nobodys_fault(
     assert_eq!(watch.events("user_online").len() + watch.events("user_offline").len(), 0, "nothing is told one by one");
     watch.assert_sound();
 }
+
+#[tokio::test]
+async fn who_hides_and_goes_while_redis_is_away_is_never_shown_again() {
+    let behind = Behind::start(2, |_| ()).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watch = Listener::join(near.addr(), "watch").await;
+    let elsewhere = Listener::join(far.addr(), "elsewhere").await;
+    let mut leaves = near.join("leaves").await;
+    let mut breaks = near.join("breaks").await;
+    let mut stays = near.join("stays").await;
+    let _other_tab = far.join("stays").await;
+    elsewhere.wait_for("user_online", "stays").await;
+    watch.wait_for("user_online", "stays").await;
+
+    behind.proxies[0].freeze();
+    wait_until_degraded(near, true).await;
+    for client in [&mut leaves, &mut breaks, &mut stays] {
+        client.send_json(json!({"type": "set_status", "status": "invisible", "ref": 1})).await;
+        client.wait_for(|frame| frame["ref"] == 1).await;
+    }
+    leaves.close(1000).await;
+    breaks.abort();
+    stays.close(1000).await;
+    for user in ["leaves", "breaks", "stays"] {
+        watch.wait_for("user_offline", user).await;
+    }
+    behind.proxies[0].thaw();
+    wait_until_degraded(near, false).await;
+    // The node states what the sockets have said, although they are gone.
+    for user in ["leaves", "breaks", "stays"] {
+        elsewhere.wait_for("user_offline", user).await;
+    }
+    let visible = async || behind.redis.smembers("online:users:set").await;
+    eventually_eq(visible, ["elsewhere", "watch"], "the others are not shown").await;
+    eventually_eq(async || behind.redis.smembers("online:users:hidden").await, ["stays"], "two are gone").await;
+    watch.fence().await;
+    for user in ["leaves", "breaks", "stays"] {
+        let n_shown = watch.events("user_online").iter().filter(|event| event.is("user_online", user)).count();
+        assert_eq!(n_shown, 1, "{user} came once");
+    }
+    watch.assert_sound();
+    elsewhere.assert_sound();
+}
+
+#[tokio::test]
+async fn a_choice_ends_although_the_node_of_the_user_is_cut_off() {
+    // The node of the user is not swept before that.
+    let behind = Behind::start(2, |settings| settings.presence.lease = Duration::from_secs(8)).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let mut ada = near.join("ada").await;
+    ada.send_json(json!({"type": "set_status", "status": "busy", "expiresInMs": 1500, "ref": 1})).await;
+    ada.wait_for(|frame| frame["ref"] == 1).await;
+    let status = async || far.get("/api/user-status/ada").await.1["data"]["status"].clone();
+    eventually_eq(status, json!("busy"), "the other node knows it").await;
+    behind.proxies[0].freeze();
+    eventually_eq(status, json!("online"), "the other node ends it").await;
+}

@@ -354,3 +354,53 @@ async fn commands(redis: &RedisServer) -> u64 {
     let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
     line.expect("a number").trim().parse().expect("a number")
 }
+
+#[tokio::test]
+async fn a_presence_of_another_shape_costs_nobody_but_its_user() {
+    let cluster = Cluster::start(2).await;
+    let mut ada = cluster[0].join("ada").await;
+    for (number, ours) in [
+        r#""chosen":{"status":"busy"}"#,
+        r#""chosen":null"#,
+        r#""chosen":{"status":"busy","at":"1"}"#,
+        r#""chosen":{"status":"asleep","at":1}"#,
+        r#""devices":null"#,
+        r#""devices":{"web":{}}"#,
+        r#""devices":{"web":null}"#,
+        r#""statusText":7"#,
+        r#""shownAt":1.5"#,
+    ]
+    .iter()
+    .enumerate()
+    {
+        let stored = format!(r#"{{"id":"ada","status":"busy",{ours},"profileBytes":0,"activeAt":1,"updatedAt":0}}"#);
+        cluster.redis.command(&["SET", "online:presence:ada", &stored]).await;
+        ada.send_json(json!({"type": "set_status", "status": "dnd", "text": format!("{number}"), "ref": number})).await;
+        let answer = ada.wait_for(|frame| frame["ref"] == number).await;
+        assert!(answer.get("degraded").is_none(), "{ours}: {answer}");
+        let text = async || cluster[1].get("/api/user-status/ada").await.1["data"]["statusText"].clone();
+        eventually_eq(text, json!(format!("{number}")), ours).await;
+        assert_eq!(cluster[0].get("/readyz").await.1["degraded"], false, "{ours}");
+    }
+}
+
+#[tokio::test]
+async fn after_somebody_deleted_a_presence_all_nodes_show_what_the_sockets_say() {
+    let mut cluster = Cluster::start(2).await;
+    let mut tab = cluster[0].ws("/ws").await;
+    tab.send_json(json!({"type": "join_user", "userId": "ada", "device": {"kind": "web"}})).await;
+    tab.expect_type("welcome").await;
+    tab.send_json(json!({"type": "user_activity", "idle": true})).await;
+    let status = async |node: &Endpoint| {
+        let (_, answer) = node.get("/api/user-status/ada").await;
+        (answer["data"]["status"].clone(), answer["data"]["devices"].clone())
+    };
+    eventually_eq(async || status(&cluster[1]).await.0, json!("away"), "the tab is idle").await;
+    cluster.redis.command(&["DEL", "online:presence:ada"]).await;
+    let _active = cluster[1].join("ada").await;
+    let fresh = cluster.add().await;
+    for node in [0, 1, fresh] {
+        let expected = (json!("online"), json!({"web": 1}));
+        eventually_eq(async || status(&cluster[node]).await, expected, "every node says the same").await;
+    }
+}

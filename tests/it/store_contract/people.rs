@@ -1,19 +1,24 @@
 //! What a store promises about statements, statuses, idleness, hidden users, devices and signals.
 
 use rollcall::domain::{ChosenStatus, Departure, Device, Inquiry, LastSeen, Signal, Statement, Status, StatusText};
+use rollcall::store::StatementOutcome;
 use serde_json::json;
 
 use super::*;
 
 rules! {
     of_two_choices_the_later_one_holds_in_whichever_order_they_come
+    the_same_choice_again_holds_over_one_between
+    a_profile_that_was_made_from_an_old_one_is_not_stated
     each_part_of_a_statement_has_its_own_date
     a_date_far_ahead_is_cut
     a_user_is_away_exactly_while_every_socket_is_idle
     a_chosen_status_stands_whatever_is_idle
     who_is_hidden_is_numbered_and_in_no_list
     who_hides_was_last_seen_then
+    a_socket_that_is_asserted_again_is_as_old_as_before
     a_choice_ends_at_its_time_and_only_that_choice
+    a_hidden_user_is_not_shown_while_nobody_is_there
     a_statement_needs_no_socket_here_but_one_somewhere
     devices_are_counted_by_kind
     no_text_of_a_client_changes_anything_but_itself
@@ -28,6 +33,11 @@ fn choice(status: Status, at: u64) -> ChosenStatus {
     ChosenStatus { status, text: None, expires_at: None, at: Timestamp(at) }
 }
 
+/// A choice that is made at `at`, and ends at `expires_at`.
+fn ending(status: Status, at: u64, expires_at: u64) -> ChosenStatus {
+    ChosenStatus { expires_at: Some(Timestamp(expires_at)), ..choice(status, at) }
+}
+
 fn choosing(choice: ChosenStatus) -> Presence {
     Presence { chosen: Some(Arc::new(choice)), ..Presence::default() }
 }
@@ -37,7 +47,7 @@ fn now() -> u64 {
 }
 
 fn idle_join(idle: bool) -> Intent {
-    Intent::Join(Join { presence: Presence::default(), idle, device: None })
+    Intent::Join(Join { presence: Presence::default(), idle, device: None, since: Timestamp(u64::MAX) })
 }
 
 fn device(json: serde_json::Value) -> Device {
@@ -56,7 +66,18 @@ impl TestNode {
 
     async fn state(&self, id: &str, chosen: ChosenStatus) -> Option<Position> {
         let statement = Statement { profile: None, chosen: Some(chosen) };
-        self.store.state(&user(id), &statement).await.expect("an answer")
+        match self.store.state(&user(id), &statement, None).await.expect("an answer") {
+            StatementOutcome::Done(position) => Some(position),
+            StatementOutcome::NotPresent => None,
+            StatementOutcome::Stale(_) => panic!("a status is made from no profile"),
+        }
+    }
+
+    /// States a name that was made from the profile of the date `base`.
+    async fn rename(&self, id: &str, name: &str, at: u64, base: u64) -> StatementOutcome {
+        let profile = Profile::from_fields(&ProfileFields { name: Some(name.to_owned()), ..ProfileFields::default() });
+        let statement = Statement { profile: Some((profile, Timestamp(at))), chosen: None };
+        self.store.state(&user(id), &statement, Some(Timestamp(base))).await.expect("an answer")
     }
 
     async fn last_seen(&self, id: &str) -> Option<LastSeen> {
@@ -77,6 +98,30 @@ async fn of_two_choices_the_later_one_holds_in_whichever_order_they_come(truth: 
     // Of two choices with one date the first one stays, on every node.
     let (same, _) = node.drive(3, "ada", join_as(choosing(choice(Status::Away, start + 2)))).await;
     assert_eq!((same, node.effective("ada").await), (end, "dnd"));
+}
+
+async fn the_same_choice_again_holds_over_one_between(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let start = now();
+    node.drive(1, "ada", join_as(choosing(choice(Status::Busy, start)))).await;
+    node.drive(1, "ada", join_as(choosing(choice(Status::Busy, start + 2)))).await;
+    // It was made before the second, and comes late.
+    node.drive(2, "ada", join_as(choosing(choice(Status::Away, start + 1)))).await;
+    assert_eq!(node.effective("ada").await, "busy");
+}
+
+async fn a_profile_that_was_made_from_an_old_one_is_not_stated(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let start = now();
+    node.drive(1, "ada", join_as(dated("Ada", start))).await;
+    let StatementOutcome::Done(first) = node.rename("ada", "Ada L.", start + 1, start).await else { panic!() };
+    let again = node.rename("ada", "Ada L.", start + 1, start).await;
+    assert_eq!(again, StatementOutcome::Done(first), "it is in effect");
+    assert_eq!(node.rename("ada", "A. L.", start + 2, start).await, StatementOutcome::Stale(first));
+    let name = |presence: Presence| presence.profile.map(|profile| profile.members().to_owned());
+    assert_eq!(name(node.presence("ada").await).as_deref(), Some(r#""name":"Ada L.""#));
+    assert!(matches!(node.rename("ada", "A. L.", start + 2, start + 1).await, StatementOutcome::Done(_)));
+    assert_eq!(node.rename("bob", "Bob", start, 0).await, StatementOutcome::NotPresent);
 }
 
 async fn each_part_of_a_statement_has_its_own_date(truth: &impl Truth) {
@@ -197,11 +242,32 @@ async fn who_hides_was_last_seen_then(truth: &impl Truth) {
     assert_eq!(node.last_seen("ada").await, Some(seen), "what is done while hidden is not seen");
 }
 
+async fn a_socket_that_is_asserted_again_is_as_old_as_before(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let since = Timestamp(now() - 3_600_000);
+    let join = Join { presence: Presence::default(), idle: false, device: None, since };
+    node.drive(1, "ada", Intent::Join(join)).await;
+    let sockets = node.store.sockets_of(&user("ada")).await.expect("an answer");
+    assert_eq!(sockets.iter().map(|held| held.since).collect::<Vec<_>>(), [since]);
+    node.drive(1, "ada", Intent::Leave).await;
+    assert!(node.last_seen("ada").await.is_some(), "ada was there for an hour");
+}
+
+async fn a_hidden_user_is_not_shown_while_nobody_is_there(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let start = now();
+    node.drive(1, "ada", join_as(choosing(ending(Status::Invisible, start, start + 1)))).await;
+    node.drive(1, "ada", Intent::Grace).await;
+    eventually(async || now() > start + 1, "the choice has ended").await;
+    node.store.expire(&[(user("ada"), Timestamp(start))]).await.expect("an answer");
+    assert_eq!(node.effective("ada").await, "invisible", "her connection broke");
+    node.drive(2, "ada", super::join()).await;
+    assert_eq!(node.effective("ada").await, "online", "she has come back");
+}
+
 async fn a_choice_ends_at_its_time_and_only_that_choice(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
     let (start, ada) = (now(), user("ada"));
-    let ending =
-        |status, at, expires_at| ChosenStatus { expires_at: Some(Timestamp(expires_at)), ..choice(status, at) };
     node.drive(1, "ada", join_as(choosing(ending(Status::Busy, start, start + 60_000)))).await;
     node.store.expire(&[(ada.clone(), Timestamp(start))]).await.expect("an answer");
     assert_eq!(node.effective("ada").await, "busy", "its time has not come");
@@ -237,11 +303,11 @@ async fn a_statement_needs_no_socket_here_but_one_somewhere(truth: &impl Truth) 
     let fields = ProfileFields { name: Some("Ada L.".to_owned()), ..ProfileFields::default() };
     let profile = Profile::from_fields(&fields);
     let statement = Statement { profile: Some((profile.clone(), Timestamp(start + 1))), chosen: None };
-    node.store.state(&user("ada"), &statement).await.expect("an answer").expect("ada is present");
+    node.store.state(&user("ada"), &statement, None).await.expect("an answer");
     let held = node.presence("ada").await;
     assert_eq!((held.profile, held.effective), (profile, Status::Busy));
     let nothing = Statement { profile: Some((None, Timestamp(start + 2))), chosen: None };
-    node.store.state(&user("ada"), &nothing).await.expect("an answer").expect("ada is present");
+    node.store.state(&user("ada"), &nothing, None).await.expect("an answer");
     assert_eq!(node.presence("ada").await.profile, None, "all fields can be taken away");
 }
 
@@ -253,6 +319,7 @@ async fn devices_are_counted_by_kind(truth: &impl Truth) {
             presence: Presence::default(),
             idle: false,
             device: Some(device(json!({"kind": kind, "name": "\"grace\":1"}))),
+            since: Timestamp(u64::MAX),
         })
     };
     node.drive(1, "ada", on("web")).await;
@@ -293,7 +360,7 @@ async fn no_text_of_a_client_changes_anything_but_itself(truth: &impl Truth) {
             ..Presence::default()
         };
         let device = Some(device(json!({"kind": "web", "name": "\"grace\":1,\"idle\":1,\"kind\":\"tv\"}"})));
-        let join = Join { presence: stated, idle: false, device };
+        let join = Join { presence: stated, idle: false, device, since: Timestamp(u64::MAX) };
         node.drive(number, &id, Intent::Join(join.clone())).await;
         node.drive(number, &id, Intent::Idle(true)).await;
         node.drive(number, &id, Intent::Idle(false)).await;
@@ -355,7 +422,7 @@ async fn an_examination_shows_what_is_held(truth: &impl Truth) {
     let nothing = node.store.examine(&user("ada")).await.expect("an answer");
     assert!(!nothing.is_present && nothing.sockets.is_empty() && nothing.transitions.is_empty());
     let device = device(json!({"kind": "web", "name": "x"}));
-    let join = Join { presence: Presence::default(), idle: true, device: Some(device) };
+    let join = Join { presence: Presence::default(), idle: true, device: Some(device), since: Timestamp(u64::MAX) };
     node.drive(1, "ada", Intent::Join(join)).await;
     node.drive(1, "ada", Intent::Grace).await;
     node.drive(2, "bob", super::join()).await;
@@ -379,7 +446,7 @@ async fn during_a_hold_whoever_was_told_to_be_online_is_not_shown_as_away() {
     let mut node = TestNode::join(&truth, 1).await;
     let idle = |effective| {
         let presence = Presence { effective, ..Presence::default() };
-        Intent::Join(Join { presence, idle: true, device: None })
+        Intent::Join(Join { presence, idle: true, device: None, since: Timestamp(u64::MAX) })
     };
     // Another node may hold a socket that is not idle, and may not have asserted it yet.
     node.drive(1, "ada", idle(Status::Online)).await;

@@ -119,9 +119,9 @@ impl Endpoint {
     /// Begins a POST whose JSON has `n_bytes`, and never sends the last one.
     pub(crate) async fn unfinished_post(&self, path: &str, n_bytes: usize) -> TcpStream {
         let mut stream = TcpStream::connect(self.addr).await.expect("the kernel takes it");
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {n_bytes}");
-        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.expect("it is read");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json", self.addr);
+        let head = format!("{head}\r\nContent-Length: {n_bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("it is read");
         stream.write_all(&vec![b' '; n_bytes - 1]).await.expect("it is read");
         stream
     }

@@ -152,11 +152,14 @@ impl RedisServer {
     /// # Panics
     /// On an error reply, an unfit type, or no reply within [`DEADLINE`].
     pub(crate) async fn query<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
+        let replied = self.try_query(arguments).await;
+        replied.unwrap_or_else(|error| panic!("Redis command {arguments:?}: {error}"))
+    }
+
+    /// Does the same where the server may end the connection.
+    pub(crate) async fn try_query<T: FromRedisValue>(&self, arguments: &[&str]) -> redis::RedisResult<T> {
         let mut connection = self.connection().await;
-        command_of(arguments)
-            .query_async(&mut connection)
-            .await
-            .unwrap_or_else(|error| panic!("Redis command {arguments:?}: {error}"))
+        command_of(arguments).query_async(&mut connection).await
     }
 
     /// Sends one command and returns its raw reply; panics like [`RedisServer::query`].

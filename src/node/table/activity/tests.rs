@@ -77,7 +77,7 @@ impl Rounds {
     }
 
     fn choose(&self, registration: &Registration, status: Status, expiry: Option<Expiry>) {
-        let said = Said { profile: None, status: Some(SaidStatus { status, text: None, expiry }) };
+        let said = Said { profile: None, status: Some(SaidStatus { status, text: None, expiry, is_repeated: true }) };
         drop(registration.say(said));
     }
 }

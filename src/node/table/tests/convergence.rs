@@ -325,8 +325,10 @@ impl World {
     fn say(&mut self, socket: usize, words: Words) {
         self.on_client(socket, |client| {
             drop(client.registration.say(said(words)));
-            client.said_idle = false;
-            client.was_heard |= client.says_activity;
+            if words.status != Some(Status::Invisible) {
+                client.said_idle = false;
+                client.was_heard |= client.says_activity;
+            }
         });
         let user = self.client(socket).map(|client| client.registration.user().clone());
         user.iter().for_each(|user| self.note_statement(user, words));
@@ -511,7 +513,7 @@ fn other_socket() -> SocketId {
 fn said(words: Words) -> Said {
     Said {
         profile: words.name.map(|name| profile(&name.to_string())),
-        status: words.status.map(|status| SaidStatus { status, text: None, expiry: None }),
+        status: words.status.map(|status| SaidStatus { status, text: None, expiry: None, is_repeated: true }),
     }
 }
 

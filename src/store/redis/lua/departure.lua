@@ -6,11 +6,20 @@ local function active_at_of(stored)
   return stored and string.match(string.sub(stored, -58), ',"activeAt":(%d+),"updatedAt":%d+}$') or '0'
 end
 
+-- Since when others see the user of a stored presence, in ms, if the user was hidden before. Otherwise it is nil.
+local function shown_at_of(stored)
+  if not stored or not string.find(stored, ',"shownAt":', 1, true) then return nil end
+  return tonumber(string.match(stored, ',"shownAt":(%d+),"profileBytes":%d+,"activeAt":%d+,"updatedAt":%d+}$'))
+end
+
 -- The later of two times in ms, as text. Such times have the same number of digits. 0 says that one is not known.
 local function later(a, b) return a > b and a or b end
 
--- Notes when others last saw the user. `since` is the time at which the user came, or nil if it is not known. Somebody who
--- was there only for a moment leaves no new key behind. `active_at` is a text, '0' if it is not known.
+-- The later of two times in ms. Each of them may be nil, and is then not known.
+local function later_since(a, b) return a and b and math.max(a, b) or a or b end
+
+-- Notes when others last saw the user. `since` is the time at which others began to see the user, or nil if it is not
+-- known. Somebody who was there only for a moment leaves no new key behind. `active_at` is a text, '0' if it is not known.
 local function remember(user, since, active_at)
   local ttl_ms, least_ms = string.match(ARGV[9], '(%d+) (%d+)')
   local seen = '{"lastSeen":' .. now_text .. (active_at ~= '0' and ',"lastActive":' .. active_at or '') .. '}'
@@ -32,16 +41,18 @@ local function settle(epoch, user, reason, since, active_at)
     -- the user last when the user hid.
     local stayed = since and now_ms - since >= tonumber(string.match(ARGV[9], ' (%d+)'))
     if stayed and native.call('SISMEMBER', HIDDEN, user) == 0 then
-      remember(user, since, later(active_at, active_at_of(redis.call('GET', PRESENCE .. user))))
+      local stored = redis.call('GET', PRESENCE .. user)
+      remember(user, later_since(since, shown_at_of(stored)), later(active_at, active_at_of(stored)))
     end
     return entries, false
   end
   local was_visible = native.call('SREM', USERS, user) == 1
   if not was_visible and native.call('SREM', HIDDEN, user) == 0 then return entries, false end
-  active_at = later(active_at, active_at_of(redis.call('GETDEL', PRESENCE .. user)))
+  local stored = redis.call('GETDEL', PRESENCE .. user)
+  active_at = later(active_at, active_at_of(stored))
   local detail = '"reason":"' .. reason .. '"' .. (active_at ~= '0' and ',"activeAt":' .. active_at or '')
   if was_visible then
-    remember(user, since, active_at)
+    remember(user, later_since(since, shown_at_of(stored)), active_at)
   else
     detail = detail .. ',"hidden":true'
   end

@@ -14,8 +14,8 @@ for i = 10, #ARGV, 2 do
   local user, chosen_at = ARGV[i], tonumber(ARGV[i + 1])
   local user_json, stored = cjson.encode(user), redis.call('GET', PRESENCE .. user) or nil
   local known = stored and read_presence(stored, user_json)
-  if known and known.chosen_at == chosen_at and expire(known) then
-    local entries = redis.call('HVALS', USER_SOCKETS .. user)
+  local entries = known and known.chosen_at == chosen_at and redis.call('HVALS', USER_SOCKETS .. user)
+  if entries and not would_show_nobody(known, entries) and expire(known) then
     decide_effective(known, entries)
     write_presence(epoch, user, user_json, known, stored, entries)
     n_ended = n_ended + 1

@@ -15,19 +15,13 @@ enter(more.idle and '1' or '0', more.kind and ',"kind":"' .. more.kind .. '","de
 local entries = redis.call('HVALS', sockets_key)
 decide_effective(known, entries)
 count_devices(known, entries)
-local is_changed = presence_json(user_json, known) ~= (before or presence_json(user_json, new_presence()))
+-- If the data was missing, nodes may know other data of a user who is there.
+local is_changed = presence_json(user_json, known) ~= before
 known.active_at = math.max(known.active_at, tonumber(active_at))
+local is_new, moved = place(user, known, entries)
 local presence = presence_json(user_json, known)
 redis.call('SET', presence_key, presence, 'PX', ttl_ms)
 
-local dates = { text(known.profile_at), text(known.chosen_at) }
-local is_new, moved = place(user, known.effective == 'invisible')
-if is_new then
-  return { 'OK', announce(epoch, 'online', user_json, '"user":' .. presence), dates[1], dates[2] }
-elseif moved and known.effective == 'invisible' then
-  remember_hiding(user, entries, known.active_at)
-end
-if is_changed or moved then
-  return { 'OK', announce(epoch, 'changed', user_json, '"user":' .. presence), dates[1], dates[2] }
-end
-return { 'OK', redis.call('GET', REVISION), dates[1], dates[2] }
+local event = is_new and 'online' or (is_changed or moved) and 'changed' or nil
+local revision = event and announce(epoch, event, user_json, '"user":' .. presence) or redis.call('GET', REVISION)
+return { 'OK', revision, text(known.profile_at), text(known.chosen_at) }

@@ -6,10 +6,35 @@
 --
 --   {"id":"7", PROFILE "status":"online","activeAt":A,"updatedAt":U}
 --   {"id":"7", PROFILE "status":"busy","statusText":"...","chosen":{"status":"busy","at":C,"expiresAt":E},
---    "devices":{"web":1},"profileBytes":N,"activeAt":A,"updatedAt":U}
+--    "devices":{"web":1},"shownAt":S,"profileBytes":N,"activeAt":A,"updatedAt":U}
 --
 -- PROFILE are the members that the client stated. They may have any text in them, so nothing is searched there: what is
 -- ours comes behind them, and is read from the end. N is their length. U is the date of the profile, 0 without a profile.
+-- S is there if the user was hidden before: since then others see the user.
+
+local STATUSES = { online = true, away = true, busy = true, dnd = true, invisible = true }
+
+-- Whether a decoded value is a time in ms, or is not there.
+local function is_time(value)
+  return value == nil or type(value) == 'number' and value >= 0 and value < LIMIT and value == math.floor(value)
+end
+
+-- Whether the decoded members that are ours are as a script writes them. Somebody may have written them by hand.
+local function are_ours(ours)
+  local chosen, devices = ours.chosen, ours.devices
+  if not STATUSES[ours.status] or not is_time(ours.shownAt) then return false end
+  if ours.statusText ~= nil and type(ours.statusText) ~= 'string' then return false end
+  if chosen ~= nil then
+    if type(chosen) ~= 'table' or not STATUSES[chosen.status] or chosen.at == nil then return false end
+    if not is_time(chosen.at) or not is_time(chosen.expiresAt) then return false end
+  end
+  if devices == nil then return true end
+  if type(devices) ~= 'table' then return false end
+  for kind, n_sockets in pairs(devices) do
+    if type(kind) ~= 'string' or not is_time(n_sockets) then return false end
+  end
+  return true
+end
 
 -- The JSON of numbers of sockets by kind of device, or nil if there are none. The kinds are in order, so that the same
 -- devices are the same text.
@@ -23,7 +48,7 @@ local function devices_json(counts)
 end
 
 -- What is ours of a presence, as a table: members, profile_at, chosen (a name or nil), chosen_at, text, expires_at,
--- effective, devices (a JSON object or nil), active_at. It is nil for a text that no script has written.
+-- effective, devices (a JSON object or nil), shown_at, active_at. It is nil for a text that no script has written.
 local function read_presence(stored, user_json)
   local head = '{"id":' .. user_json
   if string.sub(stored, 1, #head) ~= head then return nil end
@@ -37,8 +62,8 @@ local function read_presence(stored, user_json)
   if length then
     ours_at = #head + 1 + (length == '0' and 0 or tonumber(length) + 1)
     local is_json, ours = pcall(cjson.decode, '{' .. string.sub(stored, ours_at + 1, tail_at - 1) .. '}')
-    if not is_json or string.sub(stored, ours_at, ours_at + 9) ~= ',"status":' then return nil end
-    known.effective, known.text = ours.status, ours.statusText
+    if not is_json or string.sub(stored, ours_at, ours_at + 9) ~= ',"status":' or not are_ours(ours) then return nil end
+    known.effective, known.text, known.shown_at = ours.status, ours.statusText, ours.shownAt
     if ours.chosen then
       known.chosen, known.chosen_at, known.expires_at = ours.chosen.status, ours.chosen.at, ours.chosen.expiresAt
     end
@@ -60,13 +85,14 @@ end
 
 local function presence_json(user_json, known)
   local ours = ',"status":"' .. known.effective .. '"'
-  if known.chosen or known.effective ~= 'online' or known.devices then
+  if known.chosen or known.effective ~= 'online' or known.devices or known.shown_at then
     if known.text then ours = ours .. ',"statusText":' .. cjson.encode(known.text) end
     if known.chosen then
       local expires_at = known.expires_at and ',"expiresAt":' .. text(known.expires_at) or ''
       ours = ours .. ',"chosen":{"status":"' .. known.chosen .. '","at":' .. text(known.chosen_at) .. expires_at .. '}'
     end
     if known.devices then ours = ours .. ',"devices":' .. known.devices end
+    if known.shown_at then ours = ours .. ',"shownAt":' .. text(known.shown_at) end
     ours = ours .. ',"profileBytes":' .. #known.members
   end
   return '{"id":' .. user_json .. (known.members ~= '' and ',' .. known.members or '') .. ours
@@ -94,18 +120,14 @@ local function expire(known)
   return true
 end
 
--- Of two choices the one with the higher date holds. `choice` has status, at, text and expiresAt. Returns whether what
--- holds is another choice than the one before.
+-- Of two choices the one with the higher date holds, also if it says the same. Otherwise a choice between the two could
+-- come late, and hold. `choice` has status, at, text and expiresAt.
 local function state_choice(known, choice)
   local date = cut(choice.at, known.chosen_at)
-  if date <= known.chosen_at then return false end
-  if choice.status == known.chosen and choice.text == known.text and choice.expiresAt == known.expires_at then
-    return false
-  end
+  if date <= known.chosen_at then return end
   known.chosen, known.chosen_at = choice.status, date
   known.text, known.expires_at = choice.text, choice.expiresAt
   expire(known)
-  return true
 end
 
 -- Until a hold ends, not every node has asserted which of its sockets are not idle.
@@ -139,30 +161,38 @@ local function count_devices(known, entries)
 end
 
 -- Puts the user among the visible or the hidden users. Returns whether the user was in neither, and whether the user was
--- in the other.
-local function place(user, hidden)
+-- in the other. For others, hiding is going. So the time of it is noted, and stays until the user is seen again.
+-- `entries` are those of the user's sockets.
+local function place(user, known, entries)
+  local hides = known.effective == 'invisible'
   local to, from = USERS, HIDDEN
-  if hidden then to, from = HIDDEN, USERS end
+  if hides then to, from = HIDDEN, USERS end
   if redis.call('SADD', to, user) == 0 then return false, false end
   local moved = redis.call('SREM', from, user) == 1
+  if moved and hides then
+    local since
+    for _, entry in ipairs(entries) do since = earlier(since, since_of(entry)) end
+    remember(user, later_since(since, known.shown_at), text(known.active_at))
+  end
+  known.shown_at = moved and not hides and now_ms or not hides and known.shown_at or nil
   return not moved, moved
 end
 
--- For others, hiding is going. So the time of it is noted, and stays until the user is seen again.
-local function remember_hiding(user, entries, active_at)
-  local since
-  for _, entry in ipairs(entries) do since = earlier(since, since_of(entry)) end
-  remember(user, since, text(active_at))
+-- Whether a hidden user would be shown although nobody is there: the connections of all sockets broke.
+local function would_show_nobody(known, entries)
+  if known.chosen ~= 'invisible' then return false end
+  for _, entry in ipairs(entries) do
+    if not is_in_grace(entry) then return false end
+  end
+  return true
 end
 
 -- Stores what is known of a present user, and announces it if it is another than before.
 local function write_presence(epoch, user, user_json, known, before, entries)
+  if presence_json(user_json, known) == before then return end
+  place(user, known, entries)
   local presence = presence_json(user_json, known)
-  if presence == before then return end
   redis.call('SET', PRESENCE .. user, presence, 'KEEPTTL')
-  local hides = known.effective == 'invisible'
-  local _, moved = place(user, hides)
-  if moved and hides then remember_hiding(user, entries, known.active_at) end
   announce(epoch, 'changed', user_json, '"user":' .. presence)
 end
 
@@ -172,7 +202,7 @@ local function reconsider(epoch, user, stored, entries, active_at)
   local user_json = cjson.encode(user)
   local known = stored and read_presence(stored, user_json)
   if not known then return end
-  expire(known)
+  if not would_show_nobody(known, entries) then expire(known) end
   decide_effective(known, entries)
   count_devices(known, entries)
   if presence_json(user_json, known) == stored then return end
