@@ -173,6 +173,6 @@ mod tests {
         presence.take(&late, Timestamp(1500));
         assert_eq!(presence.chosen_status(), Status::Busy);
         presence.expire(Timestamp(2000));
-        assert_eq!((presence.chosen_status(), presence.chosen_at()), (Status::Online, Timestamp(2000)));
+        assert_eq!((presence.chosen_status(), presence.chosen_at()), (Status::Online, Timestamp(1500)));
     }
 }

@@ -117,12 +117,11 @@ impl ChosenStatus {
         (self.status, &self.text, self.expires_at) == (other.status, &other.text, other.expires_at)
     }
 
-    /// What the choice becomes when it has ended: [`Status::Online`], dated at that end. So a choice that was made
-    /// before the end does not come back.
+    /// What the choice becomes when it has ended: [`Status::Online`]. It keeps its date. So an older choice does not come
+    /// back, and a choice that was made before the end still holds if the store hears of it after the end.
     #[must_use]
     pub fn expired(&self) -> Self {
-        let at = self.expires_at.map_or(self.at, |end| end.max(self.at));
-        Self { status: Status::Online, text: None, expires_at: None, at }
+        Self { status: Status::Online, text: None, expires_at: None, at: self.at }
     }
 }
 
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_choice_is_online_and_dated_at_its_end() {
+    fn an_expired_choice_is_online_and_keeps_its_date() {
         let choice = ChosenStatus {
             status: Status::Dnd,
             text: StatusText::parse("x").unwrap(),
@@ -150,7 +149,7 @@ mod tests {
         };
         assert!(!choice.has_expired(Timestamp(19)) && choice.has_expired(Timestamp(20)));
         let expired = choice.expired();
-        assert_eq!((expired.status, expired.at, expired.expires_at), (Status::Online, Timestamp(20), None));
+        assert_eq!((expired.status, expired.at, expired.expires_at), (Status::Online, Timestamp(10), None));
     }
 
     #[test]

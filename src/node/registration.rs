@@ -47,6 +47,13 @@ impl Registration {
         self.table.heard(self.socket(), &self.heard_in, self.said_idle.replace(false));
     }
 
+    /// Notes that the client did something else than to say `user_activity`. It is an activity, but a client that never says
+    /// `user_activity` does not become idle.
+    pub(crate) fn acted(&self) {
+        self.said_idle.set(false);
+        self.table.acted(self.socket(), &self.heard_in);
+    }
+
     /// The client says that nobody is there.
     pub(crate) fn idle(&self) {
         self.said_idle.set(true);

@@ -269,10 +269,7 @@ impl Table {
         contents.say(user, said);
         // To hide is no activity. Others see when the user was last active, and a user who goes is not active either.
         if !hides {
-            if contents.becomes_idle(socket.number) {
-                self.hear(&mut contents, socket, heard_in);
-            }
-            contents.activate(socket.number);
+            self.act(&mut contents, socket, heard_in);
         }
         // The writer sends the join once more. The join carries the statement, and its reply carries the position.
         contents.waiting.insert(socket.number, sender);

@@ -159,6 +159,13 @@ impl Replica {
     /// view announces the user provisionally.
     pub(crate) fn arrived_unconfirmed(&self, user: &UserId, presence: &Presence) {
         self.update(|view, tell| view.arrive_unconfirmed(user, presence, clock::now(), tell));
+        self.stated_unconfirmed(user, presence);
+    }
+
+    /// The store has not confirmed in time what a socket here stated. `presence` is what this node asserts. The store may
+    /// be out of reach, and this node has not noticed that yet. What was stated holds here all the same.
+    pub(crate) fn stated_unconfirmed(&self, user: &UserId, presence: &Presence) {
+        self.update(|view, tell| view.state_in_doubt(user, presence, clock::now(), tell));
     }
 
     /// Waits until the view reflects `confirmed`, the reply to an order. Returns false if the reply or the view takes

@@ -205,7 +205,10 @@ impl View {
         let is_present = |user: &UserId| target.get_even_hidden(user).is_some();
         self.provisional.retain(|user| !is_present(user));
         self.held.retain(|user, _| !is_present(user));
-        self.behind.clear();
+        // The change of a user who has hidden here, and whom the target shows, is compared with what was said here.
+        let told = &self.told;
+        let hid = |user: &UserId| told.get_even_hidden(user).is_some_and(Presence::is_hidden) && target.contains(user);
+        self.behind.retain(|user, _| hid(user));
         let unknown = Hiding::As(OfflineReason::Unknown.into());
         let changes = changes.into_iter().map(|(user, change)| (user, change, unknown));
         self.converge(changes, target.position(), is_wanted, at, tell);
@@ -346,6 +349,16 @@ impl View {
         }
     }
 
+    /// A socket here stated something about its user, and the store has not confirmed it in time. The client is told that it
+    /// holds. So it holds here from now on, unless the view has it already, or has something later.
+    pub(crate) fn state_in_doubt(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
+        let is_later =
+            |known: &Presence| presence.chosen_at() > known.chosen_at() || presence.profile_at > known.profile_at;
+        if self.told.get_even_hidden(user).is_some_and(is_later) {
+            self.state_unconfirmed(user, presence, at, tell);
+        }
+    }
+
     fn put_unconfirmed(&mut self, user: &UserId, change: &Change, at: Timestamp, tell: Tell<'_>) {
         self.put(user, change, Cause { revision: None, catch_up: false, at, hiding: Hiding::Goodbye(at) }, tell);
     }
@@ -469,7 +482,7 @@ impl View {
     fn put(&mut self, user: &UserId, change: &Change, cause: Cause, tell: Tell<'_>) {
         self.provisional.remove(user);
         self.held.remove(user);
-        self.behind.remove(user);
+        let was_behind = self.behind.remove(user).is_some();
         let expiry_before = self.expiry(user);
         let mut effect = match change {
             Change::Offline(_) => {
@@ -477,7 +490,7 @@ impl View {
                 self.told.apply(user, change)
             }
             Change::Online(stored) | Change::Changed(stored) => {
-                let merged = self.with_later_statements(user, stored);
+                let merged = self.with_later_statements(user, stored, was_behind);
                 let change = match change {
                     Change::Changed(_) => Change::Changed(merged),
                     Change::Online(_) | Change::Offline(_) => Change::Online(merged),
@@ -508,9 +521,11 @@ impl View {
         self.told.get_even_hidden(user)?.chosen.as_ref()?.expires_at
     }
 
-    /// What holds of a user of whom the store says `stored`.
-    fn with_later_statements(&mut self, user: &UserId, stored: &Presence) -> Presence {
-        let known = self.told.get_even_hidden(user).filter(|_| self.is_store_behind());
+    /// What holds of a user of whom the store says `stored`. `was_behind` says that this node knew a later statement.
+    fn with_later_statements(&mut self, user: &UserId, stored: &Presence, was_behind: bool) -> Presence {
+        // The store may answer again, and still not have heard that the user has hidden here.
+        let is_guarded = |known: &Presence| was_behind && known.is_hidden() && !stored.is_hidden();
+        let known = self.told.get_even_hidden(user).filter(|known| self.is_store_behind() || is_guarded(known));
         let merged = known.map_or_else(|| stored.clone(), |known| known.merged_with(stored));
         if !merged.is_same_but_for_activity(stored) {
             self.behind.insert(user.clone(), stored.clone());

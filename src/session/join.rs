@@ -66,7 +66,11 @@ impl Session {
         let Services { table, replica, .. } = &*self.services;
         let confirmed = registration.say(said);
         replica.stated(registration.user(), &table.presence(registration.user()).unwrap_or_default());
-        replica.reflects(async { confirmed.await.ok() }).await
+        let reflected = replica.reflects(async { confirmed.await.ok() }).await;
+        if !reflected && let Some(presence) = table.presence(registration.user()) {
+            replica.stated_unconfirmed(registration.user(), &presence);
+        }
+        reflected
     }
 
     /// Sends `welcome` and the first page. The socket listens from there on. If `unconfirmed_since` is set, the store

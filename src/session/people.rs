@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn update(&mut self, patch: ProfilePatch, reference: Option<String>) {
         let Services { table, replica, .. } = &*self.services;
         let Some(joined) = &self.registration else { return };
-        joined.heard();
+        joined.acted();
         let limits = self.profile_limits();
         let patched = |known: &Presence| -> Result<Said, ProfileError> {
             let profile = Profile::within(&patch.clone().applied_to(known.profile.as_ref()), limits)?;
@@ -39,7 +39,11 @@ impl Session {
         let stated =
             if is_reachable { replica.state(joined.user(), patched, UPDATE_WITHIN).await } else { Stated::Unknown };
         let stated = match stated {
-            Stated::Done { is_reflected, .. } => Ok(is_reflected),
+            Stated::Done { is_reflected, .. } => {
+                // The other nodes must learn of the activity. The statement does not tell them.
+                replica.note_activity(joined.user()).await;
+                Ok(is_reflected)
+            }
             Stated::Refused(error) => Err(error),
             Stated::NotPresent | Stated::Unknown => match patched(&table.presence(joined.user()).unwrap_or_default()) {
                 Ok(said) => Ok(self.tell_the_store(said).await),

@@ -238,6 +238,32 @@ async fn a_hidden_user_who_roams_while_redis_is_away_is_never_shown() {
 }
 
 #[tokio::test]
+async fn whoever_hides_is_gone_here_when_the_answer_comes_though_redis_has_just_stopped() {
+    let (redis, proxy, node) = node_behind_proxy().await;
+    let mut watch = node.join("watch").await;
+    let mut ada = node.join("ada").await;
+    let _tab = node.join("bob").await;
+    watch.collect_until(|frame| frame["userId"] == "bob").await;
+    // The node needs longer to notice that Redis is away than a client waits for its answer.
+    proxy.freeze();
+    let mut bob = node.ws("/ws?userId=bob&status=invisible").await;
+    assert_eq!(set_status(&mut ada, "invisible").await["effective"], "invisible");
+    assert_eq!(bob.expect_type("welcome").await["effective"], "invisible");
+    assert_eq!(node.online_ids().await, ["watch"]);
+    let mut went = watch.fence().await;
+    went.sort_by_key(|frame| frame["userId"].to_string());
+    for (frame, user) in went.iter().zip(["ada", "bob"]) {
+        let told = json!([frame["type"], frame["userId"], frame["reason"], frame["provisional"]]);
+        assert_eq!(told, json!(["user_offline", user, "left", true]));
+    }
+    assert_eq!(went.len(), 2, "{went:?}");
+    proxy.thaw();
+    let hidden = async || redis.smembers("online:users:hidden").await;
+    eventually_eq(hidden, ["ada", "bob"], "Redis knows").await;
+    assert_eq!(watch.fence().await, NOTHING, "nobody is shown again");
+}
+
+#[tokio::test]
 async fn plain_clients_hear_a_hide_as_a_departure() {
     let node = Node::start_with(|_| ()).await;
     let mut plain = node.ws("/?userId=7").await;

@@ -172,6 +172,26 @@ async fn whoever_is_silent_on_every_socket_is_away_and_back_at_once() {
 }
 
 #[tokio::test]
+async fn whoever_never_says_user_activity_is_never_idle_whatever_else_is_said() {
+    for place in Place::each(quick).await {
+        let mut watch = place.node(0).join("watch").await;
+        let mut ada = place.node(1).join("ada").await;
+        let mut bob = place.node(1).join("bob").await;
+        watch.collect_until(|frame| frame["userId"] == "bob").await;
+        ask(&mut ada, json!({"type": "update_presence", "name": "Ada"})).await;
+        ask(&mut ada, json!({"type": "set_status", "status": "online"})).await;
+        // Both would be away after the same time.
+        ask(&mut bob, json!({"type": "user_activity"})).await;
+        for _ in 0..2 {
+            let heard = watch.collect_until(|frame| frame["userId"] == "bob" && frame["status"] == "away").await;
+            let is_away = heard.iter().any(|frame| frame["userId"] == "ada" && frame["status"] == "away");
+            assert!(!is_away, "{heard:?}");
+            ask(&mut bob, json!({"type": "user_activity"})).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_may_say_itself_that_nobody_is_there() {
     for place in Place::each(|_| ()).await {
         let mut watch = place.node(0).join("watch").await;
@@ -322,4 +342,42 @@ async fn while_redis_is_away_statuses_hold_here_and_are_told_everywhere_after() 
     eventually_eq(degraded, Some(false), "the node is back").await;
     assert_eq!(watch.fence().await, NOTHING, "it was told already");
     assert_eq!(listed(&node, "ada").await["status"], "busy");
+}
+
+#[tokio::test]
+async fn a_choice_whose_time_comes_while_redis_is_away_ends_when_redis_is_back() {
+    let (_redis, proxy, node) = node_behind_proxy().await;
+    let mut watch = node.join("watch").await;
+    let mut ada = node.join("ada").await;
+    event(&mut watch, "ada").await;
+    proxy.cut().await;
+    let degraded = async || node.get("/readyz").await.1["degraded"].as_bool();
+    eventually_eq(degraded, Some(true), "the node is degraded").await;
+    let own = ask(&mut ada, json!({"type": "set_status", "status": "busy", "expiresInMs": 300})).await;
+    assert_eq!(event(&mut watch, "ada").await["status"], "busy");
+    let end = rollcall::clock::parse_rfc3339(own["expiresAt"].as_str().expect("it ends")).expect("a time");
+    eventually(async || rollcall::clock::now() > end, "its time has come").await;
+    proxy.restore().await;
+    assert_eq!(event(&mut watch, "ada").await["status"], "online");
+    let own = ada.wait_for(|frame| frame["type"] == "own_status" && frame["chosen"] == "online").await;
+    assert_eq!(own["effective"], "online");
+}
+
+#[tokio::test]
+async fn a_client_that_was_answered_without_redis_hears_what_became_of_its_choice() {
+    let (_redis, proxy, node) = node_behind_proxy().await;
+    let mut watch = node.join("watch").await;
+    let mut ada = node.join("ada").await;
+    event(&mut watch, "ada").await;
+    // The node needs longer to notice that Redis is away than a client waits for its answer.
+    proxy.freeze();
+    let own = ask(&mut ada, json!({"type": "set_status", "status": "busy", "expiresInMs": 1200})).await;
+    assert_eq!((&own["effective"], &own["degraded"]), (&json!("busy"), &json!(true)));
+    assert_eq!(event(&mut watch, "ada").await["status"], "busy", "others see what the client was told");
+    let end = rollcall::clock::parse_rfc3339(own["expiresAt"].as_str().expect("it ends")).expect("a time");
+    eventually(async || rollcall::clock::now() > end, "its time has come").await;
+    proxy.thaw();
+    let own = ada.wait_for(|frame| frame["type"] == "own_status" && frame["chosen"] == "online").await;
+    assert_eq!(own["effective"], "online");
+    assert_eq!(event(&mut watch, "ada").await["status"], "online");
 }

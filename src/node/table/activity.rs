@@ -44,6 +44,23 @@ impl Table {
         }
     }
 
+    /// Notes that a client did something else than to say `user_activity`.
+    pub(in crate::node) fn acted(&self, socket: SocketId, heard_in: &Cell<u64>) {
+        let mut contents = self.lock();
+        if self.act(&mut contents, socket, heard_in) {
+            drop(contents);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Does the same as [`Table::acted`]. Returns whether there is an order.
+    pub(super) fn act(&self, contents: &mut Contents, socket: SocketId, heard_in: &Cell<u64>) -> bool {
+        if contents.becomes_idle(socket.number) {
+            self.hear(contents, socket, heard_in);
+        }
+        contents.activate(socket.number)
+    }
+
     /// The client of a socket says that nobody is there.
     pub(in crate::node) fn idle(&self, socket: SocketId, heard_in: &Cell<u64>) {
         let mut contents = self.lock();

@@ -557,6 +557,38 @@ fn who_hid_and_left_here_while_the_store_was_away_is_not_shown_before_the_store_
 }
 
 #[test]
+fn an_older_change_does_not_show_a_user_of_whose_hide_the_store_has_not_heard() {
+    let roster_at = |revision, presence: Presence| {
+        let mut roster = Roster::default();
+        roster.apply(&user(1), &Change::Online(presence));
+        roster.advance_to(Position { epoch: 0, revision });
+        roster
+    };
+    let live = |view: &mut View, tell: Tell<'_>| {
+        view.apply(&transition(2, user(1), Change::Changed(chose(Status::Busy, 4))), |_, _| false, tell);
+    };
+    let by_log = |view: &mut View, tell: Tell<'_>| {
+        view.catch_up(&[transition(2, user(1), Change::Changed(chose(Status::Busy, 4)))], nobody, AT, tell);
+    };
+    let by_snapshot =
+        |view: &mut View, tell: Tell<'_>| view.replace(&roster_at(2, chose(Status::Busy, 4)), nobody, AT, tell);
+    for way in [&live as &dyn Fn(&mut View, Tell<'_>), &by_log, &by_snapshot] {
+        let mut view = up_to_date();
+        let mut told = Vec::new();
+        let mut tell = |a: Announcement| told.extend(a.others.is_some().then(|| name(&a)));
+        view.apply(&transition(1, user(1), Change::Online(Presence::default())), |_, _| false, &mut tell);
+        view.state_in_doubt(&user(1), &chose(Status::Invisible, 5), AT, &mut tell);
+        way(&mut view, &mut tell);
+        view.settle_provisional(nobody, |_| true, AT, &mut tell);
+        let hides = Change::Changed(chose(Status::Invisible, 5));
+        view.apply(&transition(3, user(1), hides), |_, _| false, &mut tell);
+        let shows = Change::Changed(chose(Status::Online, 6));
+        view.apply(&transition(4, user(1), shows), |_, _| false, &mut tell);
+        assert_eq!(told, ["online", "left", "online"]);
+    }
+}
+
+#[test]
 fn a_choice_that_nobody_has_ended_is_found() {
     let mut view = up_to_date();
     let ending = |status, end| {

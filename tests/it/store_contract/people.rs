@@ -256,9 +256,9 @@ async fn a_socket_that_is_asserted_again_is_as_old_as_before(truth: &impl Truth)
 async fn a_hidden_user_is_not_shown_while_nobody_is_there(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
     let start = now();
-    node.drive(1, "ada", join_as(choosing(ending(Status::Invisible, start, start + 1)))).await;
+    node.drive(1, "ada", join_as(choosing(ending(Status::Invisible, start, start + 1000)))).await;
     node.drive(1, "ada", Intent::Grace).await;
-    eventually(async || now() > start + 1, "the choice has ended").await;
+    eventually(async || now() > start + 1000, "the choice has ended").await;
     node.store.expire(&[(user("ada"), Timestamp(start))]).await.expect("an answer");
     assert_eq!(node.effective("ada").await, "invisible", "her connection broke");
     node.drive(2, "ada", super::join()).await;
@@ -272,21 +272,25 @@ async fn a_choice_ends_at_its_time_and_only_that_choice(truth: &impl Truth) {
     node.store.expire(&[(ada.clone(), Timestamp(start))]).await.expect("an answer");
     assert_eq!(node.effective("ada").await, "busy", "its time has not come");
 
-    node.state("ada", ending(Status::Invisible, start + 1, start + 2)).await.expect("ada is present");
+    node.state("ada", ending(Status::Invisible, start + 1, start + 20)).await.expect("ada is present");
     let ended = async || {
         node.store.expire(&[(ada.clone(), Timestamp(start + 1))]).await.expect("an answer");
         node.effective("ada").await
     };
     eventually_eq(ended, "online", "it ends").await;
     let held = node.presence("ada").await;
-    assert_eq!((held.chosen_status(), held.chosen_at()), (Status::Online, Timestamp(start + 2)));
+    assert_eq!((held.chosen_status(), held.chosen_at()), (Status::Online, Timestamp(start + 1)));
     assert_eq!(node.ids().await, ["ada"]);
     // An assertion of the choice that has ended does not bring it back.
-    node.drive(2, "ada", join_as(choosing(ending(Status::Invisible, start + 1, start + 2)))).await;
+    node.drive(2, "ada", join_as(choosing(ending(Status::Invisible, start + 1, start + 20)))).await;
+    node.state("ada", choice(Status::Busy, start)).await.expect("ada is present");
     assert_eq!(node.effective("ada").await, "online");
+    // The store was away. So it hears after that end of a choice that was made before it.
+    node.state("ada", choice(Status::Away, start + 10)).await.expect("ada is present");
+    assert_eq!(node.effective("ada").await, "away", "it is later than the choice that ended");
     // Another choice than the one that is named does not end.
-    node.state("ada", ending(Status::Dnd, start + 10, start + 11)).await.expect("ada is present");
-    node.store.expire(&[(ada, Timestamp(start + 9))]).await.expect("an answer");
+    node.state("ada", ending(Status::Dnd, start + 30, start + 31)).await.expect("ada is present");
+    node.store.expire(&[(ada, Timestamp(start + 29))]).await.expect("an answer");
     assert!(["dnd", "online"].contains(&node.effective("ada").await));
 }
 

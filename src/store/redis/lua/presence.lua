@@ -112,11 +112,11 @@ local function state_profile(known, members, date)
   return true
 end
 
--- Ends a chosen status whose time has come. It is dated at its end, so that an older choice does not come back.
+-- Ends a chosen status whose time has come. It keeps its date: an older choice does not come back, and a choice that was
+-- made before the end still holds if it comes after the end.
 local function expire(known)
   if not known.expires_at or known.expires_at > now_ms then return false end
-  known.chosen, known.chosen_at = 'online', math.max(known.chosen_at, known.expires_at)
-  known.text, known.expires_at = nil, nil
+  known.chosen, known.text, known.expires_at = 'online', nil, nil
   return true
 end
 
