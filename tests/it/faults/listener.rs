@@ -1,6 +1,7 @@
-//! A client that listens in the background, and keeps what a real one would: who it believes to be online.
+//! A client that listens in the background, and keeps what a real one would: who it believes to be online and with which
+//! status, and its own status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,18 +27,39 @@ pub(crate) struct Listener {
 /// What a listener was told so far.
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Whom it believes to be online, without itself: the list, and every event since.
-    online: BTreeSet<String>,
+    /// Whom it believes to be online, without itself, each as last shown: the list, and every event since.
+    online: BTreeMap<String, Value>,
     listed: bool,
-    /// The events since the first list.
+    /// The own status, as last shown.
+    own: Option<OwnStatus>,
+    /// The own status of the last event, since the last answer that shows it.
+    own_event: Option<OwnStatus>,
+    /// The marks of the questions that were answered.
+    passed: BTreeSet<String>,
+    /// The events about others since the first list.
     pub(crate) events: Vec<Event>,
-    /// What must never be: somebody came or went twice in a row, or an event about the listener itself.
+    /// All other frames that show something: `welcome`, lists, own statuses and answers.
+    pub(crate) answers: Vec<Event>,
+    /// What must never be, for example: somebody came or went twice in a row, or is shown as invisible.
     pub(crate) wrong: Vec<String>,
     /// The code and reason of the end, once there was one; 1006 without a close frame.
     pub(crate) end: Option<(u16, String)>,
 }
 
-/// One event.
+/// What a socket is told of its own user's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnStatus {
+    /// What was chosen.
+    pub(crate) chosen: String,
+    /// What others see.
+    pub(crate) effective: String,
+    /// The words beside it.
+    pub(crate) text: Option<String>,
+    /// When it ends.
+    pub(crate) expires_at: Option<String>,
+}
+
+/// One frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     /// When it was read.
@@ -71,9 +93,14 @@ impl Listener {
 
     /// Connects; the welcome may come later. The error is why there is no socket.
     pub(crate) async fn connect(addr: SocketAddr, user: &str) -> Result<Listener, String> {
+        Listener::connect_with(addr, user, "").await
+    }
+
+    /// Does the same as [`Listener::connect`], with this end of the URL: `&status=busy`.
+    pub(crate) async fn connect_with(addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
         let socket = async {
             let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
-            let url = format!("ws://{addr}/ws?userId={user}");
+            let url = format!("ws://{addr}/ws?userId={user}{query}");
             let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|error| error.to_string())?;
             Ok::<_, String>(socket)
         };
@@ -96,9 +123,19 @@ impl Listener {
 
     /// Whom the listener believes to be online, and itself, sorted.
     pub(crate) fn online(&self) -> Vec<String> {
-        let mut online = self.heard().online.clone();
+        let mut online: BTreeSet<String> = self.heard().online.keys().cloned().collect();
         online.insert(self.user.clone());
         online.into_iter().collect()
+    }
+
+    /// Everybody else whom the listener believes to be online, as last shown.
+    pub(crate) fn others(&self) -> BTreeMap<String, Value> {
+        self.heard().online.clone()
+    }
+
+    /// The status of the listener's own user, as last shown.
+    pub(crate) fn own_status(&self) -> Option<OwnStatus> {
+        self.heard().own.clone()
     }
 
     /// Whether the socket is open, as far as the client knows.
@@ -127,12 +164,11 @@ impl Listener {
     pub(crate) async fn fence(&self) {
         let mark = format!("fence-{}", rand::random::<u64>());
         self.send(&json!({"type": "check_user_online", "userId": mark}));
-        let passed = async || self.heard().online.contains(&format!("passed {mark}"));
+        let passed = async || self.heard().passed.contains(&mark);
         eventually(passed, &format!("the answer to a question of {}", self.user)).await;
-        self.heard().online.remove(&format!("passed {mark}"));
     }
 
-    /// Nobody came twice or went twice in a row, and the socket was not closed.
+    /// Nothing was heard that must not be, and the socket was not closed.
     pub(crate) fn assert_sound(&self) {
         let heard = self.heard();
         assert!(heard.wrong.is_empty(), "{} heard what must not be: {:#?}", self.user, heard.wrong);
@@ -198,34 +234,95 @@ async fn listen(
 
 impl Heard {
     fn take_in(&mut self, frame: Value, own: &str) {
-        let user = frame["userId"].as_str().unwrap_or_default().to_owned();
+        let at = Instant::now();
         match frame["type"].as_str().unwrap_or_default() {
-            "online_users_list" => {
-                assert!(frame["nextCursor"].is_null(), "the tests' lists have one page");
-                let users = frame["users"].as_array().expect("a list has users");
-                self.online = users.iter().map(|user| user["id"].as_str().expect("an id").to_owned()).collect();
-                self.online.remove(own);
-                self.listed = true;
+            "user_online" | "user_offline" | "user_changed" | "user_status_changed" => {
+                self.take_event(&frame, own);
+                self.events.push(Event { at, frame });
                 return;
             }
+            "online_users_list" => self.take_list(&frame, own),
             "user_online_status" => {
-                self.online.insert(format!("passed {user}"));
-                return;
+                self.passed.insert(frame["userId"].as_str().unwrap_or_default().to_owned());
+                self.expect(frame["user"]["status"] != "invisible", "somebody is shown as invisible", &frame);
             }
-            kind @ ("user_online" | "user_offline" | "user_changed") => {
-                let fits = match kind {
-                    "user_online" => self.online.insert(user.clone()),
-                    "user_offline" => self.online.remove(&user),
-                    _ => self.online.contains(&user),
-                };
-                if !fits || user == own || !self.listed {
-                    let before = self.events.iter().filter(|event| event.frame["userId"] == *user);
-                    let before: Vec<String> = before.map(|event| event.frame.to_string()).collect();
-                    self.wrong.push(format!("{frame} after {before:#?}"));
-                }
-            }
-            _ => return,
+            "welcome" | "own_status" => self.take_own(&frame),
+            "resync" => self.own_event = None,
+            "error" => self.expect(false, "a request is refused", &frame),
+            _ => {}
         }
-        self.events.push(Event { at: Instant::now(), frame });
+        self.answers.push(Event { at, frame });
     }
+
+    fn take_list(&mut self, frame: &Value, own: &str) {
+        assert!(frame["nextCursor"].is_null(), "the tests' lists have one page");
+        let users = frame["users"].as_array().expect("a list has users");
+        let id_of = |user: &Value| user["id"].as_str().expect("an id").to_owned();
+        self.online = users.iter().map(|user| (id_of(user), user.clone())).collect();
+        self.expect(!self.online.values().any(is_invisible), "somebody is shown as invisible", frame);
+        self.online.remove(own);
+        self.listed = true;
+    }
+
+    /// An event must fit to what was told before, and change it.
+    fn take_event(&mut self, frame: &Value, own: &str) {
+        let id = frame["userId"].as_str().unwrap_or_default();
+        let kind = frame["type"].as_str().unwrap_or_default();
+        let shown = &frame["user"];
+        let before = match kind {
+            "user_offline" => self.online.remove(id),
+            _ => self.online.insert(id.to_owned(), shown.clone()),
+        };
+        let fits = match (kind, &before) {
+            ("user_online", before) => before.is_none(),
+            ("user_offline", before) => before.is_some(),
+            ("user_changed", Some(before)) => status_of(before) == status_of(shown) && before != shown,
+            ("user_status_changed", Some(before)) => {
+                status_of(before) != status_of(shown) && status_of(frame) == status_of(shown)
+            }
+            _ => false,
+        };
+        if !fits || id == own || !self.listed {
+            let earlier = self.events.iter().filter(|event| event.frame["userId"] == id);
+            let earlier: Vec<String> = earlier.map(|event| event.frame.to_string()).collect();
+            self.wrong.push(format!("{frame} to one who knew {before:?}, after {earlier:#?}"));
+        }
+        self.expect(!is_invisible(shown), "somebody is shown as invisible", frame);
+        self.expect(kind == "user_offline" || shown["id"] == id, "an event shows another user", frame);
+    }
+
+    fn take_own(&mut self, frame: &Value) {
+        let text = |member: &str| frame[member].as_str().map(str::to_owned);
+        let own = OwnStatus {
+            chosen: text("chosen").unwrap_or_default(),
+            effective: text("effective").unwrap_or_default(),
+            text: text("statusText"),
+            expires_at: text("expiresAt"),
+        };
+        // A user whose data are lost, and who hid, stays hidden until a node has asserted the user again.
+        let may_differ = own.chosen == "online" && ["away", "invisible"].contains(&own.effective.as_str());
+        self.expect(own.effective == own.chosen || may_differ, "others see what was not chosen", frame);
+        let is_event = frame["type"] == "own_status" && frame["ref"].is_null() && frame["timestamp"].is_string();
+        if is_event {
+            self.expect(self.own.is_some(), "an event comes before the welcome", frame);
+            self.expect(self.own_event.as_ref() != Some(&own), "the same is told twice in a row", frame);
+        }
+        self.own_event = is_event.then(|| own.clone());
+        self.own = Some(own);
+    }
+
+    fn expect(&mut self, is_right: bool, what: &str, frame: &Value) {
+        if !is_right {
+            self.wrong.push(format!("{what}: {frame}"));
+        }
+    }
+}
+
+fn is_invisible(user: &Value) -> bool {
+    user["status"] == "invisible"
+}
+
+/// The status that a user object or an event shows, and the words beside it.
+fn status_of(shown: &Value) -> (&Value, &Value) {
+    (&shown["status"], &shown["statusText"])
 }
