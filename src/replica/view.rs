@@ -336,7 +336,11 @@ impl View {
 
     /// A socket here states something about its user, which the store cannot confirm now.
     pub(crate) fn state_unconfirmed(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
-        let Some(known) = self.told.get_even_hidden(user).cloned() else { return };
+        let Some(known) = self.told.get_even_hidden(user).cloned() else {
+            // Before the first snapshot, a user who has stated no status has not arrived here.
+            self.arrive_unconfirmed(user, presence, at, tell);
+            return;
+        };
         // The store does not have the user, or may not have the user.
         let is_unsure = self.provisional.contains(user) || self.held.contains_key(user);
         // The socket may go before the store hears of this. Then what the store said before holds again.
@@ -354,7 +358,7 @@ impl View {
     pub(crate) fn state_in_doubt(&mut self, user: &UserId, presence: &Presence, at: Timestamp, tell: Tell<'_>) {
         let is_later =
             |known: &Presence| presence.chosen_at() > known.chosen_at() || presence.profile_at > known.profile_at;
-        if self.told.get_even_hidden(user).is_some_and(is_later) {
+        if self.told.get_even_hidden(user).is_none_or(is_later) {
             self.state_unconfirmed(user, presence, at, tell);
         }
     }

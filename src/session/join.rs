@@ -109,15 +109,9 @@ impl Session {
         self.attachment.restart(&user, sequence, frames.into_iter().flatten());
     }
 
-    /// The data of the socket's own user. If the view does not have it yet, or cannot have the last statement yet, this
-    /// is what the node asserts.
+    /// The data of the socket's own user. Of a part that the view cannot have yet, this is what the node asserts.
     pub(super) fn own_presence(&self, view: &View, user: &UserId) -> Presence {
-        let asserted = self.services.table.presence(user).unwrap_or_default();
-        match view.roster().get_even_hidden(user) {
-            Some(told) if told.profile_at >= asserted.profile_at && told.chosen_at() >= asserted.chosen_at() => {
-                told.clone()
-            }
-            _ => asserted.as_asserted(),
-        }
+        let asserted = self.services.table.presence(user).unwrap_or_default().as_asserted();
+        view.roster().get_even_hidden(user).map_or_else(|| asserted.clone(), |told| asserted.merged_with(told))
     }
 }

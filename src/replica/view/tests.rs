@@ -604,3 +604,27 @@ fn a_choice_that_nobody_has_ended_is_found() {
     view.apply(&transition(2, user(1), change), |_, _| false, &mut |_| {});
     assert_eq!(view.expired_before(Timestamp(99)), []);
 }
+
+#[test]
+fn who_hides_before_the_first_snapshot_is_not_shown_by_it() {
+    for is_degraded in [true, false] {
+        let mut view = View::new(REMEMBER);
+        let mut told = Vec::new();
+        let mut tell = |a: Announcement| told.extend(a.others.is_some().then(|| name(&a)));
+        if is_degraded {
+            view.degrade(AT, vec![(user(1), Presence::default())], AT, &mut tell);
+            view.state_unconfirmed(&user(1), &chose(Status::Invisible, 5), AT, &mut tell);
+        } else {
+            view.arrive_unconfirmed(&user(1), &Presence::default(), AT, &mut tell);
+            view.state_in_doubt(&user(1), &chose(Status::Invisible, 5), AT, &mut tell);
+        }
+        // Another node has asserted another socket of the user, and has not heard that the user hides.
+        let mut roster: Roster = [(user(1), Presence::default())].into_iter().collect();
+        roster.advance_to(Position { epoch: 5, revision: 6 });
+        let is_local = |_: &UserId| true;
+        view.replace(&roster, is_local, AT, &mut tell);
+        view.recover(is_local, AT, &mut tell);
+        view.end_hold(is_local, is_local, AT, &mut tell);
+        assert_eq!(told, [""; 0]);
+    }
+}

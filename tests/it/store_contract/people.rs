@@ -256,9 +256,9 @@ async fn a_socket_that_is_asserted_again_is_as_old_as_before(truth: &impl Truth)
 async fn a_hidden_user_is_not_shown_while_nobody_is_there(truth: &impl Truth) {
     let mut node = TestNode::join(truth, 1).await;
     let start = now();
-    node.drive(1, "ada", join_as(choosing(ending(Status::Invisible, start, start + 1000)))).await;
+    node.drive(1, "ada", join_as(choosing(ending(Status::Invisible, start, start + 3000)))).await;
     node.drive(1, "ada", Intent::Grace).await;
-    eventually(async || now() > start + 1000, "the choice has ended").await;
+    eventually(async || now() > start + 3000, "the choice has ended").await;
     node.store.expire(&[(user("ada"), Timestamp(start))]).await.expect("an answer");
     assert_eq!(node.effective("ada").await, "invisible", "her connection broke");
     node.drive(2, "ada", super::join()).await;

@@ -158,7 +158,7 @@ impl RedisServer {
 
     /// Does the same where the server may end the connection.
     pub(crate) async fn try_query<T: FromRedisValue>(&self, arguments: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = self.connection().await;
+        let mut connection = redis_server::connect(self.port(), DEADLINE).await?;
         command_of(arguments).query_async(&mut connection).await
     }
 
