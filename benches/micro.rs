@@ -10,7 +10,8 @@ use std::rc::Rc;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rollcall::domain::{
-    Change, OfflineReason, Position, Presence, Profile, ProfileFields, ProfileLimits, Roster, Timestamp, Told, UserId,
+    Change, Interest, OfflineReason, Position, Presence, Profile, ProfileFields, ProfileLimits, Roster, Timestamp,
+    Told, UserId,
 };
 use rollcall::hub::{Fanout, Hub, Outbound};
 use rollcall::metrics::{HubMetrics, Registry};
@@ -24,7 +25,7 @@ fn main() {
     divan::main();
 }
 
-const LIMITS: RequestLimits = RequestLimits { profile: PROFILE_LIMITS, page_max: 10_000 };
+const LIMITS: RequestLimits = RequestLimits { profile: PROFILE_LIMITS, page_max: 10_000, watches_max: 1000 };
 
 const PROFILE_LIMITS: ProfileLimits = ProfileLimits { fields_bytes: 2048, metadata_bytes: 2048 };
 
@@ -160,12 +161,13 @@ fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
         let metrics = HubMetrics::new(&mut Registry::default());
         let hub = Hub::start(&fanout, metrics, &Settings::default().fanout);
         let attachment = hub.attach(Rc::new(Sink), Format::Native);
-        attachment.listen(&user(0), 0);
+        attachment.listen(Some(&user(0)), Interest::Everyone, 0);
         let mut announcement = Announcement {
             sequence: 0,
             user: user(1),
             others: Some(Told::Online(presence(false))),
             own: None,
+            n_online: 1,
             epoch: 1,
             revision: Some(1),
             catch_up: false,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Small, so that they are reached soon.
 const LIMITS: RequestLimits =
-    RequestLimits { profile: ProfileLimits { fields_bytes: 64, metadata_bytes: 32 }, page_max: 100 };
+    RequestLimits { profile: ProfileLimits { fields_bytes: 64, metadata_bytes: 32 }, page_max: 100, watches_max: 4 };
 
 /// Longest text beside a status, in characters. Source: docs/protocol.md
 const MAX_STATUS_TEXT: usize = 128;
@@ -57,7 +57,7 @@ fn check_error(format: Format, bad: &BadRequest) {
 
 fn check_request(request: &Request) {
     match request {
-        Request::Join { user, said: Said { profile, status }, device } => {
+        Request::Join { user, said: Said { profile, status }, device, interest: _ } => {
             check_user(user);
             profile.iter().flatten().for_each(check_profile);
             status.iter().for_each(check_status);
@@ -70,7 +70,19 @@ fn check_request(request: &Request) {
             cursor.iter().for_each(check_user);
         }
         Request::Check { user } => check_user(user),
-        Request::Activity { .. } | Request::Devices | Request::Leave => {}
+        Request::Watch { users } | Request::Unwatch { users } => {
+            assert!(users.len() <= LIMITS.watches_max, "{users:?}");
+            assert!(users.is_sorted_by(|a, b| a < b), "each user is there once: {users:?}");
+            users.iter().for_each(check_user);
+        }
+        Request::Activity { .. }
+        | Request::Devices
+        | Request::Subscribe { .. }
+        | Request::WatchCount
+        | Request::UnwatchCount
+        | Request::Pause
+        | Request::Resume
+        | Request::Leave => {}
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod device;
 pub mod id;
+pub mod interest;
 mod nesting;
 pub mod presence;
 pub mod profile;
@@ -18,6 +19,7 @@ pub mod transition;
 
 pub use device::{Device, DeviceError, Devices};
 pub use id::{IdError, NodeId, SocketId, UserId};
+pub use interest::Interest;
 pub use presence::{HeldSocket, Presence};
 pub use profile::{Profile, ProfileError, ProfileFields, ProfileLimits, ProfilePatch};
 pub use roster::{Effect, Roster, RosterPage, Told};

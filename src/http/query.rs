@@ -6,7 +6,7 @@ use std::str::Utf8Error;
 use percent_encoding::percent_decode;
 
 use super::ApiError;
-use crate::domain::{Status, UserId};
+use crate::domain::{Interest, Status, UserId};
 use crate::wire::Format;
 
 /// The parameters of a request: each name with its value, or with the reason why the value is no text. Unknown
@@ -58,6 +58,14 @@ impl<'a> Parameters<'a> {
         let status = Status::from_name(text).filter(|status| allowed.contains(status));
         let names = || allowed.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
         status.map(Some).ok_or_else(|| invalid(name, format!("must be one of {}", names())))
+    }
+
+    /// What a client wants to hear of others.
+    pub(crate) fn interest(&self, name: &str) -> Result<Option<Interest>, ApiError> {
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        let names = || Interest::ALL.map(Interest::as_str).join(", ");
+        let interest = Interest::from_name(text).ok_or_else(|| invalid(name, format!("must be one of {}", names())));
+        interest.map(Some)
     }
 
     /// A whole number from 1 to `max`.

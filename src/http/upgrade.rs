@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::{ApiError, Connection};
-use crate::domain::{SaidStatus, Status};
+use crate::domain::{Interest, SaidStatus, Status};
 use crate::session::{self, Admission, Hello, Seat, Worker};
 use crate::settings::ServerSettings;
 use crate::wire::Format;
@@ -96,8 +96,10 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
         return Err(ApiError::OriginNotAllowed);
     }
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
+    let format = parameters.format("format")?.unwrap_or(usual_format);
     let hello = Hello {
-        format: parameters.format("format")?.unwrap_or(usual_format),
+        format,
+        interest: interest(&parameters, format)?,
         user: parameters.user("userId")?,
         status: parameters.status("status", &Status::ALL)?.map(|status| SaidStatus {
             status,
@@ -107,6 +109,16 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
         }),
     };
     Ok((hello, entrance.admission.admit().await?))
+}
+
+/// What the client wants to hear of others. A format without requests has no words for some of it.
+fn interest(parameters: &Parameters<'_>, format: Format) -> Result<Interest, ApiError> {
+    let interest = parameters.interest("presence")?.unwrap_or_default();
+    if !format.can_join() && matches!(interest, Interest::Watched | Interest::Count) {
+        let what = format!("must be everyone or none in the format {}", format.name());
+        return Err(ApiError::InvalidParameter { name: "presence".to_owned(), what });
+    }
+    Ok(interest)
 }
 
 fn verify_handshake(head: &RequestHead) -> Result<(), ApiError> {

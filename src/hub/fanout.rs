@@ -8,8 +8,9 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::listener::ListenerAccount;
-use super::mailbox::{EncodedEvent, Errand, Frames, Mailbox};
-use crate::domain::{Inquiry, UserId};
+use super::mailbox::{EncodedEvent, Errand, Frames, Mailbox, Seen, Sight};
+use super::watch::Mark;
+use crate::domain::{Inquiry, Told, UserId};
 use crate::replica::{Announce, Announcement};
 use crate::wire::Format;
 use crate::wire::message::{Event, Message};
@@ -36,7 +37,8 @@ pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 struct Burst {
     events: Vec<EncodedEvent>,
     n_bytes: usize,
-    last_sequence: u64,
+    /// The view after the last event.
+    last: Option<Seen>,
     /// The events are too many to tell listeners one by one.
     is_too_large: bool,
 }
@@ -109,8 +111,8 @@ impl Announce for Fanout {
 
     fn end_catch_up(&self) {
         let Some(burst) = self.burst().take() else { return };
-        if burst.is_too_large {
-            self.deliver(|mailbox| mailbox.skip_to(burst.last_sequence));
+        if let Some(last) = burst.last.filter(|_| burst.is_too_large) {
+            self.deliver(|mailbox| mailbox.skip_to(last));
         } else if !burst.events.is_empty() {
             self.deliver(|mailbox| mailbox.put(burst.events.iter().cloned()));
         }
@@ -119,7 +121,7 @@ impl Announce for Fanout {
 
 impl Burst {
     fn add(&mut self, announcement: &Announcement, speakers: &Speakers, max_bytes: usize) {
-        self.last_sequence = announcement.sequence;
+        self.last = Some(seen_after(announcement));
         if self.is_too_large {
             return;
         }
@@ -147,8 +149,13 @@ impl Speakers {
     fn encode(&self, announcement: &Announcement) -> EncodedEvent {
         let others = announcement.others.as_ref().map(|told| Message::Event(event(announcement, told)));
         let own = announcement.own.as_ref().map(|own| Message::OwnEvent(event(announcement, own)));
-        let (frames, own) = (self.frames(others.as_ref()), self.frames(own.as_ref()));
-        EncodedEvent { sequence: announcement.sequence, user: announcement.user.clone(), frames, own }
+        EncodedEvent {
+            seen: seen_after(announcement),
+            user: announcement.user.clone(),
+            sight: announcement.others.as_ref().map(sight),
+            frames: self.frames(others.as_ref()),
+            own: self.frames(own.as_ref()),
+        }
     }
 
     fn frames(&self, message: Option<&Message<'_>>) -> Frames {
@@ -157,6 +164,14 @@ impl Speakers {
             message.filter(|_| is_in_use).and_then(|message| Format::ALL[index].encode(message, None))
         })
     }
+}
+
+fn seen_after(announcement: &Announcement) -> Seen {
+    Seen { sequence: announcement.sequence, n_online: announcement.n_online }
+}
+
+fn sight(told: &Told) -> Sight {
+    Sight { was_online: !matches!(told, Told::Online(_)), mark: Mark::of_told(told) }
 }
 
 fn event<'a, What>(announcement: &'a Announcement, what: &'a What) -> Event<'a, What> {

@@ -2,54 +2,74 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use slab::Slab;
+use tokio::sync::Notify;
 
-use super::Fanout;
+use super::audience::Audience;
+use super::changes::Changes;
+use super::counting::{COUNT_INTERVAL, Counting, Told};
 use super::credit::Credit;
 use super::fanout::Speakers;
-use super::listener::{Attention, Listener, Outbound};
+use super::listener::{Fault, Listener, Outbound};
 use super::log::BroadcastLog;
-use super::mailbox::{Errand, Mail, Mailbox};
-use super::streams::Streams;
+use super::mailbox::{EncodedEvent, Errand, Mail, Mailbox, Seen};
+use super::streams::{Places, Streams};
+use super::watch::Watchers;
+use super::{Attachment, Fanout};
 use crate::domain::{Inquiry, UserId};
 use crate::metrics::{HubMetrics, Sent};
 use crate::settings::FanoutSettings;
 use crate::wire::Format;
+use crate::wire::message::Message;
 
 /// All sockets of one worker thread, and the logs that the sockets read. A hub never leaves its thread. It never awaits
 /// while its state is borrowed.
 pub struct Hub {
-    state: RefCell<State>,
-    mailbox: Arc<Mailbox>,
-    speakers: Arc<Speakers>,
-    metrics: HubMetrics,
+    pub(super) state: RefCell<State>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) speakers: Arc<Speakers>,
+    pub(super) metrics: HubMetrics,
     max_tick: Duration,
-    resync_interval: Duration,
+    pub(super) resync_interval: Duration,
     /// When the hub began. Its listeners keep times since then.
     began: Instant,
+    /// Some sockets may have to be told how many users are online.
+    count_changed: Notify,
 }
 
-struct State {
-    streams: Streams,
-    listeners: Slab<Listener>,
+/// The sockets, and what they want to hear of. An event touches only the sockets that want to hear of it.
+pub(super) struct State {
+    pub(super) streams: Streams,
+    pub(super) listeners: Slab<Listener>,
     by_user: HashMap<UserId, Vec<usize>>,
+    pub(super) audience: Audience,
+    pub(super) watchers: Watchers,
+    pub(super) counting: Counting,
+    /// The sockets that have paused.
+    pub(super) paused: HashMap<usize, Paused>,
+    pub(super) changes: Changes,
+    /// The last change of the view that was taken in.
+    pub(super) taken_in: u64,
+    /// Sockets with frames for them alone, which the next flush writes. A socket may be here more than once.
+    due: Vec<u32>,
     /// After the node skipped events, listeners start over in turn. This is the first listener that still has to start
     /// over. It is none if no listener has to.
     next_to_resync: Option<usize>,
-    drains: bool,
+    pub(super) drains: bool,
 }
 
-/// A socket's place in its hub. Dropping it gives the place up.
-pub struct Attachment {
-    hub: Rc<Hub>,
-    key: usize,
+/// What is kept of a socket while it is paused.
+pub(super) struct Paused {
+    /// The last change of the view that it could hear.
+    pub(super) at: u64,
+    /// Whether it hears of everyone when it goes on.
+    pub(super) hears_everyone: bool,
+    /// Whether it has missed events, and who caused that.
+    pub(super) hole: Option<Fault>,
 }
 
 /// How many sockets are served before other tasks of the thread get their turn. This many take about 1 ms.
@@ -71,6 +91,13 @@ impl Hub {
                 streams: Streams::new(settings.log_bytes),
                 listeners: Slab::new(),
                 by_user: HashMap::new(),
+                audience: Audience::default(),
+                watchers: Watchers::new(metrics.clone()),
+                counting: Counting::default(),
+                paused: HashMap::new(),
+                changes: Changes::default(),
+                taken_in: 0,
+                due: Vec::new(),
                 next_to_resync: None,
                 drains: false,
             }),
@@ -80,21 +107,31 @@ impl Hub {
             max_tick: settings.max_tick,
             resync_interval: settings.resync_interval,
             began: Instant::now(),
+            count_changed: Notify::new(),
         });
         actix_rt::spawn(hub.clone().run());
+        actix_rt::spawn(hub.clone().tell_counts());
         hub
     }
 
     /// Gives a socket that speaks `format` a place. It hears no events yet.
     pub fn attach(self: &Rc<Self>, outbound: Rc<dyn Outbound>, format: Format) -> Attachment {
         self.speakers.add(format);
-        let state = &mut *self.state.borrow_mut();
-        state.streams.add_speaker(format);
         let mut listener = Listener::new(outbound, format);
         listener.heard(self.began.elapsed());
-        let key = state.listeners.insert(listener);
+        let key = self.state.borrow_mut().listeners.insert(listener);
         self.metrics.socket_opened();
         Attachment { hub: self.clone(), key }
+    }
+
+    /// How long ago the hub began.
+    pub(super) fn time(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The time of the hub at `now`.
+    pub(super) fn time_at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 
     /// Tells every session that the node drains. Sessions that come later are told as well. Each session is woken once.
@@ -123,29 +160,18 @@ impl Hub {
     }
 
     /// Appends the events in the mailbox to the logs, and runs the errands.
-    fn take_in(self: &Rc<Self>) {
-        let Mail { skipped_to, events, errands, .. } = self.mailbox.take();
+    pub(super) fn take_in(self: &Rc<Self>) {
+        let Mail { skipped, events, errands, .. } = self.mailbox.take();
         let state = &mut *self.state.borrow_mut();
-        if let Some(sequence) = skipped_to {
-            state.streams.skip_to(sequence);
-            state.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off_unawares());
+        if let Some(seen) = skipped {
+            state.skip(seen);
             if state.next_to_resync.replace(0).is_none() {
                 actix_rt::spawn(self.clone().resync_all());
             }
         }
-        for event in events {
-            let places = state.streams.append(&event);
-            // A listener does not hear what others are told about its own user. It has frames of its own.
-            for key in state.by_user.get(&event.user).into_iter().flatten() {
-                let listener = &mut state.listeners[*key];
-                let (index, log) = (listener.format().index(), state.streams.log(listener.format()));
-                if let Some((begin, end)) = places[index] {
-                    listener.skip(begin, end, log.start());
-                }
-                if let Some(frame) = &event.own[index] {
-                    listener.tell(log.end(), event.sequence, frame.clone());
-                }
-            }
+        events.iter().for_each(|event| state.take(event));
+        if !state.counting.is_empty() {
+            self.count_changed.notify_one();
         }
         errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
     }
@@ -177,40 +203,98 @@ impl Hub {
     /// Writes to every socket what the socket has not seen. Returns the time that this took. The turns of other tasks
     /// do not count.
     async fn flush_all(&self) -> Duration {
-        let (mut cost, mut from, mut sent) = (Duration::ZERO, 0, Sent::default());
-        loop {
+        let (mut cost, mut sent) = (Duration::ZERO, Sent::default());
+        let mut due = std::mem::take(&mut self.state.borrow_mut().due);
+        let mut left = usize::MAX;
+        while left > 0 || !due.is_empty() {
             let started = Instant::now();
-            let end = {
+            {
                 let state = &mut *self.state.borrow_mut();
-                let end = state.listeners.capacity();
-                for key in from..(from + FLUSH_CHUNK).min(end) {
-                    if let Some(listener) = state.listeners.get_mut(key) {
+                let (keys, first) = state.audience.before(left, FLUSH_CHUNK);
+                left = first;
+                // Some sockets may be gone.
+                let alone = due.split_off(due.len() - due.len().min(FLUSH_CHUNK - keys.len()));
+                for key in keys.iter().chain(&alone) {
+                    if let Some(listener) = state.listeners.get_mut(*key as usize) {
                         listener.flush(state.streams.log(listener.format()), &mut sent);
                     }
                 }
-                end
-            };
-            cost += started.elapsed();
-            from += FLUSH_CHUNK;
-            if from >= end {
-                self.metrics.sent(sent);
-                return cost;
             }
-            tokio::task::yield_now().await;
+            cost += started.elapsed();
+            if left > 0 || !due.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
+        self.metrics.sent(sent);
+        cost
     }
 
     /// Empties each log that no socket lags behind. A log is only for sockets that lag. So a storm that is over leaves
     /// no memory behind.
     fn forget_what_all_have_read(&self) {
-        let State { streams, listeners, .. } = &mut *self.state.borrow_mut();
+        let State { streams, listeners, audience, .. } = &mut *self.state.borrow_mut();
         streams.forget_read(WORTH_FORGETTING_BYTES, |format, log| {
-            !listeners.iter().any(|(_, listener)| listener.format() == format && listener.is_behind(log))
+            let lags = |listener: &Listener| listener.format() == format && listener.is_behind(log);
+            !audience.keys().iter().any(|key| lags(&listeners[*key as usize]))
         });
     }
 
+    /// Tells the sockets that want to know it how many users are online, whenever that changes.
+    async fn tell_counts(self: Rc<Self>) {
+        loop {
+            self.count_changed.notified().await;
+            loop {
+                let are_all_told = self.tell_outdated_counts().await;
+                tokio::time::sleep(COUNT_INTERVAL).await;
+                if are_all_told {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Tells the number to each socket that was told another one, unless the socket must wait. Returns whether none must.
+    async fn tell_outdated_counts(&self) -> bool {
+        let outdated = self.state.borrow().counting.outdated();
+        let mut are_all_told = true;
+        for keys in outdated.chunks(FLUSH_CHUNK) {
+            are_all_told &= self.tell_count(keys);
+            tokio::task::yield_now().await;
+        }
+        are_all_told
+    }
+
+    fn tell_count(&self, keys: &[usize]) -> bool {
+        let State { streams, listeners, counting, .. } = &mut *self.state.borrow_mut();
+        let message = Message::Count { n_online: counting.n_online(), standing: None };
+        let frames = Format::ALL.map(|format| format.encode(&message, None));
+        let (mut sent, mut are_all_told) = (Sent::default(), true);
+        for key in keys {
+            let Some(listener) = listeners.get_mut(*key) else { continue };
+            if listener.is_paused() {
+                continue;
+            }
+            let told = if listener.takes_bytes() { counting.tell(*key, self.began.elapsed()) } else { Told::Later };
+            are_all_told &= told != Told::Later;
+            if told == Told::Now {
+                let log = streams.log(listener.format());
+                if let Some(frame) = &frames[listener.format().index()] {
+                    listener.send(log.end(), frame.clone());
+                }
+                listener.flush(log, &mut sent);
+            }
+        }
+        self.metrics.sent(sent);
+        are_all_told
+    }
+
+    /// Looks for sockets that must be told how many users are online.
+    pub(super) fn look_at_counts(&self) {
+        self.count_changed.notify_one();
+    }
+
     /// Writes to one socket what waits for it.
-    fn flush(&self, key: usize, prepare: impl FnOnce(&mut Listener, &BroadcastLog)) {
+    pub(super) fn flush(&self, key: usize, prepare: impl FnOnce(&mut Listener, &BroadcastLog)) {
         let mut sent = Sent::default();
         self.with(key, |listener, log| {
             prepare(listener, log);
@@ -219,7 +303,7 @@ impl Hub {
         self.metrics.sent(sent);
     }
 
-    fn with<T>(&self, key: usize, act: impl FnOnce(&mut Listener, &BroadcastLog) -> T) -> T {
+    pub(super) fn with<T>(&self, key: usize, act: impl FnOnce(&mut Listener, &BroadcastLog) -> T) -> T {
         let state = &mut *self.state.borrow_mut();
         let listener = &mut state.listeners[key];
         let log = state.streams.log(listener.format());
@@ -228,9 +312,67 @@ impl Hub {
 }
 
 impl State {
-    fn register(&mut self, key: usize, user: &UserId) {
-        // Most users have one socket here.
-        self.by_user.entry(user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
+    /// Takes in an event: appends it to the logs, and tells it to the sockets that do not read the logs.
+    fn take(&mut self, event: &EncodedEvent) {
+        let places = self.streams.append(event);
+        self.tell_own(event, &places);
+        self.tell_watchers(event);
+        let Seen { sequence, n_online } = event.seen;
+        self.taken_in = sequence;
+        self.counting.take(n_online, sequence);
+        if let Some(sight) = event.sight.filter(|_| !self.paused.is_empty()) {
+            self.changes.push(sequence, event.user.clone(), sight.was_online);
+        }
+    }
+
+    /// A socket does not hear what others are told about its own user. It has frames of its own.
+    fn tell_own(&mut self, event: &EncodedEvent, places: &Places) {
+        for key in self.by_user.get(&event.user).into_iter().flatten() {
+            let listener = &mut self.listeners[*key];
+            let (index, log) = (listener.format().index(), self.streams.log(listener.format()));
+            if let Some((begin, end)) = places[index].filter(|_| listener.hears_everyone()) {
+                listener.skip(begin, end, log.start());
+            }
+            if let Some(frame) = &event.own[index] {
+                listener.tell(log.end(), event.seen.sequence, frame.clone());
+                self.due.push(super::audience::index(*key));
+            }
+        }
+    }
+
+    /// Whoever watches the user is told. The user's own sockets hear their own status instead.
+    fn tell_watchers(&mut self, event: &EncodedEvent) {
+        let Some(sight) = event.sight else { return };
+        for key in self.watchers.of(&event.user) {
+            let listener = &mut self.listeners[*key as usize];
+            let frame = event.frames[listener.format().index()].as_ref();
+            if listener.user() != Some(&event.user) && listener.see(&event.user, event.seen.sequence, sight.mark, frame)
+            {
+                self.due.push(*key);
+            }
+        }
+    }
+
+    /// The node skipped the events up to there.
+    fn skip(&mut self, Seen { sequence, n_online }: Seen) {
+        self.streams.skip_to(sequence);
+        self.taken_in = sequence;
+        self.counting.take(n_online, sequence);
+        self.changes.forget_up_to(sequence);
+        self.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off_unawares());
+    }
+
+    /// The socket is one of `user` from now on, or of nobody.
+    pub(super) fn set_user(&mut self, key: usize, user: Option<&UserId>) {
+        if self.listeners[key].user() == user {
+            return;
+        }
+        let former = self.listeners[key].set_user(user.cloned());
+        self.unregister(key, former);
+        if let Some(user) = user {
+            // Most users have one socket here.
+            self.by_user.entry(user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
+        }
     }
 
     /// Runs an errand at this time of the hub.
@@ -257,141 +399,6 @@ impl State {
                 self.by_user.remove(&user);
             }
         }
-    }
-}
-
-impl Attachment {
-    /// Sends a frame to this socket alone. The frame comes after all events that the socket can have heard until now.
-    pub(crate) fn send(&self, frame: Bytes) {
-        self.hub.flush(self.key, |listener, log| listener.send(log.end(), frame));
-    }
-
-    /// Sends frames that show the view at `sequence`. The frames come after all events up to `sequence`, and before all
-    /// events above it. No event comes between the frames. The caller has read the view without an await since.
-    pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
-        self.hub.take_in();
-        self.hub.flush(self.key, |listener, log| {
-            // All frames are queued before anything is written. Otherwise events would come in between.
-            let position = log.position_after(sequence).unwrap_or(log.start());
-            for frame in frames {
-                listener.show(position, sequence, frame);
-            }
-        });
-    }
-
-    /// From now on this is a socket of `user`. It hears the events above `sequence`, except those about `user`.
-    ///
-    /// The view must have been at `sequence` when the caller read it. Events up to `sequence` are then in the mailbox
-    /// or in the log. If later events were skipped meanwhile, the socket starts over.
-    pub fn listen(&self, user: &UserId, sequence: u64) {
-        self.mute();
-        // This comes before the hub takes in events, below. The socket must not hear events about its own user.
-        self.hub.state.borrow_mut().register(self.key, user);
-        self.begin_after(user, sequence);
-    }
-
-    fn begin_after(&self, user: &UserId, sequence: u64) {
-        self.hub.state.borrow_mut().listeners[self.key].begin_after(sequence);
-        self.hub.take_in();
-        let state = &mut *self.hub.state.borrow_mut();
-        let listener = &mut state.listeners[self.key];
-        let log = state.streams.log(listener.format());
-        match log.position_after(sequence) {
-            Some(position) => listener.listen(user.clone(), position),
-            None => {
-                listener.listen(user.clone(), log.end());
-                listener.fall_off_unawares();
-                listener.begin_resync();
-            }
-        }
-    }
-
-    /// The number that this socket has on its node.
-    pub(crate) fn set_number(&self, number: u64) {
-        self.hub.with(self.key, |listener, _| listener.set_number(number));
-    }
-
-    /// The client sent a frame at `now`.
-    pub(crate) fn heard(&self, now: Instant) {
-        let hub_time = now.saturating_duration_since(self.hub.began);
-        self.hub.with(self.key, |listener, _| listener.heard(hub_time));
-    }
-
-    /// The server closes this socket: the session gets [`Attention::Disconnect`].
-    pub(crate) fn dismiss(&self) {
-        self.hub.with(self.key, |listener, _| listener.dismiss());
-    }
-
-    /// Waits until the server closes this socket, whatever else asks for attention.
-    ///
-    /// # Cancel safety
-    /// Nothing is consumed.
-    pub(crate) async fn dismissed(&self) {
-        poll_fn(|context| {
-            let is_dismissed = self.hub.with(self.key, |listener, _| listener.is_dismissed(context.waker()));
-            if is_dismissed { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    /// From now on this socket hears no events.
-    pub(crate) fn mute(&self) {
-        let state = &mut *self.hub.state.borrow_mut();
-        let user = state.listeners[self.key].mute();
-        state.unregister(self.key, user);
-    }
-
-    /// Tells the socket that it missed events, and starts it over. The socket gets `frames` instead of the events.
-    /// `frames` show the view at `sequence`.
-    pub(crate) fn restart(&self, user: &UserId, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
-        self.hub.metrics.resync();
-        // This does not call `mute`. `Listener::listen` remembers that the socket fell off, so that the socket may not
-        // do so again soon.
-        self.begin_after(user, sequence);
-        self.send_at(sequence, frames);
-    }
-
-    /// Whether the client does not read its answers. Then its requests should wait.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.hub.with(self.key, |listener, _| listener.is_congested())
-    }
-
-    /// Whether everything that was sent to this socket alone has been written, or can never be written.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.hub.with(self.key, |listener, _| listener.is_drained())
-    }
-
-    /// The socket can be written to again: the hub goes on writing.
-    pub(crate) fn unblock(&self) {
-        self.hub.flush(self.key, |listener, _| listener.unblock());
-    }
-
-    /// Waits until the session has something to do for its socket.
-    ///
-    /// # Cancel safety
-    /// Nothing is consumed. The state that asks for attention lasts until the session has dealt with it.
-    pub(crate) fn attention(&self) -> impl Future<Output = Attention> {
-        poll_fn(|context| {
-            let state = &mut *self.hub.state.borrow_mut();
-            if state.drains {
-                return Poll::Ready(Attention::Drain);
-            }
-            match state.listeners[self.key].attention(self.hub.resync_interval, context.waker()) {
-                Some(attention) => Poll::Ready(attention),
-                None => Poll::Pending,
-            }
-        })
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        let state = &mut *self.hub.state.borrow_mut();
-        let listener = state.listeners.remove(self.key);
-        state.unregister(self.key, listener.user().cloned());
-        state.streams.remove_speaker(listener.format());
-        self.hub.speakers.remove(listener.format());
-        self.hub.metrics.socket_closed();
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 
 use super::log::BroadcastLog;
+use super::watch::{Mark, Taken, Watches};
 use crate::domain::UserId;
 use crate::metrics::Sent;
 use crate::wire::Format;
@@ -30,6 +31,8 @@ pub(crate) enum Attention {
     Blocked,
     /// The socket fell off the log, and its own frames have been written. Start it over, and tell it where.
     Resync,
+    /// The client may have to be told other states of users that it watches. All that waited for it has been written.
+    Owed,
     /// The socket fell off the log again too soon. Close it.
     TooSlow,
     /// The socket is broken.
@@ -62,12 +65,18 @@ impl ListenerAccount {
 
 /// A socket's state in the hub.
 ///
-/// The socket gets the log from `position` on, with the differences in its [`Backlog`].
+/// A socket that hears everyone gets the log from `position` on, with the differences in its [`Backlog`]. Another socket
+/// gets only what is put into its backlog.
 pub(crate) struct Listener {
     outbound: Rc<dyn Outbound>,
     format: Format,
-    /// The user of the socket, while the socket listens.
+    hears_everyone: bool,
+    is_paused: bool,
+    /// The place of the socket among those that hear everyone ([`super::audience::Audience`]).
+    place: u32,
+    /// The user of the socket, while the socket has joined.
     user: Option<UserId>,
+    watches: Option<Box<Watches>>,
     position: u64,
     /// The change of the view up to which the socket was shown everything when it began to listen.
     shown_up_to: u64,
@@ -85,8 +94,8 @@ pub(crate) struct Listener {
     /// When the last frame came, in ms since the hub began. It starts again from 0 after 49 days. A socket is never silent
     /// for so long.
     heard_ms: u32,
-    /// When the socket last started over because it read too slowly.
-    last_resync: Option<Instant>,
+    /// When the socket last started over because it read too slowly. Few sockets ever do.
+    last_resync: Option<Box<Instant>>,
     /// The session's waker, if the session waits for something to do.
     waker: Option<Waker>,
 }
@@ -101,6 +110,13 @@ enum Hole {
     Skipped,
     /// The node skipped events, and the socket's turn has come.
     SkippedAndDue,
+}
+
+/// Who caused that a socket misses events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Client,
+    Node,
 }
 
 /// The differences between the log and what a socket gets.
@@ -131,7 +147,11 @@ impl Listener {
         Self {
             outbound,
             format,
+            hears_everyone: false,
+            is_paused: false,
+            place: 0,
             user: None,
+            watches: None,
             position: 0,
             shown_up_to: 0,
             backlog: None,
@@ -152,8 +172,103 @@ impl Listener {
         self.format
     }
 
+    /// The user of the socket.
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
+    }
+
+    /// The socket is one of this user from now on. Returns whose it was.
+    pub(super) fn set_user(&mut self, user: Option<UserId>) -> Option<UserId> {
+        std::mem::replace(&mut self.user, user)
+    }
+
+    /// Whether the socket hears of everyone. It does not while it is paused.
+    pub(super) fn hears_everyone(&self) -> bool {
+        self.hears_everyone
+    }
+
+    /// The place of the socket among those that hear everyone.
+    pub(super) fn place(&self) -> u32 {
+        self.place
+    }
+
+    /// The socket has another place among those that hear everyone.
+    pub(super) fn set_place(&mut self, place: u32) {
+        self.place = place;
+    }
+
+    /// Whether the client has paused the socket.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// The client pauses the socket, or it goes on.
+    pub(super) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// Whether the socket misses events that it should have heard, and whether its client caused that. `log` is the one that
+    /// it reads.
+    pub(super) fn hole(&self, log: &BroadcastLog) -> Option<Fault> {
+        match self.hole {
+            Hole::ReadTooSlowly => Some(Fault::Client),
+            Hole::Skipped | Hole::SkippedAndDue => Some(Fault::Node),
+            Hole::No if self.is_behind(log) => Some(Fault::Client),
+            Hole::No => None,
+        }
+    }
+
+    /// The socket misses events, and starts over.
+    pub(super) fn fall_off_by(&mut self, fault: Fault) {
+        self.lagged = fault == Fault::Client;
+        self.fall_off();
+    }
+
+    /// See [`Watches::settle`].
+    pub(super) fn settle_watches(&mut self, sequence: u64, max: usize, show: impl FnMut(&UserId, Mark) -> Mark) {
+        if let Some(watches) = &mut self.watches {
+            watches.settle(sequence, max, show);
+        }
+    }
+
+    /// The socket does not watch the user any more. Returns whether it did.
+    pub(super) fn unwatch(&mut self, user: &UserId) -> bool {
+        self.watches.as_mut().is_some_and(|watches| watches.remove(user))
+    }
+
+    /// The users that the socket watches, to add one.
+    pub(super) fn watches_mut(&mut self) -> &mut Watches {
+        self.watches.get_or_insert_default()
+    }
+
+    /// The users that the socket watches.
+    pub(super) fn watches(&self) -> Option<&Watches> {
+        self.watches.as_deref()
+    }
+
+    /// The socket watches nobody any more. Returns whom it watched.
+    pub(super) fn take_watches(&mut self) -> Option<Box<Watches>> {
+        self.watches.take()
+    }
+
+    /// A watched user has changed, by the change number `sequence` of the view. Tells it now if the socket takes bytes.
+    /// Otherwise it is told later. Returns whether something is to be written.
+    pub(super) fn see(&mut self, user: &UserId, sequence: u64, mark: Mark, frame: Option<&Bytes>) -> bool {
+        let can_tell = !self.blocked && !self.is_paused;
+        let Some(watches) = &mut self.watches else { return false };
+        match (watches.take(user, sequence, mark, can_tell), frame) {
+            (Taken::Told, Some(frame)) => {
+                let private = Private { position: self.position, sequence, frame: frame.clone() };
+                self.backlog.get_or_insert_default().put(private, 0);
+                true
+            }
+            (Taken::Told | Taken::Known | Taken::Due, _) => false,
+        }
+    }
+
+    /// Whether the client may have to be told something of the users that it watches, as soon as it can be.
+    fn owes_states(&self) -> bool {
+        !self.is_paused && self.watches.as_ref().is_some_and(|watches| watches.are_due())
     }
 
     /// The socket is about to be shown everything up to the change number `sequence`. It is not told such a change.
@@ -161,23 +276,23 @@ impl Listener {
         self.shown_up_to = sequence;
     }
 
-    /// Listens from `position` on, as `user`. Ranges after `position` that are left out are still left out.
-    pub(crate) fn listen(&mut self, user: UserId, position: u64) {
-        self.user = Some(user);
+    /// Hears of everyone from `position` on. Ranges after `position` that are left out are still left out.
+    pub(crate) fn listen(&mut self, position: u64) {
+        self.hears_everyone = true;
         self.position = position;
         if let Some(backlog) = &mut self.backlog {
             backlog.skips.retain(|(_, end)| *end > position);
         }
         if std::mem::replace(&mut self.hole, Hole::No) == Hole::ReadTooSlowly {
-            self.last_resync = Some(Instant::now());
+            self.last_resync = Some(Box::new(Instant::now()));
         }
     }
 
-    /// Hears no more events. Returns the user of the socket.
-    pub(crate) fn mute(&mut self) -> Option<UserId> {
+    /// Does not hear of everyone any more.
+    pub(crate) fn mute(&mut self) {
         self.forget_skips();
         self.hole = Hole::No;
-        self.user.take()
+        self.hears_everyone = false;
     }
 
     /// Leaves out an event about the socket's own user. The log starts at `log_start`. Ranges before that are dropped,
@@ -198,9 +313,10 @@ impl Listener {
         self.backlog.get_or_insert_default().put(Private { position, sequence: 0, frame }, 0);
     }
 
-    /// Does the same with a frame that tells the change number `sequence`, unless the socket was shown it.
+    /// Does the same with a frame that tells the change number `sequence` of the own user, unless the socket was shown it
+    /// or is paused.
     pub(crate) fn tell(&mut self, position: u64, sequence: u64, frame: Bytes) {
-        if sequence > self.shown_up_to {
+        if sequence > self.shown_up_to && !self.is_paused {
             self.backlog.get_or_insert_default().put(Private { position, sequence, frame }, 0);
         }
     }
@@ -216,6 +332,11 @@ impl Listener {
     /// Whether the client does not read its answers.
     pub(crate) fn is_congested(&self) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.private_bytes > CONGESTED_BYTES)
+    }
+
+    /// Whether the socket takes bytes, as far as is known.
+    pub(super) fn takes_bytes(&self) -> bool {
+        !self.blocked && !self.broken
     }
 
     /// Whether everything that waits for this socket alone has been written.
@@ -270,7 +391,7 @@ impl Listener {
 
     /// What the session must do now, if anything. If there is nothing, the session is woken when there is something.
     pub(crate) fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
-        let is_too_soon = || self.last_resync.is_some_and(|last| last.elapsed() < resync_interval);
+        let is_too_soon = || self.last_resync.as_ref().is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
             Some(Attention::Broken)
         } else if self.dismissed {
@@ -281,6 +402,8 @@ impl Listener {
             Some(Attention::Blocked)
         } else if matches!(self.hole, Hole::ReadTooSlowly | Hole::SkippedAndDue) {
             Some(Attention::Resync)
+        } else if self.owes_states() && self.is_drained() {
+            Some(Attention::Owed)
         } else {
             self.remember_waker(waker);
             None
@@ -293,23 +416,27 @@ impl Listener {
         }
     }
 
-    /// The node skipped events that the socket should have heard. The socket starts over when its turn comes.
+    /// The node skipped events that the socket should have heard. The socket starts over when its turn comes. Whoever
+    /// watches is owed states, not events.
     pub(crate) fn fall_off_unawares(&mut self) {
-        if self.user.is_some() && self.hole != Hole::ReadTooSlowly {
+        if let Some(watches) = &mut self.watches {
+            watches.make_all_due();
+        }
+        if self.hears_everyone && self.hole != Hole::ReadTooSlowly {
             self.hole = Hole::Skipped;
             self.forget_skips();
         }
     }
 
-    /// The socket's turn to start over has come, if the node skipped events. Returns whether the node had skipped
-    /// events.
+    /// The socket's turn to start over has come, if the node skipped events. Returns whether there is something to do.
     pub(crate) fn begin_resync(&mut self) -> bool {
-        let is_skipped = self.hole == Hole::Skipped;
-        if is_skipped {
+        if self.hole == Hole::Skipped {
             self.hole = Hole::SkippedAndDue;
-            self.wake();
+        } else if !self.owes_states() {
+            return false;
         }
-        is_skipped
+        self.wake();
+        true
     }
 
     /// The log has forgotten bytes that the socket has not got. The client caused this only if the socket refused bytes
@@ -342,13 +469,16 @@ impl Listener {
                 }
             } else {
                 self.lagged = false;
+                if self.owes_states() {
+                    self.wake();
+                }
                 return;
             }
         }
     }
 
     fn hears(&self) -> bool {
-        self.user.is_some() && self.hole == Hole::No
+        self.hears_everyone && self.hole == Hole::No
     }
 
     /// Returns the end of the bytes that can be written in one piece from `position`. `position` moves over a range to
@@ -466,7 +596,7 @@ fn whole_ms(time: Duration) -> u32 {
 }
 
 /// Each idle socket has one.
-const _: () = assert!(size_of::<Listener>() <= 104);
+const _: () = assert!(size_of::<Listener>() <= 112);
 
 #[cfg(test)]
 mod tests;

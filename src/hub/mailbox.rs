@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::listener::ListenerAccount;
+use super::watch::Mark;
 use crate::domain::{Inquiry, UserId};
 use crate::wire::Format;
 
@@ -19,9 +20,9 @@ pub(super) struct Mailbox {
 /// What a worker takes out at once.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Present if some events are not told one by one. It is the sequence of the last of them. Every listener of the
-    /// worker misses the events up to there.
-    pub(super) skipped_to: Option<u64>,
+    /// Present if some events are not told one by one: the view after the last of them. Every listener of the worker
+    /// misses the events up to there.
+    pub(super) skipped: Option<Seen>,
     /// The events after that, in order.
     pub(super) events: Vec<EncodedEvent>,
     n_bytes: usize,
@@ -42,11 +43,31 @@ pub(super) struct Errand {
 /// How many errands may wait for one worker. Above that they are refused.
 const ERRANDS_MAX: usize = 64;
 
+/// The view after a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// The number of the change.
+    pub(super) sequence: u64,
+    /// How many users are online.
+    pub(super) n_online: usize,
+}
+
+/// What others see of a user after a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight {
+    /// Whether the user was online before.
+    pub(super) was_online: bool,
+    /// How the user is now.
+    pub(super) mark: Mark,
+}
+
 /// One encoded event.
 #[derive(Clone)]
 pub(super) struct EncodedEvent {
-    pub(super) sequence: u64,
+    pub(super) seen: Seen,
     pub(super) user: UserId,
+    /// It is none if others see no change.
+    pub(super) sight: Option<Sight>,
     /// For the sockets of all other users.
     pub(super) frames: Frames,
     /// For the sockets of the user.
@@ -66,9 +87,9 @@ impl EncodedEvent {
 }
 
 impl Mail {
-    fn skip_to(&mut self, sequence: u64) {
+    fn skip_to(&mut self, seen: Seen) {
         let errands = std::mem::take(&mut self.errands);
-        *self = Self { skipped_to: Some(sequence), errands, ..Self::default() };
+        *self = Self { skipped: Some(seen), errands, ..Self::default() };
     }
 }
 
@@ -85,7 +106,7 @@ impl Mailbox {
         for event in events {
             let n_bytes = event.n_bytes();
             if mail.n_bytes + n_bytes > self.max_bytes
-                && let Some(last) = mail.events.last().map(|last| last.sequence)
+                && let Some(last) = mail.events.last().map(|last| last.seen)
             {
                 mail.skip_to(last);
             }
@@ -96,9 +117,9 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
-    /// Skips everything up to `sequence`, and also the waiting events.
-    pub(super) fn skip_to(&self, sequence: u64) {
-        self.lock().skip_to(sequence);
+    /// Skips everything up to there, and also the waiting events.
+    pub(super) fn skip_to(&self, seen: Seen) {
+        self.lock().skip_to(seen);
         self.filled.notify_one();
     }
 

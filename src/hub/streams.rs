@@ -8,26 +8,28 @@ use crate::wire::Format;
 /// oldest frame goes first, whichever log it is in.
 pub(super) struct Streams {
     logs: [BroadcastLog; Format::ALL.len()],
-    /// How many sockets of this worker speak each format. A log that no socket reads stays empty.
-    n_speakers: [usize; Format::ALL.len()],
+    /// How many sockets of this worker read each log. A log that no socket reads stays empty.
+    n_readers: [usize; Format::ALL.len()],
     capacity_bytes: usize,
 }
+
+/// Where an event begins and ends in each log ([`Format::index`]). It is not in a log that nobody reads.
+pub(super) type Places = [Option<(u64, u64)>; Format::ALL.len()];
 
 impl Streams {
     /// Logs that keep the last `capacity_bytes` (`fanout.log_bytes`) of frames.
     pub(super) fn new(capacity_bytes: usize) -> Self {
-        Self { logs: Default::default(), n_speakers: Default::default(), capacity_bytes }
+        Self { logs: Default::default(), n_readers: Default::default(), capacity_bytes }
     }
 
-    /// One more socket of this worker speaks the format. The socket reads the view after this, and listens from the
-    /// sequence of that view.
-    pub(super) fn add_speaker(&mut self, format: Format) {
-        self.n_speakers[format.index()] += 1;
+    /// One more socket of this worker reads the log of a format. It begins after the events that were taken in before.
+    pub(super) fn add_reader(&mut self, format: Format) {
+        self.n_readers[format.index()] += 1;
     }
 
-    /// One socket less speaks the format.
-    pub(super) fn remove_speaker(&mut self, format: Format) {
-        self.n_speakers[format.index()] -= 1;
+    /// One socket less reads the log of a format.
+    pub(super) fn remove_reader(&mut self, format: Format) {
+        self.n_readers[format.index()] -= 1;
     }
 
     /// The log of a format.
@@ -36,18 +38,19 @@ impl Streams {
     }
 
     /// Appends an event to the logs in use. Returns where the event begins and ends in each log.
-    pub(super) fn append(&mut self, event: &EncodedEvent) -> [Option<(u64, u64)>; Format::ALL.len()] {
+    pub(super) fn append(&mut self, event: &EncodedEvent) -> Places {
+        let sequence = event.seen.sequence;
         std::array::from_fn(|index| {
-            if self.n_speakers[index] == 0 {
-                self.logs[index].skip_to(event.sequence);
+            if self.n_readers[index] == 0 {
+                self.logs[index].skip_to(sequence);
                 return None;
             }
             let Some(frame) = &event.frames[index] else {
-                self.logs[index].pass(event.sequence);
+                self.logs[index].pass(sequence);
                 return None;
             };
             self.make_room(frame.len());
-            Some(self.logs[index].append(event.sequence, frame))
+            Some(self.logs[index].append(sequence, frame))
         })
     }
 
@@ -83,17 +86,18 @@ mod tests {
 
     use super::*;
     use crate::domain::UserId;
-    use crate::hub::mailbox::Frames;
+    use crate::hub::mailbox::{Frames, Seen};
 
     fn event(sequence: u64, lengths: [usize; 2]) -> EncodedEvent {
         let frames = lengths.map(|length| (length > 0).then(|| Bytes::from(vec![0; length])));
-        EncodedEvent { sequence, user: UserId::parse("a").unwrap(), frames, own: Frames::default() }
+        let (seen, user) = (Seen { sequence, n_online: 0 }, UserId::parse("a").unwrap());
+        EncodedEvent { seen, user, sight: None, frames, own: Frames::default() }
     }
 
     #[test]
     fn all_logs_of_a_worker_share_one_bound_and_the_oldest_goes_first() {
         let mut streams = Streams::new(100);
-        Format::ALL.into_iter().for_each(|format| streams.add_speaker(format));
+        Format::ALL.into_iter().for_each(|format| streams.add_reader(format));
         for sequence in 1..=10 {
             streams.append(&event(sequence, [20, 10]));
             let total: usize = Format::ALL.iter().map(|format| streams.log(*format).len_bytes()).sum();
@@ -106,11 +110,11 @@ mod tests {
     #[test]
     fn a_log_that_nobody_reads_stays_empty_and_misses_nothing() {
         let mut streams = Streams::new(100);
-        streams.add_speaker(Format::Native);
+        streams.add_reader(Format::Native);
         streams.append(&event(1, [10, 10]));
         assert_eq!(streams.log(Format::Plain).len_bytes(), 0);
         assert_eq!(streams.log(Format::Plain).position_after(0), None, "the first is not there");
-        streams.add_speaker(Format::Plain);
+        streams.add_reader(Format::Plain);
         // The format has no words for the second event.
         streams.append(&event(2, [10, 0]));
         streams.append(&event(3, [10, 10]));

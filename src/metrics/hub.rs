@@ -9,6 +9,7 @@ use super::Registry;
 #[derive(Clone)]
 pub struct HubMetrics {
     sockets: Gauge,
+    watches: Gauge,
     resyncs: Counter,
     writes: Counter,
     frames: Counter,
@@ -31,6 +32,7 @@ impl HubMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             sockets: registry.gauge("sockets", "Sockets open on this node"),
+            watches: registry.gauge("watches", "Users watched on this node; a user counts once for each socket"),
             resyncs: registry.counter(
                 "resyncs",
                 "Sockets that missed events (fell off the broadcast log, or the node skipped some) and started over",
@@ -49,6 +51,21 @@ impl HubMetrics {
     /// A socket is gone.
     pub(crate) fn socket_closed(&self) {
         self.sockets.dec();
+    }
+
+    /// A socket watches so many users more.
+    pub(crate) fn watched(&self, n_users: usize) {
+        self.watches.inc_by(n_users as i64);
+    }
+
+    /// A socket watches so many users less.
+    pub(crate) fn unwatched(&self, n_users: usize) {
+        self.watches.dec_by(n_users as i64);
+    }
+
+    /// The number of users watched by all sockets together.
+    pub(crate) fn n_watches(&self) -> usize {
+        usize::try_from(self.watches.get()).unwrap_or_default()
     }
 
     /// A socket missed events and was told to start over.

@@ -27,6 +27,8 @@ pub struct Announcement {
     pub others: Option<Told>,
     /// What the user's own sockets are told: the user's status.
     pub own: Option<Presence>,
+    /// How many users are online after this change.
+    pub n_online: usize,
     /// The epoch of the view at this change.
     pub epoch: u64,
     /// The store's revision at this change. It is none if the change is provisional: the store has not confirmed it
@@ -517,7 +519,8 @@ impl View {
             let Cause { revision, catch_up, at, .. } = cause;
             let (sequence, epoch) = (self.sequence, self.position().epoch);
             let (user, others, own) = (user.clone(), effect.others, effect.own);
-            tell(Announcement { sequence, user, others, own, epoch, revision, catch_up, at });
+            let n_online = self.told.len();
+            tell(Announcement { sequence, user, others, own, n_online, epoch, revision, catch_up, at });
         }
     }
 

@@ -1,11 +1,13 @@
 //! How a socket joins, and what it is shown then.
 
+use bytes::Bytes;
+
 use super::{Services, Session};
 use crate::clock;
-use crate::domain::{Presence, Said, Timestamp, UserId};
+use crate::domain::{Interest, Presence, Said, Timestamp, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
-use crate::wire::message::{ErrorCode, Message};
+use crate::wire::message::{ErrorCode, Message, Standing};
 
 /// A join that may be carried out. It comes from a `join_user`, or from the URL.
 pub(super) struct Join {
@@ -13,6 +15,8 @@ pub(super) struct Join {
     pub(super) user: UserId,
     /// What the client says of the user and of itself.
     pub(super) arrival: Arrival,
+    /// What the client wants to hear of others, if it says so.
+    pub(super) interest: Option<Interest>,
     /// The client's mark for the request.
     pub(super) reference: Option<String>,
 }
@@ -27,7 +31,7 @@ impl Session {
     }
 
     /// Makes the user present. Then it shows the user who else is present.
-    async fn come(&mut self, Join { user, arrival, reference }: Join) {
+    async fn come(&mut self, Join { user, arrival, interest, reference }: Join) {
         let Services { table, replica, .. } = &*self.services;
         let known = replica.last_known(&user);
         let max_sockets = self.services.limits.sockets_per_user;
@@ -39,6 +43,11 @@ impl Session {
         };
         // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
         self.registration = Some(registration);
+        self.attachment.begin_as(&user);
+        if let Some(interest) = interest {
+            self.interest = interest;
+            self.attachment.uncount();
+        }
         self.services.metrics.joined();
         self.heartbeat.joined();
         let presence = table.presence(&user).unwrap_or_default();
@@ -54,7 +63,8 @@ impl Session {
     }
 
     /// A further `join_user` of the same user states something new. The device stays: it belongs to the socket.
-    async fn join_again(&mut self, Join { user, arrival, reference }: Join) {
+    async fn join_again(&mut self, Join { user, arrival, interest, reference }: Join) {
+        self.take_interest(interest);
         let asked_at = clock::now();
         let reflected = self.tell_the_store(arrival.said).await;
         self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
@@ -73,21 +83,23 @@ impl Session {
         reflected
     }
 
-    /// Sends `welcome` and the first page. The socket listens from there on. If `unconfirmed_since` is set, the store
+    /// Sends `welcome`, and the first page if the client wants to hear of everyone. The socket listens from there on. If `unconfirmed_since` is set, the store
     /// has not confirmed the join. So what is shown may be out of date.
     fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(joined) = &self.registration else { return };
         let socket = joined.socket();
-        let (sequence, frames) = {
+        let (sequence, n_online, frames) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
             standing.degraded = standing.degraded.or(unconfirmed_since);
             let own = self.own_presence(&view, user);
-            let welcome = Message::Welcome { user, socket, n_online: view.roster().len(), own: &own, standing };
-            (view.sequence(), [self.format.encode(&welcome, reference), self.first_page(&view, standing)])
+            let n_online = view.roster().len();
+            let welcome = Message::Welcome { user, socket, n_online, own: &own, standing };
+            let frames = [self.format.encode(&welcome, reference), self.list_of_everyone(&view, standing)];
+            (view.sequence(), n_online, frames)
         };
         self.attachment.set_number(socket.number);
-        self.attachment.listen(user, sequence);
+        self.listen(sequence, n_online);
         self.attachment.send_at(sequence, frames.into_iter().flatten());
         // The server may have closed the sockets of the user before the hub knew that this is one of them.
         if !joined.is_wanted() {
@@ -97,16 +109,19 @@ impl Session {
 
     /// The socket missed events. The client is told to forget everything, and gets a fresh first page.
     pub(super) fn resync(&mut self) {
-        let Some(user) = self.registration.as_ref().map(|joined| joined.user().clone()) else { return };
         let (sequence, list, own) = {
             let view = self.services.replica.view();
             let standing = self.standing(&view);
-            // The client may have missed a change of its own status as well.
-            let own = Message::OwnStatus { own: &self.own_presence(&view, &user), standing };
-            (view.sequence(), self.first_page(&view, standing), self.format.encode(&own, None))
+            (view.sequence(), self.first_page(&view, standing), self.own_status(&view, standing))
         };
         let frames = [self.format.encode(&Message::Resync, None), list, own];
-        self.attachment.restart(&user, sequence, frames.into_iter().flatten());
+        self.attachment.restart(sequence, frames.into_iter().flatten());
+    }
+
+    /// The status of the socket's own user, for a client that may have missed a change of it.
+    pub(super) fn own_status(&self, view: &View, standing: Standing) -> Option<Bytes> {
+        let user = self.registration.as_ref()?.user();
+        self.format.encode(&Message::OwnStatus { own: &self.own_presence(view, user), standing }, None)
     }
 
     /// The data of the socket's own user. Of a part that the view cannot have yet, this is what the node asserts.

@@ -86,7 +86,14 @@ fn is_costly(request: &Request) -> bool {
         | Request::Activity { idle: true }
         | Request::Devices
         | Request::Leave
-        | Request::List { .. } => true,
+        | Request::List { .. }
+        | Request::Subscribe { .. }
+        | Request::Watch { .. }
+        | Request::Unwatch { .. }
+        | Request::WatchCount
+        | Request::UnwatchCount
+        | Request::Pause
+        | Request::Resume => true,
         Request::Activity { idle: false } | Request::Check { .. } => false,
     }
 }

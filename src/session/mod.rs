@@ -5,6 +5,7 @@ mod answers;
 mod close;
 mod heartbeat;
 mod inbound;
+mod interest;
 mod join;
 mod limits;
 mod outbound;
@@ -33,7 +34,7 @@ pub(crate) use self::limits::RequestRate;
 use self::limits::Used;
 use self::requests::Later;
 pub(crate) use self::totals::log_totals;
-use crate::domain::{OfflineReason, Said, SaidStatus, UserId};
+use crate::domain::{Interest, OfflineReason, Said, SaidStatus, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
 use crate::node::{Arrival, Registration, Table};
@@ -95,6 +96,8 @@ pub(crate) struct Hello {
     pub user: Option<UserId>,
     /// The status that the user has then.
     pub status: Option<SaidStatus>,
+    /// What the client hears of others once it has joined.
+    pub interest: Interest,
 }
 
 /// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
@@ -114,6 +117,10 @@ struct Session {
     heartbeat: Heartbeat,
     /// Present while the socket has joined. If the session is dropped for any reason, the socket is put in grace.
     registration: Option<Registration>,
+    /// What the client wants to hear of others, as it said last.
+    interest: Interest,
+    /// Whether the client hears of others, although it may not have joined.
+    is_subscribed: bool,
     /// What the socket has used of its requests.
     used: Used,
     /// The session's place on the node.
@@ -149,6 +156,8 @@ impl Session {
             services: worker.services.clone(),
             stream,
             registration: None,
+            interest: Interest::default(),
+            is_subscribed: false,
             used: Used::default(),
             _seat: seat,
         }
@@ -171,10 +180,11 @@ impl Session {
 
     /// Joins as the user whom the client's URL names, if it names one.
     async fn enter(&mut self, hello: Hello) -> Result<(), End> {
+        self.interest = hello.interest;
         match hello.user {
             Some(user) => {
                 let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, device: None };
-                self.join(Join { user, arrival, reference: None }).await;
+                self.join(Join { user, arrival, interest: None, reference: None }).await;
             }
             None if !self.format.can_join() => return Err(End::NotJoined),
             None => {}
@@ -240,6 +250,7 @@ impl Session {
         match attention {
             Attention::Blocked => return Ok(Some(Chore::Unblock)),
             Attention::Resync => self.resync(),
+            Attention::Owed => self.tell_owed_states(),
             Attention::TooSlow => return Err(End::TooSlow),
             Attention::Broken => return Err(End::Broken),
             Attention::Drain => return Err(End::Drained),

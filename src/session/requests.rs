@@ -11,6 +11,7 @@ use super::limits::Verdict;
 use crate::domain::{OfflineReason, ProfilePatch, SaidStatus, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
+use crate::settings::LimitSettings;
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
 
 /// A request that takes time.
@@ -36,6 +37,13 @@ pub(super) enum Later {
         /// The client's mark for the request.
         reference: Option<String>,
     },
+    /// To hear of these users, and of nobody else.
+    Watch {
+        /// The users.
+        users: Vec<UserId>,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
     /// To say when a user who is not online was last seen.
     Recall {
         /// The user.
@@ -54,7 +62,8 @@ const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 impl Session {
     /// Answers a text. A request that takes time is returned instead.
     pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Later>, End> {
-        let limits = RequestLimits { profile: self.profile_limits(), page_max: self.services.limits.page_max };
+        let LimitSettings { page_max, watches_per_socket, .. } = self.services.limits;
+        let limits = RequestLimits { profile: self.profile_limits(), page_max, watches_max: watches_per_socket };
         match self.format.parse(text, limits) {
             Ok(message) => self.answer(message),
             Err(BadRequest { code, message, reference }) => {
@@ -76,14 +85,15 @@ impl Session {
                 let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
                 self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
             }
-            (Request::Join { user, said, device }, _) => {
-                return Ok(Some(Later::Join(Join { user, arrival: Arrival { said, device }, reference })));
+            (Request::Join { user, said, device, interest }, _) => {
+                return Ok(Some(Later::Join(Join { user, arrival: Arrival { said, device }, interest, reference })));
             }
             (Request::SetStatus(status), Some(_)) => return Ok(Some(Later::Choose { status, reference })),
             (Request::Update(patch), Some(_)) => return Ok(Some(Later::Update { patch, reference })),
             (Request::Devices, Some(_)) => return Ok(Some(Later::Devices { reference })),
             (Request::Check { user }, _) => return self.check(user, reference),
-            (Request::List { limit, cursor }, Some(_)) => {
+            (Request::Subscribe { interest }, _) => self.subscribe(interest, reference.as_deref()),
+            (Request::List { limit, cursor }, _) if self.listens() => {
                 let limit = limit.unwrap_or(self.services.limits.page_default);
                 self.show_page(cursor.as_ref(), limit, reference.as_deref());
             }
@@ -98,9 +108,24 @@ impl Session {
                 }
             }
             (Request::Leave, Some(_)) => self.leave(reference.as_deref()),
+            (Request::Watch { users }, _) if self.listens() => return Ok(Some(Later::Watch { users, reference })),
+            (Request::Unwatch { users }, _) if self.listens() => self.unwatch(&users, reference.as_deref()),
+            (Request::WatchCount, _) if self.listens() => self.watch_count(reference.as_deref()),
+            (Request::UnwatchCount, _) if self.listens() => self.unwatch_count(reference.as_deref()),
+            (Request::Pause, _) if self.listens() => self.pause(reference.as_deref()),
+            (Request::Resume, _) if self.listens() => self.resume(reference.as_deref()),
             (
                 Request::List { .. }
-                | Request::Devices
+                | Request::Watch { .. }
+                | Request::Unwatch { .. }
+                | Request::WatchCount
+                | Request::UnwatchCount
+                | Request::Pause
+                | Request::Resume,
+                _,
+            ) => self.refuse(ErrorCode::NotJoined, "`join_user` or `subscribe` first", reference.as_deref()),
+            (
+                Request::Devices
                 | Request::Activity { .. }
                 | Request::Leave
                 | Request::SetStatus(_)
@@ -118,6 +143,7 @@ impl Session {
             Later::Choose { status, reference } => self.choose(status, reference).await,
             Later::Update { patch, reference } => self.update(patch, reference).await,
             Later::Devices { reference } => self.show_devices(reference.as_deref()).await,
+            Later::Watch { users, reference } => self.watch(&users, reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
     }
@@ -136,10 +162,18 @@ impl Session {
 
     /// Sends an answer that may be large. If too many of these wait for their clients, it is refused.
     pub(super) fn send_large(&mut self, sequence: u64, answer: Bytes, reference: Option<&str>) {
-        match self.services.answers.hold(answer) {
-            Some(answer) => self.attachment.send_at(sequence, [answer]),
-            None => self.refuse_for_now("too many clients have not read their answers; wait", ANSWERS_RETRY, reference),
+        if let Some(answer) = self.hold_large(answer, reference) {
+            self.attachment.send_at(sequence, [answer]);
         }
+    }
+
+    /// Counts an answer that may be large. If too many of these wait for their clients, the request is refused.
+    pub(super) fn hold_large(&self, answer: Bytes, reference: Option<&str>) -> Option<Bytes> {
+        let held = self.services.answers.hold(answer);
+        if held.is_none() {
+            self.refuse_for_now("too many clients have not read their answers; wait", ANSWERS_RETRY, reference);
+        }
+        held
     }
 
     /// The list that the client gets without a request. It cannot be refused. So it is short if too many answers wait.
@@ -158,6 +192,7 @@ impl Session {
         self.say(&Message::Left { user: registration.user() }, reference);
         registration.leave();
         self.services.metrics.left(OfflineReason::Left);
+        self.is_subscribed = false;
         self.heartbeat.left();
     }
 

@@ -36,7 +36,7 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 44] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 46] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
@@ -75,6 +75,8 @@ impl Settings {
             ("limits.requests_per_second", limits.requests_per_second.into(), 1..=1_000_000),
             ("limits.request_burst", limits.request_burst.into(), 1..=1_000_000),
             ("limits.sockets_per_user", limits.sockets_per_user as u64, 1..=1_000_000),
+            ("limits.watches_per_socket", limits.watches_per_socket as u64, 1..=100_000),
+            ("limits.watches", limits.watches as u64, 1..=100_000_000),
             ("limits.joins_per_second", limits.joins_per_second.into(), 1..=1_000_000),
             ("limits.join_queue", limits.join_queue as u64, 1..=100_000),
             ("fanout.max_tick_ms", ms(fanout.max_tick), 0..=1000),
@@ -87,7 +89,7 @@ impl Settings {
     }
 
     /// What must hold between numbers. The words fit between the two sides of an error message.
-    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 8] {
+    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 9] {
         let lease = ("presence.lease_ms", ms(self.presence.lease));
         let beat = ("presence.beat_ms", ms(self.presence.beat));
         let grace = ("presence.grace_ms", ms(self.presence.grace));
@@ -99,6 +101,8 @@ impl Settings {
         let page_default = ("limits.page_default", self.limits.page_default as u64);
         let page_max = ("limits.page_max", self.limits.page_max as u64);
         let page_bytes = ("limits.page_bytes", self.limits.page_bytes as u64);
+        let watches_per_socket = ("limits.watches_per_socket", self.limits.watches_per_socket as u64);
+        let watches = ("limits.watches", self.limits.watches as u64);
         let answers_bytes = ("limits.answers_bytes", self.limits.answers_bytes as u64);
         [
             (lease.1 >= 3 * beat.1, vec![lease], "at least 3 times", beat),
@@ -108,6 +112,7 @@ impl Settings {
             (user_ttl.1 >= 4 * lease.1, vec![user_ttl], "at least 4 times", lease),
             (silence.1 > 2 * ping.1, vec![silence], "more than 2 times", ping),
             (page_default.1 <= page_max.1, vec![page_default], "at most", page_max),
+            (watches_per_socket.1 <= watches.1, vec![watches_per_socket], "at most", watches),
             (answers_bytes.1 >= 4 * page_bytes.1, vec![answers_bytes], "at least 4 times", page_bytes),
         ]
     }

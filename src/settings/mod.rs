@@ -191,6 +191,10 @@ pub struct LimitSettings {
     pub request_burst: u32,
     /// Sockets that a user may have on one node.
     pub sockets_per_user: usize,
+    /// Users that a socket may watch. Tied to `watches`.
+    pub watches_per_socket: usize,
+    /// Users that all sockets of the node may watch together. Tied to `watches_per_socket`.
+    pub watches: usize,
     /// New sockets admitted a second, on the whole node.
     pub joins_per_second: u32,
     /// New sockets that may wait for admission.

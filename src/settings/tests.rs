@@ -155,6 +155,7 @@ fn each_contradiction_names_both_settings_and_who_set_them() {
             "limits.answers_bytes = 4194303",
             "limits.answers_bytes = 4194303 must be at least 4 times limits.page_bytes = 1048576",
         ),
+        ("limits.watches = 999", "limits.watches_per_socket = 1000 must be at most limits.watches = 999"),
         ("limits.page_default = 10001", "limits.page_default = 10001 must be at most limits.page_max = 10000"),
     ] {
         let name = toml.split_once(' ').unwrap().0;

@@ -75,6 +75,20 @@ impl Object {
         self
     }
 
+    /// A member with an array of strings.
+    pub(crate) fn strings<'a>(&mut self, name: &str, values: impl IntoIterator<Item = &'a str>) -> &mut Self {
+        let out = self.member(name);
+        out.push(b'[');
+        for (i, value) in values.into_iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            push_string(out, value);
+        }
+        out.push(b']');
+        self
+    }
+
     /// A member with the text of a JSON value. The caller must know that the text is one.
     pub(crate) fn encoded(&mut self, name: &str, json: &str) -> &mut Self {
         self.member(name).extend_from_slice(json.as_bytes());

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::domain::{
-    Device, HeldSocket, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said, SaidStatus,
-    SocketId, Timestamp, Told, UserId,
+    Device, HeldSocket, Interest, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said,
+    SaidStatus, SocketId, Timestamp, Told, UserId,
 };
 
 /// A client's message after it was read.
@@ -28,7 +28,32 @@ pub enum Request {
         said: Said,
         /// What the client runs on.
         device: Option<Device>,
+        /// What the client wants to hear of others. It stays as it is if this is none.
+        interest: Option<Interest>,
     },
+    /// To hear of others with or without being online, or to hear of others than before.
+    Subscribe {
+        /// What the client wants to hear.
+        interest: Interest,
+    },
+    /// To hear of these users, and of nobody else.
+    Watch {
+        /// The users, each once.
+        users: Vec<UserId>,
+    },
+    /// Not to hear of these users any more.
+    Unwatch {
+        /// The users, each once.
+        users: Vec<UserId>,
+    },
+    /// To hear how many users are online, too.
+    WatchCount,
+    /// Not to hear that any more.
+    UnwatchCount,
+    /// To hear nothing for a while.
+    Pause,
+    /// To hear what was missed, and to go on hearing.
+    Resume,
     /// To have another status.
     SetStatus(SaidStatus),
     /// To have another profile.
@@ -63,6 +88,8 @@ pub struct RequestLimits {
     pub profile: ProfileLimits,
     /// Users a page (`limits.page_max`).
     pub page_max: usize,
+    /// Users that one request can watch (`limits.watches_per_socket`).
+    pub watches_max: usize,
 }
 
 /// A text that is no request. The connection goes on.
@@ -91,7 +118,7 @@ pub enum ErrorCode {
     MissingField,
     /// A field has the wrong type or a value out of range.
     InvalidField,
-    /// The request needs a join first.
+    /// The request needs a join first, or a subscription.
     NotJoined,
     /// The socket has joined as another user.
     AlreadyJoined,
@@ -101,6 +128,9 @@ pub enum ErrorCode {
     TooManySockets,
     /// The store does not answer, and the request needs it.
     StoreUnavailable,
+    /// The socket, or all sockets of this node together, may not watch more users (`limits.watches_per_socket`,
+    /// `limits.watches`).
+    TooManyWatches,
 }
 
 impl ErrorCode {
@@ -118,6 +148,7 @@ impl ErrorCode {
             Self::RateLimited => "rate_limited",
             Self::TooManySockets => "too_many_sockets",
             Self::StoreUnavailable => "store_unavailable",
+            Self::TooManyWatches => "too_many_watches",
         }
     }
 }
@@ -183,6 +214,45 @@ pub enum Message<'a> {
         /// See [`Standing`].
         standing: Standing,
     },
+    /// What the client hears of others from now on.
+    Subscribed {
+        /// What it hears.
+        interest: Interest,
+        /// The number of users online.
+        n_online: usize,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// How the users are that the client watches from now on.
+    Watching {
+        /// The users.
+        users: &'a [WatchedUser<'a>],
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// The client does not watch these users any more.
+    Unwatched {
+        /// The users.
+        users: &'a [UserId],
+    },
+    /// How many users are online.
+    Count {
+        /// The number.
+        n_online: usize,
+        /// See [`Standing`]. It is none if this is an event.
+        standing: Option<Standing>,
+    },
+    /// The client does not hear any more how many users are online.
+    CountUnwatched,
+    /// The client hears nothing for a while.
+    Paused,
+    /// The client goes on.
+    Resumed {
+        /// The users who changed meanwhile.
+        changes: &'a [MissedChange<'a>],
+        /// See [`Standing`].
+        standing: Standing,
+    },
     /// The socket has left.
     Left {
         /// The user who had joined.
@@ -205,6 +275,28 @@ pub enum Message<'a> {
     Event(Event<'a, Told>),
     /// The status of the socket's own user has changed.
     OwnEvent(Event<'a, Presence>),
+}
+
+/// How a watched user is.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchedUser<'a> {
+    /// The user.
+    pub user: &'a UserId,
+    /// The user's data, if the user is online.
+    pub presence: Option<&'a Presence>,
+    /// When they were last seen, if they are not online and it is known.
+    pub last_seen: Option<LastSeen>,
+}
+
+/// What a paused client missed of one user.
+#[derive(Debug, Clone, Copy)]
+pub struct MissedChange<'a> {
+    /// The user.
+    pub user: &'a UserId,
+    /// Whether the client knows the user as online.
+    pub was_online: bool,
+    /// The user's data, if the user is online now.
+    pub presence: Option<&'a Presence>,
 }
 
 /// How far a client can trust an answer.

@@ -7,9 +7,9 @@ use bytes::Bytes;
 pub(super) use self::request::parse;
 use super::frame;
 use super::json::{Object, list_capacity, push_user, push_users};
-use super::message::{Event, Message, Standing};
+use super::message::{Event, Message, MissedChange, Standing, WatchedUser};
 use crate::clock;
-use crate::domain::{Departure, HeldSocket, LastSeen, Presence, SocketId, Timestamp, Told};
+use crate::domain::{Departure, HeldSocket, LastSeen, Presence, SocketId, Timestamp, Told, UserId};
 
 /// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
@@ -36,13 +36,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         Message::Status { user, presence, last_seen, standing } => {
             let mut out = object("user_online_status", 256);
             out.string("userId", user.as_str()).boolean("online", presence.is_some());
-            match presence {
-                Some(presence) => {
-                    push_user(out.member("user"), user, presence);
-                    push_active_at(&mut out, Some(presence.active_at));
-                }
-                None => push_last_seen(&mut out, last_seen),
-            }
+            push_status(&mut out, user, presence, last_seen);
             push_standing(&mut out, standing);
             out
         }
@@ -61,6 +55,40 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         Message::Devices { sockets, own, standing } => {
             let mut out = object("devices", 256 * (1 + sockets.len()));
             out.objects("devices", sockets.iter().map(|held| device(held, own)));
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Subscribed { interest, n_online, standing } => {
+            let mut out = object("subscribed", 192);
+            out.string("presence", interest.as_str()).number("onlineCount", n_online as u64);
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Watching { users, standing } => {
+            let mut out = object("watching", list_capacity(users.len()));
+            out.objects("users", users.iter().map(watched_user));
+            push_standing(&mut out, standing);
+            out
+        }
+        Message::Unwatched { users } => {
+            let mut out = object("unwatched", 64);
+            out.strings("userIds", users.iter().map(UserId::as_str));
+            out
+        }
+        Message::Count { n_online, standing } => {
+            let mut out = object("online_count", 192);
+            out.number("onlineCount", n_online as u64);
+            if let Some(standing) = standing {
+                push_standing(&mut out, standing);
+            }
+            out.time("timestamp", clock::now());
+            out
+        }
+        Message::CountUnwatched => object("count_unwatched", 64),
+        Message::Paused => object("paused", 64),
+        Message::Resumed { changes, standing } => {
+            let mut out = object("resumed", list_capacity(changes.len()));
+            out.objects("changes", changes.iter().map(missed_change));
             push_standing(&mut out, standing);
             out
         }
@@ -92,6 +120,42 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         out.member("ref").extend_from_slice(reference.as_bytes());
     }
     frame::text(&out.finish())
+}
+
+/// How a watched user is: as in `user_online_status`.
+fn watched_user(watched: &WatchedUser<'_>) -> Object {
+    let WatchedUser { user, presence, last_seen } = *watched;
+    let mut out = Object::new(192);
+    out.string("userId", user.as_str()).boolean("online", presence.is_some());
+    push_status(&mut out, user, presence, last_seen);
+    out
+}
+
+/// What a paused client missed of a user: an event without its number and its time.
+fn missed_change(missed: &MissedChange<'_>) -> Object {
+    let MissedChange { user, was_online, presence } = *missed;
+    let now = match (presence, was_online) {
+        (Some(_), false) => "user_online",
+        (Some(_), true) => "user_changed",
+        (None, _) => "user_offline",
+    };
+    let mut out = object(now, 192);
+    out.string("userId", user.as_str());
+    if let Some(presence) = presence {
+        push_user(out.member("user"), user, presence);
+    }
+    out
+}
+
+/// A user who is online, or when the user was last seen.
+fn push_status(out: &mut Object, user: &UserId, presence: Option<&Presence>, last_seen: Option<LastSeen>) {
+    match presence {
+        Some(presence) => {
+            push_user(out.member("user"), user, presence);
+            push_active_at(out, Some(presence.active_at));
+        }
+        None => push_last_seen(out, last_seen),
+    }
 }
 
 /// `user_online`, `user_changed`, `user_status_changed` or `user_offline`.

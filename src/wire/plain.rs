@@ -59,6 +59,13 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         | Message::Updated { .. }
         | Message::OwnEvent(_)
         | Message::Devices { .. }
+        | Message::Subscribed { .. }
+        | Message::Watching { .. }
+        | Message::Unwatched { .. }
+        | Message::Count { .. }
+        | Message::CountUnwatched
+        | Message::Paused
+        | Message::Resumed { .. }
         | Message::Left { .. }
         | Message::ActivityAck => None,
     }

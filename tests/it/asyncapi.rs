@@ -71,7 +71,7 @@ fn names_in(file: &str, from: &str, to: &str) -> BTreeSet<String> {
 #[test]
 fn every_request_that_is_read_is_documented_and_no_other() {
     let arms = names_in("native/request.rs", "match kind {", "short if");
-    let fields = ["userId", "text", "idle"];
+    let fields = ["userId", "text", "idle", "presence"];
     let read: BTreeSet<_> = arms.into_iter().filter(|name| !fields.contains(&name.as_str())).collect();
     assert_eq!(Wire::read().types(Side::Client), read);
 }
@@ -190,6 +190,18 @@ async fn the_frames_of_a_real_run_are_as_documented() {
         ada.hear("devices").await;
         ada.client.send_json(json!({"type": "dance", "ref": "x"})).await;
         ada.hear("error").await;
+        for (request, answer) in [
+            (json!({"type": "watch", "userIds": ["watch", 7], "ref": 1}), "watching"),
+            (json!({"type": "unwatch", "userIds": [7], "ref": 1}), "unwatched"),
+            (json!({"type": "watch_count", "ref": 1}), "online_count"),
+            (json!({"type": "unwatch_count", "ref": 1}), "count_unwatched"),
+            (json!({"type": "pause", "ref": 1}), "paused"),
+            (json!({"type": "resume", "ref": 1}), "resumed"),
+            (json!({"type": "subscribe", "presence": "count", "ref": 1}), "subscribed"),
+        ] {
+            tab.say(request).await;
+            tab.hear(answer).await;
+        }
         tab.say(json!({"type": "leave"})).await;
         tab.hear("left").await;
         ada.say(json!({"type": "leave", "ref": 3})).await;

@@ -20,6 +20,7 @@ mod fuzz_checks;
 mod head;
 mod hidden;
 mod http;
+mod interest;
 mod limits;
 mod load_balancer;
 mod metrics;

@@ -23,8 +23,12 @@ pub(crate) struct Tally {
     /// Frames `user_online`, `user_changed`, `user_status_changed` and `user_offline`. In the plain format `USER_ONLINE` and
     /// `USER_OFFLINE`.
     pub events: AtomicU64,
-    /// Frames `online_users_list`: a join is answered with `welcome` and one of these.
+    /// Frames `welcome`.
+    pub welcomes: AtomicU64,
+    /// Frames `online_users_list`: a join is answered with `welcome` and one of these, if the client hears of everyone.
     pub lists: AtomicU64,
+    /// Frames `online_count`.
+    pub counts: AtomicU64,
     /// Frames `CONNECTION_ESTABLISHED`: in the plain format a join is answered with one of these.
     pub established: AtomicU64,
     /// The sum of `onlineCount` in all `welcome`s: who was there already, the joiner included.
@@ -118,7 +122,11 @@ impl Tally {
 pub(crate) struct Heard {
     pub events: AtomicU64,
     pub online: AtomicU64,
+    pub welcomes: AtomicU64,
     pub lists: AtomicU64,
+    pub counts: AtomicU64,
+    /// Frames `watching`.
+    pub answers: AtomicU64,
     pub lefts: AtomicU64,
     /// Frames `own_status`: the events and the answers.
     pub own_statuses: AtomicU64,
@@ -142,12 +150,14 @@ pub(crate) struct Way {
     pub format: Option<Format>,
     /// `SO_RCVBUF`, if not the system's.
     pub receive_bytes: Option<u32>,
+    /// What the URL of a user has besides.
+    pub query: &'static str,
 }
 
 impl Way {
     /// To a node, in the native format.
     pub(crate) fn to(addr: SocketAddr) -> Self {
-        Self { addr, format: Some(Format::Native), receive_bytes: None }
+        Self { addr, format: Some(Format::Native), receive_bytes: None, query: "" }
     }
 }
 
@@ -180,7 +190,7 @@ impl Socket {
         stream.set_nodelay(true)?;
         let mut early = Vec::new();
         if let Some(format) = way.format {
-            let query = user.map_or(String::new(), |user| format!("?userId={user}"));
+            let query = user.map_or(String::new(), |user| format!("?userId={user}{}", way.query));
             let request = upgrade_request(&format!("{}{query}", path(format)));
             write_all(&stream, request.as_bytes()).await?;
             early = read_head(&stream).await?;
@@ -394,9 +404,14 @@ fn note(payload: &[u8], heard: &Heard, tally: &Tally) {
         b"welcome" => {
             let online = number_after(payload, br#""onlineCount":"#);
             heard.online.store(online, Ordering::Release);
+            both(&heard.welcomes, &tally.welcomes);
             tally.online.fetch_add(online, Ordering::AcqRel);
         }
         b"online_users_list" => both(&heard.lists, &tally.lists),
+        b"online_count" => both(&heard.counts, &tally.counts),
+        b"watching" => {
+            heard.answers.fetch_add(1, Ordering::AcqRel);
+        }
         b"CONNECTION_ESTABLISHED" => {
             tally.established.fetch_add(1, Ordering::AcqRel);
         }
@@ -429,7 +444,7 @@ mod tests {
     #[tokio::test]
     async fn a_crowd_comes_from_several_addresses() {
         let server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let way = Way { addr: server.local_addr().expect("it is bound"), format: None, receive_bytes: None };
+        let way = Way { addr: server.local_addr().expect("it is bound"), format: None, receive_bytes: None, query: "" };
         let mut sources = std::collections::BTreeSet::new();
         for i in 0..2 * N_SOURCES {
             let _socket = Socket::open(&way, i, None, &Arc::default()).await.expect("the server listens");

@@ -94,6 +94,8 @@ impl Plan {
             let patience = Duration::from_secs(60);
             let answers = match self.way.format {
                 Some(Format::Plain) => &tally.established,
+                // Who does not hear of everyone gets no list.
+                Some(Format::Native) if !self.way.query.is_empty() => &tally.welcomes,
                 Some(Format::Native) | None => &tally.lists,
             };
             tally.until("joiners with their answer", answers, self.count as u64, patience).await?;

@@ -25,10 +25,6 @@ impl Outbound for Pipe {
     }
 }
 
-fn user() -> UserId {
-    UserId::parse("a").unwrap()
-}
-
 #[derive(Debug, Clone)]
 enum Step {
     Event { own: bool, length: usize },
@@ -52,7 +48,7 @@ proptest! {
         let pipe = Rc::new(Pipe::default());
         let mut log = BroadcastLog::default();
         let mut listener = Listener::new(pipe.clone(), Format::Native);
-        listener.listen(user(), 0);
+        listener.listen(0);
         let mut expected = Vec::new();
         for (i, step) in steps.iter().enumerate() {
             match step {
@@ -90,7 +86,7 @@ fn what_is_left_out_stays_so_when_the_socket_is_placed_before_it() {
     let mut listener = Listener::new(pipe.clone(), Format::Native);
     let (before, own, after) = (log.append(1, &[1; 3]), log.append(2, &[2; 3]), log.append(3, &[3; 3]));
     listener.skip(own.0, own.1, log.start());
-    listener.listen(user(), before.1);
+    listener.listen(before.1);
     listener.flush(&log, &mut Sent::default());
     assert_eq!(*pipe.taken.borrow(), [3; 3], "only {after:?}");
 }
@@ -100,7 +96,7 @@ fn a_socket_that_does_not_read_falls_off_with_its_last_frame_whole() {
     let pipe = Rc::new(Pipe::default());
     let mut log = BroadcastLog::default();
     let mut listener = Listener::new(pipe.clone(), Format::Native);
-    listener.listen(user(), 0);
+    listener.listen(0);
     pipe.room.set(4);
     for sequence in 1..=10 {
         if log.len_bytes() == 30 {
@@ -119,7 +115,7 @@ fn a_socket_that_does_not_read_falls_off_with_its_last_frame_whole() {
     assert_eq!(listener.attention(interval, waker), Some(Attention::Resync));
 
     let fall_off_again = |listener: &mut Listener, log: &mut BroadcastLog, room: usize| {
-        listener.listen(user(), log.end());
+        listener.listen(log.end());
         pipe.room.set(room);
         for sequence in 11..=12 {
             log.append(sequence, &[sequence as u8; 10]);
@@ -141,11 +137,33 @@ fn more_than_the_log_holds_at_once_is_not_the_clients_doing() {
     let mut log = BroadcastLog::default();
     let mut listener = Listener::new(pipe, Format::Native);
     for sequence in 1..=3 {
-        listener.listen(user(), log.end());
+        listener.listen(log.end());
         log.append(sequence, &[1; 10]);
         log.forget_all();
         listener.flush(&log, &mut Sent::default());
         let attention = listener.attention(Duration::from_secs(30), Waker::noop());
         assert_eq!(attention, Some(Attention::Resync));
+    }
+}
+
+#[test]
+fn a_pause_does_not_make_a_slow_client_a_quick_one() {
+    let pipe = Rc::new(Pipe::default());
+    let mut log = BroadcastLog::default();
+    let mut listener = Listener::new(pipe.clone(), Format::Native);
+    let interval = Duration::from_secs(30);
+    for expected in [Attention::Resync, Attention::TooSlow] {
+        listener.listen(log.end());
+        pipe.room.set(0);
+        log.append(log.end() + 1, &[1; 10]);
+        listener.flush(&log, &mut Sent::default());
+        let fault = listener.hole(&log).expect("it is behind");
+        listener.mute();
+        // It goes on.
+        pipe.room.set(100);
+        listener.unblock();
+        listener.listen(log.end());
+        listener.fall_off_by(fault);
+        assert_eq!(listener.attention(interval, Waker::noop()), Some(expected));
     }
 }

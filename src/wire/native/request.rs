@@ -1,8 +1,10 @@
 //! Reads what a client of the native format says.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
-use crate::domain::{ProfilePatch, Said, UserId};
+use crate::domain::{Interest, ProfilePatch, Said, UserId};
 use crate::wire::fields::{
     Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, patch, present, profile, required,
     required_user,
@@ -46,7 +48,17 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
             user: required_user(fields)?,
             said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields, true)? },
             device: device(fields)?,
+            interest: interest(fields)?,
         }),
+        "subscribe" => Ok(Request::Subscribe {
+            interest: interest(fields)?.ok_or_else(|| (ErrorCode::MissingField, "`presence` is missing".to_owned()))?,
+        }),
+        "watch" => Ok(Request::Watch { users: users(fields, limits.watches_max)? }),
+        "unwatch" => Ok(Request::Unwatch { users: users(fields, limits.watches_max)? }),
+        "watch_count" => Ok(Request::WatchCount),
+        "unwatch_count" => Ok(Request::UnwatchCount),
+        "pause" => Ok(Request::Pause),
+        "resume" => Ok(Request::Resume),
         "set_status" => Ok(Request::SetStatus(chosen_status(fields, "text")?)),
         "update_presence" => Ok(Request::Update(update(fields)?)),
         // Older clients of the contract (S2) say `user_online`.
@@ -69,6 +81,24 @@ fn update(fields: &Map<String, Value>) -> Result<ProfilePatch, Fault> {
         return Err((ErrorCode::MissingField, format!("one of `{names}` and `metadata` is needed")));
     }
     Ok(patch)
+}
+
+fn interest(fields: &Map<String, Value>) -> Result<Option<Interest>, Fault> {
+    let Some(value) = present(fields, "presence") else { return Ok(None) };
+    match value.as_str().and_then(Interest::from_name) {
+        Some(interest) => Ok(Some(interest)),
+        None => Err(invalid("presence", &format!("must be one of {}", Interest::ALL.map(Interest::as_str).join(", ")))),
+    }
+}
+
+/// The users that a request names, each once.
+fn users(fields: &Map<String, Value>, max: usize) -> Result<Vec<UserId>, Fault> {
+    let ids = required(fields, "userIds")?.as_array().ok_or_else(|| invalid("userIds", "must be an array"))?;
+    if ids.len() > max {
+        return Err(invalid("userIds", &format!("must have at most {max} ids")));
+    }
+    let users: Result<BTreeSet<UserId>, _> = ids.iter().map(user_id).collect();
+    users.map(|users| users.into_iter().collect()).map_err(|what| invalid("userIds", &what))
 }
 
 fn cursor(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
@@ -102,8 +132,11 @@ mod tests {
     use super::*;
     use crate::domain::{Expiry, ProfileLimits, Status};
 
-    const LIMITS: RequestLimits =
-        RequestLimits { profile: ProfileLimits { fields_bytes: 100, metadata_bytes: 50 }, page_max: 1000 };
+    const LIMITS: RequestLimits = RequestLimits {
+        profile: ProfileLimits { fields_bytes: 100, metadata_bytes: 50 },
+        page_max: 1000,
+        watches_max: 3,
+    };
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).unwrap()
@@ -113,7 +146,7 @@ mod tests {
     fn requests_are_understood() {
         let parse = |text| parse(text, LIMITS).unwrap();
         let join = parse(r#"{"type":"join_user","userId":42,"name":"A","ref":7}"#);
-        let Request::Join { user: joined, said, device: None } = join.request else { panic!() };
+        let Request::Join { user: joined, said, device: None, interest: None } = join.request else { panic!() };
         assert_eq!((joined, said.profile.unwrap().unwrap().members()), (user("42"), r#""name":"A""#));
         assert_eq!(join.reference.as_deref(), Some("7"));
         assert_eq!(parse(r#"{"type":"user_activity"}"#).request, Request::Activity { idle: false });
@@ -125,6 +158,13 @@ mod tests {
         assert_eq!(parse(r#"{"type":"check_user_online","userId":"a"}"#).request, Request::Check { user: user("a") });
         assert_eq!(parse(r#"{"type":"get_devices"}"#).request, Request::Devices);
         assert_eq!(parse(r#"{"type":"leave","ref":"x"}"#).request, Request::Leave);
+        let join = parse(r#"{"type":"join_user","userId":"a","presence":"count"}"#).request;
+        assert!(matches!(join, Request::Join { interest: Some(Interest::Count), .. }));
+        let subscribe = parse(r#"{"type":"subscribe","presence":"none"}"#).request;
+        assert_eq!(subscribe, Request::Subscribe { interest: Interest::Nobody });
+        let watch = parse(r#"{"type":"watch","userIds":["b",7,"b"]}"#).request;
+        assert_eq!(watch, Request::Watch { users: vec![user("7"), user("b")] });
+        assert_eq!(parse(r#"{"type":"unwatch","userIds":[]}"#).request, Request::Unwatch { users: Vec::new() });
     }
 
     #[test]
@@ -160,6 +200,14 @@ mod tests {
             (r#"{"type":"update_presence"}"#, ErrorCode::MissingField),
             (r#"{"type":"update_presence","name":5}"#, ErrorCode::InvalidField),
             (r#"{"type":"user_activity","idle":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"subscribe"}"#, ErrorCode::MissingField),
+            (r#"{"type":"subscribe","presence":"all"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","presence":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"watch"}"#, ErrorCode::MissingField),
+            (r#"{"type":"watch","userIds":"a"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"watch","userIds":[true]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"watch","userIds":["a","b","c","d"]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"unwatch","userIds":[""]}"#, ErrorCode::InvalidField),
         ];
         for (text, code) in cases {
             assert_eq!(parse(text, LIMITS).unwrap_err().code, code, "{text}");

@@ -196,7 +196,7 @@ impl Told {
     }
 
     /// CPU time of a delivery, in microseconds.
-    fn cpu_each(&self) -> f64 {
+    pub(super) fn cpu_each(&self) -> f64 {
         us(self.cpu) / self.n_deliveries as f64
     }
 

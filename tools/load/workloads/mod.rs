@@ -3,6 +3,7 @@
 mod crowd;
 mod fanout;
 mod http;
+mod interest;
 mod joins;
 mod latency;
 mod memory;
@@ -80,6 +81,10 @@ pub(crate) enum Workload {
     Status,
     /// 4 000 users join as fast as they can, and all are told of all; half of the listeners plain, beside all native
     Storm,
+    /// 10 000 sockets that watch 10 users each, while a tenth of all come and go
+    Watch,
+    /// 10 000 sockets that hear only the number of users, beside 1 000 joins and leaves a second
+    Count,
     /// Joins and leaves on open sockets, with next to nobody listening
     Joins,
     /// Connect, join, close, again and again
@@ -126,6 +131,8 @@ impl<'a> Lab<'a> {
             Workload::Back => fanout::back_to_back(self).await,
             Workload::Status => fanout::statuses(self).await,
             Workload::Storm => storm::run(self).await,
+            Workload::Watch => interest::watching(self).await,
+            Workload::Count => interest::counting(self).await,
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
             Workload::Slow => slow::run(self).await,
