@@ -118,7 +118,7 @@ impl ChosenStatus {
     }
 
     /// What the choice becomes when it has ended: [`Status::Online`]. It keeps its date. So an older choice does not come
-    /// back, and a choice that was made before the end still holds if the store hears of it after the end.
+    /// back. The user may have made a newer choice before the end. That choice holds, even if the store hears of it late.
     #[must_use]
     pub fn expired(&self) -> Self {
         Self { status: Status::Online, text: None, expires_at: None, at: self.at }

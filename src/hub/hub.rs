@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::audience::Audience;
+use super::audience::{Audience, index};
 use super::changes::Changes;
 use super::counting::{COUNT_INTERVAL, Counting, Told};
 use super::credit::Credit;
@@ -169,8 +169,9 @@ impl Hub {
                 actix_rt::spawn(self.clone().resync_all());
             }
         }
+        let is_news = skipped.is_some() || !events.is_empty();
         events.iter().for_each(|event| state.take(event));
-        if !state.counting.is_empty() {
+        if is_news && !state.counting.is_empty() {
             self.count_changed.notify_one();
         }
         errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
@@ -329,13 +330,16 @@ impl State {
     fn tell_own(&mut self, event: &EncodedEvent, places: &Places) {
         for key in self.by_user.get(&event.user).into_iter().flatten() {
             let listener = &mut self.listeners[*key];
-            let (index, log) = (listener.format().index(), self.streams.log(listener.format()));
-            if let Some((begin, end)) = places[index].filter(|_| listener.hears_everyone()) {
+            let (format, log) = (listener.format().index(), self.streams.log(listener.format()));
+            if let Some((begin, end)) = places[format].filter(|_| listener.hears_everyone()) {
                 listener.skip(begin, end, log.start());
             }
-            if let Some(frame) = &event.own[index] {
+            if let Some(frame) = &event.own[format] {
                 listener.tell(log.end(), event.seen.sequence, frame.clone());
-                self.due.push(super::audience::index(*key));
+                // A flush goes through those who hear everyone in any case.
+                if !listener.hears_everyone() {
+                    self.due.push(index(*key));
+                }
             }
         }
     }

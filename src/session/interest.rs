@@ -34,7 +34,7 @@ impl Session {
     }
 
     /// The user of the socket, if it has joined.
-    fn user(&self) -> Option<&UserId> {
+    pub(super) fn user(&self) -> Option<&UserId> {
         self.registration.as_ref().map(|joined| joined.user())
     }
 
@@ -231,7 +231,7 @@ impl Session {
                 let presence = view.roster().get(user);
                 let mark = Mark::of(presence);
                 if mark != told && self.user() != Some(user) {
-                    frames.extend(self.event_that_fills_a_gap(&view, user, presence, told));
+                    frames.extend(self.event_that_fills_a_gap(&view, user, presence, told, mark));
                 }
                 mark
             });
@@ -240,18 +240,19 @@ impl Session {
         self.attachment.send_at(sequence, frames);
     }
 
-    /// What a client has to be told that knows the user as `told` says.
+    /// What a client has to be told that knows the user as `told` says. The user is as `mark` says.
     fn event_that_fills_a_gap(
         &self,
         view: &View,
         user: &UserId,
         presence: Option<&Presence>,
         told: Mark,
+        mark: Mark,
     ) -> Option<Bytes> {
         let what = match presence {
             None => Told::Offline(OfflineReason::Unknown.into()),
             Some(presence) if !told.is_online() => Told::Online(presence.clone()),
-            Some(presence) if Mark::of(Some(presence)).has_other_status(told) => Told::StatusChanged(presence.clone()),
+            Some(presence) if mark.has_other_status(told) => Told::StatusChanged(presence.clone()),
             Some(presence) => Told::ProfileChanged(presence.clone()),
         };
         let position = view.position();

@@ -120,7 +120,7 @@ impl Session {
 
     /// The status of the socket's own user, for a client that may have missed a change of it.
     pub(super) fn own_status(&self, view: &View, standing: Standing) -> Option<Bytes> {
-        let user = self.registration.as_ref()?.user();
+        let user = self.user()?;
         self.format.encode(&Message::OwnStatus { own: &self.own_presence(view, user), standing }, None)
     }
 

@@ -66,7 +66,7 @@ impl Session {
     /// Answers with the user's profile, or else with the user's status. If `unconfirmed_since` is set, the store has not
     /// confirmed it.
     fn show_own(&self, shows_profile: bool, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
-        let Some(user) = self.registration.as_ref().map(|joined| joined.user()) else { return };
+        let Some(user) = self.user() else { return };
         let (sequence, frame) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);

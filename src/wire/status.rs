@@ -31,10 +31,7 @@ impl StatusWriter {
 
     /// Appends what everybody may know of a user. `id` is the user's id, or any text of a user who is unknown.
     pub fn push(&mut self, out: &mut Vec<u8>, id: &str, seen: Seen<'_>) {
-        out.extend_from_slice(br#"{"userId":"#);
-        let id_at = out.len();
-        push_string(out, id);
-        let id_end = out.len();
+        let id = push_user_id(out, id);
         match seen {
             Seen::Online(presence) => {
                 out.extend_from_slice(br#","isOnline":true,"status":""#);
@@ -42,7 +39,7 @@ impl StatusWriter {
                 out.push(b'"');
                 push_status_text(out, presence);
                 self.push_times_and_devices(out, presence);
-                push_user_with_id(out, (id_at, id_end), presence);
+                push_user_with_id(out, id, presence);
             }
             Seen::Before(last_seen) => {
                 out.extend_from_slice(br#","isOnline":false,"status":"offline""#);
@@ -55,10 +52,7 @@ impl StatusWriter {
 
     /// Appends what the application's server may know of a user. [`Seen::Online`] may be a user who is hidden.
     pub fn push_even_hidden(&mut self, out: &mut Vec<u8>, id: &str, seen: Seen<'_>) {
-        out.extend_from_slice(br#"{"userId":"#);
-        let id_at = out.len();
-        push_string(out, id);
-        let id_end = out.len();
+        let id = push_user_id(out, id);
         match seen {
             Seen::Online(presence) => {
                 let shown: &[u8] = if presence.is_hidden() {
@@ -76,7 +70,7 @@ impl StatusWriter {
                     self.push_time(out, br#","expiresAt":""#, expires_at);
                 }
                 self.push_times_and_devices(out, presence);
-                push_user_with_id(out, (id_at, id_end), presence);
+                push_user_with_id(out, id, presence);
             }
             Seen::Before(last_seen) => {
                 out.extend_from_slice(br#","isOnline":false,"hidden":false,"effective":"offline""#);
@@ -126,6 +120,14 @@ impl StatusWriter {
         self.times.push(out, time);
         out.push(b'"');
     }
+}
+
+/// Begins the object of a user. Returns where the encoded id stands.
+fn push_user_id(out: &mut Vec<u8>, id: &str) -> (usize, usize) {
+    out.extend_from_slice(br#"{"userId":"#);
+    let begin = out.len();
+    push_string(out, id);
+    (begin, out.len())
 }
 
 fn push_status_text(out: &mut Vec<u8>, presence: &Presence) {

@@ -138,7 +138,7 @@ async fn a_right_that_is_lost_later_is_a_degraded_state_that_names_it_and_ends_w
         let node = NodeProcess::spawn(&environment).await;
         node.wait_ready().await;
         let _ada = node.join("ada").await;
-        let degraded = async || node.get("/readyz").await.1["degraded"].as_bool();
+        let degraded = async || node.is_degraded().await;
         let others: Vec<&str> = all.iter().copied().filter(|rule| *rule != right).collect();
         allow(&redis, &others).await;
         eventually_eq(degraded, Some(true), &format!("the node is degraded without {right}")).await;

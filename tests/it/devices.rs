@@ -12,11 +12,7 @@ fn patient(settings: &mut rollcall::settings::Settings) {
 }
 
 async fn join(node: &Endpoint, user: &str, device: Value) -> WsClient {
-    let mut client = node.ws("/ws").await;
-    client.send_json(json!({"type": "join_user", "userId": user, "device": device})).await;
-    client.expect_type("welcome").await;
-    client.expect_type("online_users_list").await;
-    client
+    node.join_as(json!({"userId": user, "device": device})).await
 }
 
 async fn devices(client: &mut WsClient) -> Vec<Value> {

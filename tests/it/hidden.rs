@@ -197,7 +197,7 @@ async fn whoever_hides_while_redis_is_away_goes_at_once_and_stays_hidden() {
     let mut ada = node.join("ada").await;
     watch.expect_type("user_online").await;
     proxy.cut().await;
-    let degraded = async || node.get("/readyz").await.1["degraded"].as_bool();
+    let degraded = async || node.is_degraded().await;
     eventually_eq(degraded, Some(true), "the node is degraded").await;
     let own = set_status(&mut ada, "invisible").await;
     assert_eq!((&own["effective"], &own["degraded"]), (&json!("invisible"), &json!(true)));

@@ -26,16 +26,6 @@ async fn query(node: &Endpoint, users: &[&str]) -> Vec<Value> {
     body["data"].as_array().expect("data").clone()
 }
 
-/// Joins as the request says, and waits until the socket is online.
-async fn come(node: &Endpoint, mut request: Value) -> WsClient {
-    request["type"] = "join_user".into();
-    let mut client = node.ws("/ws").await;
-    client.send_json(request).await;
-    client.expect_type("welcome").await;
-    client.expect_type("online_users_list").await;
-    client
-}
-
 fn failure(code: &str) -> (u16, Value) {
     let status = match code {
         "loopback_only" => 403,
@@ -56,7 +46,7 @@ fn error((status, body): &(u16, Value)) -> (u16, Value) {
 async fn what_the_server_states_is_heard_by_all_and_holds_on_every_node() {
     for place in Place::each(|_| ()).await {
         let mut watch = place.node(0).join("watch").await;
-        let mut ada = come(place.node(1), json!({"userId": "ada", "name": "Ada", "device": {"kind": "web"}})).await;
+        let mut ada = place.node(1).join_as(json!({"userId": "ada", "name": "Ada", "device": {"kind": "web"}})).await;
         watch.expect_type("user_online").await;
         eventually_eq(async || place.node(2).online_ids().await, ["ada", "watch"], "the node knows both").await;
 
@@ -149,7 +139,7 @@ async fn a_status_ends_when_its_time_has_come() {
 async fn the_server_hides_shows_and_sees_who_is_hidden() {
     for place in Place::each(|_| ()).await {
         let mut watch = place.node(0).join("watch").await;
-        let ada = come(place.node(1), json!({"userId": "ada", "name": "Ada", "device": {"kind": "web"}})).await;
+        let ada = place.node(1).join_as(json!({"userId": "ada", "name": "Ada", "device": {"kind": "web"}})).await;
         watch.expect_type("user_online").await;
         let node = place.node(2);
         eventually_eq(async || node.online_ids().await, ["ada", "watch"], "the node knows both").await;
@@ -191,7 +181,7 @@ async fn the_server_hides_shows_and_sees_who_is_hidden() {
 async fn who_is_not_there_and_what_makes_no_sense_is_refused() {
     for place in Place::each(|_| ()).await {
         let node = place.node(0);
-        let _ada = come(node, json!({"userId": "ada", "metadata": {"a": 1}})).await;
+        let _ada = node.join_as(json!({"userId": "ada", "metadata": {"a": 1}})).await;
         let change = json!({"name": "x", "status": "busy"});
         assert_eq!(error(&put(node, "bob", &change).await), failure("user_not_online"));
         let too_long = "x".repeat(3000);
@@ -275,7 +265,7 @@ async fn a_statement_is_made_again_until_the_store_answers() {
 #[tokio::test]
 async fn without_redis_nothing_is_stated_and_hidden_users_are_still_seen() {
     let mut cluster = Cluster::start(2).await;
-    let _hidden = come(&cluster[0], json!({"userId": "hidden", "status": "invisible"})).await;
+    let _hidden = cluster[0].join_as(json!({"userId": "hidden", "status": "invisible"})).await;
     let node = &cluster[1];
     let known = async || query(node, &["hidden"]).await[0]["hidden"].clone();
     eventually_eq(known, json!(true), "the other node knows the hidden user").await;

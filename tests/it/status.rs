@@ -332,7 +332,7 @@ async fn while_redis_is_away_statuses_hold_here_and_are_told_everywhere_after() 
     let mut ada = node.join("ada").await;
     event(&mut watch, "ada").await;
     proxy.cut().await;
-    let degraded = async || node.get("/readyz").await.1["degraded"].as_bool();
+    let degraded = async || node.is_degraded().await;
     eventually_eq(degraded, Some(true), "the node is degraded").await;
     let own = ask(&mut ada, json!({"type": "set_status", "status": "busy"})).await;
     assert_eq!((&own["effective"], &own["degraded"]), (&json!("busy"), &json!(true)));
@@ -351,7 +351,7 @@ async fn a_choice_whose_time_comes_while_redis_is_away_ends_when_redis_is_back()
     let mut ada = node.join("ada").await;
     event(&mut watch, "ada").await;
     proxy.cut().await;
-    let degraded = async || node.get("/readyz").await.1["degraded"].as_bool();
+    let degraded = async || node.is_degraded().await;
     eventually_eq(degraded, Some(true), "the node is degraded").await;
     let own = ask(&mut ada, json!({"type": "set_status", "status": "busy", "expiresInMs": 300})).await;
     assert_eq!(event(&mut watch, "ada").await["status"], "busy");

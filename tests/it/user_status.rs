@@ -13,16 +13,6 @@ use crate::support::*;
 const JSON: (&str, &str) = ("content-type", "application/json");
 const BATCH: &str = "/api/user-status/batch";
 
-/// Joins as the request says, and waits until the socket is online.
-async fn come(node: &Endpoint, mut request: Value) -> WsClient {
-    request["type"] = "join_user".into();
-    let mut client = node.ws("/ws").await;
-    client.send_json(request).await;
-    client.expect_type("welcome").await;
-    client.expect_type("online_users_list").await;
-    client
-}
-
 async fn set_status(client: &mut WsClient, status: &str) {
     client.send_json(json!({"type": "set_status", "status": status, "ref": "s"})).await;
     client.wait_for(|frame| frame["ref"] == "s").await;
@@ -84,8 +74,8 @@ async fn every_node_says_the_same_of_a_user_who_is_there_went_or_never_came() {
             "userId": "ada b/c", "name": "Ada \"A\"", "metadata": {"a": 1}, "status": "busy", "statusText": "x\u{301}\"",
             "device": {"kind": "web"},
         });
-        let ada = come(place.node(1), join).await;
-        let tab = come(place.node(2), json!({"userId": "ada b/c", "device": {"kind": "mobile"}})).await;
+        let ada = place.node(1).join_as(join).await;
+        let tab = place.node(2).join_as(json!({"userId": "ada b/c", "device": {"kind": "mobile"}})).await;
         let user = json!({
             "id": "ada b/c", "name": "Ada \"A\"", "metadata": {"a": 1}, "status": "busy", "statusText": "x\u{301}\"",
         });
@@ -178,7 +168,7 @@ async fn the_list_and_the_count_are_by_status() {
                 .into_iter()
                 .enumerate()
         {
-            sockets.push(come(place.node(n), json!({"userId": user, "status": status})).await);
+            sockets.push(place.node(n).join_as(json!({"userId": user, "status": status})).await);
         }
         let count = async |node: &Endpoint| node.get("/api/user-status/online/count").await.1["data"].clone();
         let expected = json!({"count": 5, "byStatus": {"online": 2, "away": 1, "busy": 0, "dnd": 2}});
@@ -221,7 +211,7 @@ async fn a_filter_looks_at_a_bounded_number_of_users_at_once() {
     for (user, status) in
         [("a", "online"), ("b", "online"), ("c", "dnd"), ("d", "online"), ("e", "online"), ("f", "dnd")]
     {
-        sockets.push(come(&node, json!({"userId": user, "status": status})).await);
+        sockets.push(node.join_as(json!({"userId": user, "status": status})).await);
     }
     assert_eq!(pages(&node, "&status=dnd").await, ("|c|f".to_owned(), 2));
     assert_eq!(pages(&node, "").await, ("a b|c d|e f".to_owned(), 6));
@@ -539,9 +529,9 @@ async fn hidden_is_byte_for_byte_offline_in_every_answer() {
         let _watch = place.node(0).join("watch").await;
         let join = |user: &str| json!({"userId": user, "name": "N", "status": "busy", "device": {"kind": "web"}});
         // The ids have the same length, so the answers have it, too.
-        let mut hides = come(place.node(1), join("hides")).await;
-        let mut leave = come(place.node(1), join("leave")).await;
-        let _second = come(place.node(2), join("hides")).await;
+        let mut hides = place.node(1).join_as(join("hides")).await;
+        let mut leave = place.node(1).join_as(join("leave")).await;
+        let _second = place.node(2).join_as(join("hides")).await;
         set_status(&mut hides, "invisible").await;
         leave.send_json(json!({"type": "leave"})).await;
         leave.wait_for(|frame| frame["type"] == "left").await;
@@ -569,7 +559,7 @@ async fn hidden_is_byte_for_byte_offline_in_every_answer() {
 async fn who_is_hidden_and_was_never_seen_is_somebody_who_does_not_exist() {
     for place in Place::each(|_| ()).await {
         let _watch = place.node(0).join("watch").await;
-        let _hidden = come(place.node(1), json!({"userId": "hidden", "status": "invisible"})).await;
+        let _hidden = place.node(1).join_as(json!({"userId": "hidden", "status": "invisible"})).await;
         for number in 0..3 {
             let node = place.node(number);
             assert_eq!(status(node, "hidden").await, not_found());

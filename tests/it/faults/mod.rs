@@ -136,7 +136,7 @@ async fn wait_until_all_leases_have_ended(redis: &RedisServer) {
 
 /// Waits until this node's view knows that it may be out of date, or is up to date again.
 async fn wait_until_degraded(node: &Endpoint, degraded: bool) {
-    let said = async || node.get("/readyz").await.1["degraded"].as_bool();
+    let said = async || node.is_degraded().await;
     let what = format!("{} says degraded: {degraded}", node.addr());
     eventually_eq_within(3 * DEADLINE, said, Some(degraded), &what).await;
 }

@@ -96,6 +96,21 @@ impl Endpoint {
         self.try_request(method, path, headers, body).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
     }
 
+    /// Joins as the request says, and waits until the socket is online.
+    pub(crate) async fn join_as(&self, mut request: Value) -> WsClient {
+        request["type"] = "join_user".into();
+        let mut client = self.ws("/ws").await;
+        client.send_json(request).await;
+        client.expect_type("welcome").await;
+        client.expect_type("online_users_list").await;
+        client
+    }
+
+    /// Whether the node says that it may be out of date.
+    pub(crate) async fn is_degraded(&self) -> Option<bool> {
+        self.get("/readyz").await.1["degraded"].as_bool()
+    }
+
     /// Opens an HTTP connection and asks something over it. The answer says that the connection has its place. Without
     /// it, a later connection could take the place first.
     ///
