@@ -24,54 +24,86 @@ impl UserId {
     /// [`IdError`] if the text is empty, longer than [`UserId::MAX_BYTES`], or has a control character (a key with a line
     /// break in it cannot be read with `redis-cli`).
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        if text.is_empty() {
-            return Err(IdError::Empty);
+        chosen_by_the_application(text, Self::MAX_BYTES).map(Self)
+    }
+}
+
+/// A room's identity, chosen by the application: 1 to [`RoomId::MAX_BYTES`] bytes of UTF-8 without control characters.
+///
+/// Cloning is cheap (a counted pointer). The order is the order of the bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(Arc<str>);
+
+impl RoomId {
+    /// Longest id in bytes. It becomes part of Redis keys and channels. Source: docs/design.md, "Numbers".
+    pub const MAX_BYTES: usize = 128;
+
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// [`IdError`] if the text is empty, longer than [`RoomId::MAX_BYTES`], or has a control character.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        chosen_by_the_application(text, Self::MAX_BYTES).map(Self)
+    }
+}
+
+fn chosen_by_the_application(text: &str, max_bytes: usize) -> Result<Arc<str>, IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > max_bytes {
+        return Err(IdError::TooLong { max_bytes });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(IdError::ControlCharacter);
+    }
+    Ok(text.into())
+}
+
+/// What an id can do that the application chose. In JSON it is a string.
+macro_rules! text_id {
+    ($id:ident) => {
+        impl $id {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        if text.len() > Self::MAX_BYTES {
-            return Err(IdError::TooLong { max_bytes: Self::MAX_BYTES });
+
+        impl Borrow<str> for $id {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
         }
-        if text.chars().any(char::is_control) {
-            return Err(IdError::ControlCharacter);
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
         }
-        Ok(Self(text.into()))
-    }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($id), "({:?})"), &*self.0)
+            }
+        }
+
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+            }
+        }
+    };
 }
 
-impl Borrow<str> for UserId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// As a string.
-impl Serialize for UserId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for UserId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
-    }
-}
-
-impl fmt::Debug for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserId({:?})", &*self.0)
-    }
-}
+text_id!(UserId);
+text_id!(RoomId);
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -188,6 +220,14 @@ mod tests {
         assert_eq!(UserId::parse(&"x".repeat(129)), Err(IdError::TooLong { max_bytes: 128 }));
         assert_eq!(UserId::parse(&"x".repeat(128)).unwrap().as_str().len(), 128);
         assert_eq!(UserId::parse("Zoë {1}:%").unwrap().as_str(), "Zoë {1}:%");
+    }
+
+    #[test]
+    fn a_room_id_is_short_printable_and_not_empty() {
+        assert_eq!(RoomId::parse(""), Err(IdError::Empty));
+        assert_eq!(RoomId::parse("a\tb"), Err(IdError::ControlCharacter));
+        assert_eq!(RoomId::parse(&"x".repeat(129)), Err(IdError::TooLong { max_bytes: 128 }));
+        assert_eq!(RoomId::parse("a:user:socket:x %").unwrap().as_str(), "a:user:socket:x %");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, NodeId, Timestamp, UserId};
+use super::{Device, NodeId, RoomId, Timestamp, UserId};
 
 /// A message between nodes. It is no fact: it is never stored and never numbered, and it comes once at most
 /// (docs/design.md, decision 17).
@@ -33,6 +33,19 @@ pub enum Signal {
         number: u64,
         /// The answer.
         sockets: Vec<SocketAccount>,
+    },
+    /// A user began to type, or stopped.
+    Typing {
+        /// The room in which the others are told. It is none if one user is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
+        /// Who types.
+        user: UserId,
+        /// The one user who is told. It is none in a room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<UserId>,
+        /// Whether the user types now.
+        is_typing: bool,
     },
     /// A node signals itself, to learn whether it hears its signals.
     Echo {

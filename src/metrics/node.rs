@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Registry;
 
 /// The metrics of the table of this node's sockets.
 pub struct TableMetrics {
+    room_entries: Gauge,
     flaps_suppressed: Counter,
     offline_delay: Histogram,
 }
@@ -19,18 +21,25 @@ pub struct WriterMetrics {
     store_errors: Counter,
     fenced: Counter,
     reconciled: Counter,
+    reconciled_rooms: Counter,
 }
 
 impl TableMetrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
+            room_entries: registry.gauge("room_entries", "Rooms of this node's sockets, counted for each socket"),
             flaps_suppressed: registry.counter(
                 "flaps_suppressed",
                 "Broken sockets whose user was back within the grace, so that nobody heard of them",
             ),
             offline_delay: registry.offline_delay(),
         }
+    }
+
+    /// The node has so many entries in rooms.
+    pub(crate) fn room_entries(&self, count: usize) {
+        self.room_entries.set(count as i64);
     }
 
     /// A socket's grace ended, and its user is still online.
@@ -58,6 +67,8 @@ impl WriterMetrics {
                 "Times this node found itself swept, because it was paused or cut off for longer than its lease",
             ),
             reconciled: registry.counter("reconciled", "Times the store held wrong sockets for this node"),
+            reconciled_rooms: registry
+                .counter("reconciled_rooms", "Times the store held wrong entries in rooms for this node"),
         }
     }
 
@@ -79,5 +90,10 @@ impl WriterMetrics {
     /// The store held wrong sockets for this node.
     pub(crate) fn reconciled(&self) {
         self.reconciled.inc();
+    }
+
+    /// The store held wrong entries in rooms for this node.
+    pub(crate) fn reconciled_rooms(&self) {
+        self.reconciled_rooms.inc();
     }
 }

@@ -29,7 +29,8 @@ pub(super) struct Entry {
     joined_at: u64,
 }
 
-/// What is wanted of an entry. A wish only ever moves down this list.
+/// What is wanted of an entry. A wish only ever moves down this list. There is one exception: a socket may leave a room and
+/// enter it again ([`Entry::want_again`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// The entry is to be there.
@@ -99,6 +100,11 @@ impl Entry {
         self.wanted == Wanted::Present
     }
 
+    /// Whether the entry is wanted or in grace.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_wanted() || self.grace().is_some()
+    }
+
     /// What the store holds of the entry, as far as this node knows.
     pub(super) fn confirmed(&self) -> Confirmed {
         self.confirmed
@@ -140,6 +146,19 @@ impl Entry {
     /// Lowers what is wanted.
     pub(super) fn want(&mut self, wanted: Wanted) {
         self.wanted = wanted;
+    }
+
+    /// The entry is wanted, whatever was wanted before. A join is or will be under way whose reply says where the scope is.
+    pub(super) fn want_again(&mut self) {
+        if self.is_about_to_join() {
+            return;
+        }
+        if !self.is_wanted() {
+            (self.wanted, self.joined_at) = (Wanted::Present, 0);
+        }
+        if self.in_flight || self.confirmed != Confirmed::Absent {
+            self.forget_confirmation();
+        }
     }
 
     /// Whether the socket is idle.
@@ -264,6 +283,7 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Event {
         Want(Wanted),
+        WantAgain,
         Idle(bool),
         Look,
         /// The store carries out the order in flight or not. The node hears the outcome or not.
@@ -280,6 +300,7 @@ mod tests {
         let reason = OfflineReason::ConnectionLost;
         prop_oneof![
             1 => prop::sample::select(vec![Wanted::Grace(reason), Wanted::Left, Wanted::Removed(reason)]).prop_map(Event::Want),
+            1 => Just(Event::WantAgain),
             2 => any::<bool>().prop_map(Event::Idle),
             4 => Just(Event::Look),
             4 => any::<(bool, bool)>().prop_map(|(carried_out, heard)| Event::Settle { carried_out, heard }),
@@ -308,6 +329,8 @@ mod tests {
         entry: Entry,
         held: Held,
         order: Option<Intent>,
+        /// A socket that was lost is never wanted again.
+        was_lost: bool,
     }
 
     impl World {
@@ -345,14 +368,20 @@ mod tests {
                 };
             }
             let position = Position { epoch: 1, revision: 1 };
-            let outcome = heard.then_some(Outcome::Done { position, dates: Dates::default(), user_remains: false });
+            let outcome =
+                heard.then_some(Outcome::Done { position, dates: Dates::default(), user_remains: false, room: None });
             self.entry.settle(&intent, outcome);
         }
 
         fn happen(&mut self, event: Event) {
             match event {
-                Event::Want(wanted) if rank(wanted) > rank(self.entry.wanted) => self.entry.want(wanted),
+                Event::Want(wanted) if rank(wanted) > rank(self.entry.wanted) => {
+                    self.was_lost |= matches!(wanted, Wanted::Grace(_));
+                    self.entry.want(wanted);
+                }
                 Event::Want(_) => {}
+                Event::WantAgain if self.was_lost => {}
+                Event::WantAgain => self.entry.want_again(),
                 Event::Idle(is_idle) => self.entry.set_idle(is_idle),
                 Event::Look => self.look(),
                 Event::Settle { carried_out, heard } => self.settle(carried_out, heard),
@@ -373,7 +402,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_ends_up_as_it_is_wanted_whatever_is_lost(events in prop::collection::vec(event(), 0..40)) {
-            let mut world = World { entry: Entry::new(), held: Held::Not, order: None };
+            let mut world = World { entry: Entry::new(), held: Held::Not, order: None, was_lost: false };
             for event in events {
                 world.happen(event);
             }

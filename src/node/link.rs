@@ -8,7 +8,8 @@ use crate::domain::{Position, Timestamp};
 pub enum Link {
     /// The node has not heard from the store since the node started.
     Starting,
-    /// The store answers. Before the link came up, the node had asserted everything that it wanted.
+    /// The store answers. Before the link came up, the node had asserted every socket that it wanted. Entries in rooms may
+    /// follow: until then the view only notes departures.
     Up {
         /// The store's position at the last beat.
         position: Position,

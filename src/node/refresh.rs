@@ -21,12 +21,15 @@ use crate::store::{PresenceStore, StoreResult};
 /// - In every quarter of the keys' life, and at least once in each audit interval, it extends the keys of all sockets
 ///   of this node.
 ///
+/// In both rounds it also extends the keys of the rooms in which these sockets are. In the first round it does so for a
+/// bounded number of them.
+///
 /// The second round has two uses. A client that never says `user_activity` keeps its keys as well. If somebody deletes
 /// keys by hand, this node asserts them again before an audit takes their user for a ghost.
 ///
 /// The life of the keys only matters after the whole fleet has died. Presence does not depend on it. So an error here
 /// is not retried: the next heartbeat or the next quarter comes.
-pub(crate) struct Refresher {
+pub struct Refresher {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     every: Duration,
@@ -36,14 +39,18 @@ pub(crate) struct Refresher {
 /// Sockets in one pipeline: 3 keys each, about 1 ms of the server's time (docs/performance.md).
 const PIPELINE: usize = 200;
 
+/// The most entries in rooms that a round of heartbeats extends: about 6 ms of the server's time. The others wait for the
+/// next round of all.
+const ROOM_ENTRIES_A_ROUND: usize = 1000;
+
 impl Refresher {
     /// A refresher for the sockets of `table`.
-    pub(crate) fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
+    pub fn new(store: Arc<dyn PresenceStore>, table: Arc<Table>, presence: &PresenceSettings) -> Self {
         Self { store, table, every: presence.round(), all_every: presence.refresh_all() }
     }
 
     /// Runs until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_all = Instant::now();
@@ -57,30 +64,52 @@ impl Refresher {
             if let Err(error) = self.tell(&round).await {
                 debug!(error = %error, "Could not tell who was active, or whose status has ended: {error}");
             }
-            let mut numbers = round.heard;
+            let (mut numbers, mut in_rooms, mut at_most) = (round.heard.clone(), round.heard, ROOM_ENTRIES_A_ROUND);
             // The refresh runs at the last tick within the interval. An audit gives an owner no more than one interval
             // to find what is missing.
             if last_all.elapsed() + self.every >= self.all_every {
                 last_all = Instant::now();
-                numbers = self.table.socket_numbers();
+                (numbers, in_rooms, at_most) = (self.table.socket_numbers(), self.table.sockets_in_rooms(), usize::MAX);
             }
-            for numbers in numbers.chunks(PIPELINE) {
-                let sockets = self.table.confirmed(numbers);
-                match self.store.refresh(&sockets).await {
-                    Ok(missing) => {
-                        reminder.reset();
-                        self.table.mark_missing(&missing);
-                    }
-                    Err(error) => {
-                        debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", sockets.len());
-                        if let Some(seconds) = reminder.failed() {
-                            warn!(error = %error, "For {seconds} s this node could not refresh its users' keys: {error}");
-                        }
-                        break;
+            let refreshed = async {
+                self.refresh(&numbers).await?;
+                self.refresh_rooms(&in_rooms, at_most).await
+            };
+            match refreshed.await {
+                Ok(()) => reminder.reset(),
+                Err(error) => {
+                    debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", numbers.len());
+                    if let Some(seconds) = reminder.failed() {
+                        warn!(error = %error, "For {seconds} s this node could not refresh its users' keys: {error}");
                     }
                 }
             }
         }
+    }
+
+    async fn refresh(&self, numbers: &[u64]) -> StoreResult<()> {
+        for numbers in numbers.chunks(PIPELINE) {
+            let missing = self.store.refresh(&self.table.confirmed(numbers)).await?;
+            self.table.mark_missing(&missing);
+        }
+        Ok(())
+    }
+
+    /// Extends the keys of up to `at_most` entries in rooms.
+    async fn refresh_rooms(&self, numbers: &[u64], at_most: usize) -> StoreResult<()> {
+        let mut n_left = at_most;
+        for numbers in numbers.chunks(PIPELINE) {
+            let entries = self.table.confirmed_in_rooms(numbers);
+            for entries in entries[..entries.len().min(n_left)].chunks(PIPELINE) {
+                let missing = self.store.refresh_rooms(entries).await?;
+                self.table.mark_missing_in_rooms(&missing);
+                n_left -= entries.len();
+            }
+            if n_left == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the store what is due. What it does not hear of a statement or an end is told again in the next round. What it

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::Table;
-use crate::domain::{OfflineReason, Position, Said, SocketId, UserId};
+use super::{EnteredAt, Table, TooManyRooms};
+use crate::domain::{OfflineReason, Position, RoomId, Said, SocketId, UserId};
 
 /// A socket's place in the table. Dropping it puts the socket in grace. So a session that panicked or was dropped
 /// cannot leak its socket.
@@ -66,6 +66,26 @@ impl Registration {
             self.said_idle.set(false);
         }
         self.table.say(self.socket(), &self.user, said, &self.heard_in)
+    }
+
+    /// Wants the socket to be in a room. The receiver gets the positions of the store's reply. If the socket is in the room
+    /// already, the store is asked once more. A later call for the same room takes over: the earlier receiver ends. The
+    /// receiver also ends if the socket leaves the room before the reply, or is not wanted any more.
+    ///
+    /// # Errors
+    /// [`TooManyRooms`] if the socket is in `max` other rooms (`limits.rooms_per_socket`).
+    pub fn join_room(&self, max: usize, room: &RoomId) -> Result<oneshot::Receiver<EnteredAt>, TooManyRooms> {
+        self.table.join_room(max, self.socket(), &self.user, room)
+    }
+
+    /// The socket leaves a room. The user's other sockets stay there, also those in grace.
+    pub fn leave_room(&self, room: &RoomId) {
+        self.table.leave_room(self.socket(), room);
+    }
+
+    /// The rooms that the socket is in, in the order in which it entered them.
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.table.rooms_of(self.socket())
     }
 
     /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.

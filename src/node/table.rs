@@ -1,4 +1,5 @@
-//! The sockets that this node wants to be present. For each socket, the table keeps what the store has confirmed.
+//! The sockets that this node wants to be present, and their rooms. For each entry, the table keeps what the store has
+//! confirmed.
 
 mod accounts;
 mod activity;
@@ -7,6 +8,10 @@ mod idling;
 mod local_user;
 mod orders;
 mod queue;
+mod room_entries;
+mod room_entry;
+mod rooms;
+mod tally;
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
@@ -18,10 +23,12 @@ use tokio::sync::{Notify, oneshot};
 pub(crate) use self::activity::Round;
 use self::contents::{Contents, Socket};
 use self::local_user::LocalUser;
+pub use self::rooms::{EnteredAt, TooManyRooms};
 use super::Registration;
 use super::entry::{Confirmed, Entry, Wanted};
 use crate::domain::{
-    Change, Device, NodeId, OfflineReason, Position, Presence, Roster, Said, SocketId, Timestamp, Transition, UserId,
+    Change, Device, NodeId, OfflineReason, Position, Presence, RoomId, Roster, Said, SocketId, Timestamp, Transition,
+    UserId,
 };
 use crate::metrics::TableMetrics;
 use crate::settings::PresenceSettings;
@@ -56,6 +63,9 @@ pub struct Arrival {
     pub said: Said,
     /// What the client runs on.
     pub device: Option<Device>,
+    /// The rooms that the socket enters. The caller has counted them (`limits.rooms_per_socket`).
+    /// [`Registration::join_room`] says when the store has heard of each.
+    pub rooms: Vec<RoomId>,
 }
 
 impl Table {
@@ -130,6 +140,10 @@ impl Table {
             contents.activate(number);
         }
         contents.enqueue(number);
+        for room in &arrival.rooms {
+            // Nobody waits yet.
+            drop(contents.rooms.enter(room, number, user, now));
+        }
         drop(contents);
         self.changed.notify_one();
         let socket = SocketId { node: self.node, number };
@@ -284,9 +298,11 @@ impl Table {
         let mut contents = self.lock();
         contents.want(socket.number, Wanted::Left);
         // The table knows at once which of its own sockets are in grace.
-        let user = contents.sockets.get(&socket.number).map(|socket| socket.user.clone());
-        let numbers = user.and_then(|user| contents.users.get(&user)).map(|local| local.sockets.clone());
-        contents.end_graces(&numbers.unwrap_or_default(), |_| true);
+        if let Some(user) = contents.sockets.get(&socket.number).map(|socket| socket.user.clone()) {
+            let numbers = contents.users.get(&user).map(|local| local.sockets.clone());
+            contents.end_graces(&numbers.unwrap_or_default(), |_| true);
+            contents.end_room_graces(&user);
+        }
         drop(contents);
         self.changed.notify_one();
     }

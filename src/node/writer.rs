@@ -1,5 +1,6 @@
 //! The one task that brings the store to what the node wants.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,10 @@ use crate::store::{
 const BATCH: usize = 256;
 
 /// Brings the store to the state of the [`Table`]. It has one ordered connection and at most one order in flight for
-/// each socket. When an outcome is unknown, it sends the current wish again.
+/// each entry. When an outcome is unknown, it sends the current wish again.
 ///
-/// It also beats, on the same connection. A beat returns the number of sockets that the store holds. No order is under
-/// way beside the beat, so the writer can compare this number exactly.
+/// It also beats, on the same connection. A beat returns the numbers of sockets and of entries in rooms that the store holds.
+/// No order is under way beside the beat, so the writer can compare these numbers exactly.
 pub struct Writer {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
@@ -46,6 +47,7 @@ pub struct Writer {
     wait_at_least: Duration,
     n_beats: u64,
     n_mismatches: u32,
+    n_room_mismatches: u32,
     /// Whether the epoch was held at the last beat.
     was_holding: bool,
     /// The store's clock at the last reply.
@@ -124,6 +126,7 @@ impl Writer {
             wait_at_least: (presence.beat * 2).max(redis.connect_timeout + redis.backoff_max),
             n_beats: 0,
             n_mismatches: 0,
+            n_room_mismatches: 0,
             was_holding: false,
             as_of: clock::now(),
             max_jump: presence.user_ttl / MAX_JUMP_PART,
@@ -177,7 +180,8 @@ impl Writer {
         }
     }
 
-    /// Opens a connection, takes the lease under a new generation and asserts what is wanted.
+    /// Opens a connection, takes the lease under a new generation and asserts the sockets that are wanted. Their rooms may
+    /// follow later.
     async fn connect(&mut self) -> StoreResult<Box<dyn StoreWriter>> {
         self.claim.generation += 1;
         self.heard_at = Timestamp(0);
@@ -316,7 +320,7 @@ impl Writer {
             }
             match reply.lease {
                 LeaseState::Renewed => {
-                    self.compare_count(writer, reply.n_sockets).await?;
+                    self.compare_counts(writer, &reply).await?;
                     return Ok(reply);
                 }
                 LeaseState::Granted => {
@@ -337,10 +341,12 @@ impl Writer {
     }
 
     fn next_beat(&self) -> Beat {
+        let (has_asserted, has_asserted_all) = (self.table.has_asserted(), self.table.has_asserted_all());
         Beat {
             generation: self.claim.generation,
             seen: self.table.seen(),
-            asserted: if self.table.has_asserted() { self.claim.epoch } else { 0 },
+            asserted: if has_asserted { self.claim.epoch } else { 0 },
+            all_asserted: if has_asserted_all { self.claim.epoch } else { 0 },
             heard_at: self.heard_at,
             waits_since: match self.cut_off {
                 CutOff::Until(since) => Some(since),
@@ -358,7 +364,8 @@ impl Writer {
     }
 
     /// After an outage the store must hear who is here before it hears who left. So the node waits with its departures
-    /// until every peer has asserted.
+    /// until every peer has asserted its sockets. Departures from rooms, and the view, wait until every peer has asserted its
+    /// entries in rooms as well.
     fn follow_peers(&mut self, reply: &BeatReply) {
         let CutOff::Until(since) = self.cut_off else {
             if self.cut_off == CutOff::Still {
@@ -369,28 +376,31 @@ impl Writer {
         if self.heard_at > Timestamp(0) {
             self.waited += self.heard_at.until(reply.now);
         }
-        let has_waited = since.until(reply.now) >= self.wait_at_least;
-        if (reply.peers_asserted && has_waited) || self.waited >= WAIT_AT_MOST {
-            self.cut_off = CutOff::No;
+        let (is_early, is_late) = (since.until(reply.now) < self.wait_at_least, self.waited >= WAIT_AT_MOST);
+        if is_late || reply.peers_asserted && !is_early {
             self.table.release_departures();
+        }
+        if is_late || reply.peers_all_asserted && !is_early {
+            self.cut_off = CutOff::No;
+            self.table.release_room_departures();
         } else if reply.now < since {
             // The store's clock was set back. The times that peers report went back with it.
             self.cut_off = CutOff::Until(reply.now);
         }
     }
 
-    /// Compares the number of sockets with the store. If two counts in a row differ while nothing is in flight, the
-    /// difference is real.
-    async fn compare_count(&mut self, writer: &mut dyn StoreWriter, n_sockets: u64) -> StoreResult<()> {
-        match self.table.confirmed_range() {
-            Some(range) if !range.contains(&n_sockets) => self.n_mismatches += 1,
-            _ => self.n_mismatches = 0,
-        }
-        if self.n_mismatches >= 2 {
-            self.n_mismatches = 0;
+    /// Compares what the table holds with what the store counts. If two counts in a row differ while nothing is in flight,
+    /// the difference is real.
+    async fn compare_counts(&mut self, writer: &mut dyn StoreWriter, reply: &BeatReply) -> StoreResult<()> {
+        if differs_again(self.table.confirmed_range(), reply.n_sockets, &mut self.n_mismatches) {
             let n_different = self.table.reconcile(&writer.held_sockets().await?);
             warn!(n_different, "The store held other sockets for this node than it should: reconciling");
             self.metrics.reconciled();
+        }
+        if differs_again(self.table.confirmed_room_range(), reply.n_room_entries, &mut self.n_room_mismatches) {
+            let n_different = self.table.reconcile_rooms(&writer.held_room_entries().await?);
+            warn!(n_different, "The store held other entries in rooms for this node than it should: reconciling");
+            self.metrics.reconciled_rooms();
         }
         Ok(())
     }
@@ -419,4 +429,14 @@ impl Writer {
             warn!(error = %error, "For {seconds} s the store has not answered: {error}");
         }
     }
+}
+
+/// Whether a count is not as expected for the second time in a row.
+fn differs_again(expected: Option<RangeInclusive<u64>>, count: u64, n_mismatches: &mut u32) -> bool {
+    *n_mismatches = if expected.is_some_and(|range| !range.contains(&count)) { *n_mismatches + 1 } else { 0 };
+    let is_real = *n_mismatches >= 2;
+    if is_real {
+        *n_mismatches = 0;
+    }
+    is_real
 }

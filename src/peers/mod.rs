@@ -292,6 +292,8 @@ impl Peers {
             }
             // The subscription has dealt with it.
             Signal::Echo { .. } => {}
+            // No client can be told of it yet.
+            Signal::Typing { .. } => {}
         }
     }
 

@@ -183,7 +183,7 @@ impl Session {
         self.interest = hello.interest;
         match hello.user {
             Some(user) => {
-                let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, device: None };
+                let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, ..Arrival::default() };
                 self.join(Join { user, arrival, interest: None, reference: None }).await;
             }
             None if !self.format.can_join() => return Err(End::NotJoined),

@@ -86,7 +86,12 @@ impl Session {
                 self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
             }
             (Request::Join { user, said, device, interest }, _) => {
-                return Ok(Some(Later::Join(Join { user, arrival: Arrival { said, device }, interest, reference })));
+                return Ok(Some(Later::Join(Join {
+                    user,
+                    arrival: Arrival { said, device, ..Arrival::default() },
+                    interest,
+                    reference,
+                })));
             }
             (Request::SetStatus(status), Some(_)) => return Ok(Some(Later::Choose { status, reference })),
             (Request::Update(patch), Some(_)) => return Ok(Some(Later::Update { patch, reference })),

@@ -36,7 +36,7 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 46] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 47] {
         let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
@@ -75,6 +75,7 @@ impl Settings {
             ("limits.requests_per_second", limits.requests_per_second.into(), 1..=1_000_000),
             ("limits.request_burst", limits.request_burst.into(), 1..=1_000_000),
             ("limits.sockets_per_user", limits.sockets_per_user as u64, 1..=1_000_000),
+            ("limits.rooms_per_socket", limits.rooms_per_socket as u64, 1..=10_000),
             ("limits.watches_per_socket", limits.watches_per_socket as u64, 1..=100_000),
             ("limits.watches", limits.watches as u64, 1..=100_000_000),
             ("limits.joins_per_second", limits.joins_per_second.into(), 1..=1_000_000),
@@ -152,7 +153,7 @@ impl Settings {
 /// The words that the names of keys begin with after the prefix. No part of a prefix after a `:` may be one of them. Otherwise
 /// the user `users:set` of the service `app` would have the key `app:presence:users:set`. That key is also the set of all users
 /// of a service with the prefix `app:presence`.
-pub(crate) const KEY_WORDS: [&str; 15] = [
+pub(crate) const KEY_WORDS: [&str; 17] = [
     "audit",
     "epoch",
     "events",
@@ -161,9 +162,11 @@ pub(crate) const KEY_WORDS: [&str; 15] = [
     "node",
     "nodes",
     "presence",
+    "registered",
     "revision",
-    "signals",
     "room",
+    "rooms",
+    "signals",
     "socket",
     "sweep",
     "user",

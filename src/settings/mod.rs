@@ -191,6 +191,8 @@ pub struct LimitSettings {
     pub request_burst: u32,
     /// Sockets that a user may have on one node.
     pub sockets_per_user: usize,
+    /// Rooms that a socket may be in.
+    pub rooms_per_socket: usize,
     /// Users that a socket may watch. Tied to `watches`.
     pub watches_per_socket: usize,
     /// Users that all sockets of the node may watch together. Tied to `watches_per_socket`.

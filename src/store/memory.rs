@@ -4,6 +4,8 @@
 //! of channel. So the parts above cannot tell the two apart. The store lives and ends with its process. So a lease
 //! never runs out, an epoch never changes, and there is nothing to sweep.
 
+mod rooms;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,14 +14,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use self::rooms::Rooms;
 use super::{
     Audited, Beat, BeatReply, Claim, Dates, Examination, Intent, Join, LeaseState, Order, Outcome, PresenceStore,
     StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{
-    Change, Departure, Device, Devices, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope,
-    Signal, SocketId, Statement, Status, Timestamp, Transition, UserId,
+    Change, Departure, Device, Devices, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, RoomId,
+    Roster, Scope, Signal, SocketId, Statement, Status, Timestamp, Transition, UserId,
 };
 use crate::settings::PresenceSettings;
 
@@ -46,6 +49,7 @@ struct State {
     log: VecDeque<Transition>,
     subscribers: Vec<mpsc::Sender<Transition>>,
     listeners: Vec<mpsc::Sender<Signal>>,
+    rooms: Rooms,
 }
 
 /// One socket.
@@ -84,6 +88,7 @@ impl MemoryStore {
             log: VecDeque::new(),
             subscribers: Vec::new(),
             listeners: Vec::new(),
+            rooms: Rooms::default(),
         };
         Self { state: Arc::new(Mutex::new(state)), telling: Arc::default() }
     }
@@ -131,8 +136,17 @@ impl MemoryStore {
 
 impl State {
     fn carry_out(&mut self, order: &Order) -> (Outcome, Option<Transition>) {
-        // There is only one scope. Another scope would need a state of its own.
-        let Scope::Service = order.scope;
+        match &order.scope {
+            Scope::Service => self.carry_out_in_service(order),
+            Scope::Room(room) => {
+                let (room, user_remains) = self.rooms.carry_out(room, order);
+                let (position, dates) = (self.roster.position(), Dates::default());
+                (Outcome::Done { position, dates, user_remains, room }, None)
+            }
+        }
+    }
+
+    fn carry_out_in_service(&mut self, order: &Order) -> (Outcome, Option<Transition>) {
         let transition = match &order.intent {
             Intent::Join(join) => self.join(order, join),
             Intent::Idle(is_idle) => self.mark_idle(order, *is_idle),
@@ -149,7 +163,7 @@ impl State {
         let dates = known.map(|known| Dates { profile_at: known.profile_at, chosen_at: known.chosen_at() });
         let user_remains = self.sockets.contains_key(&order.user);
         let position = self.roster.position();
-        (Outcome::Done { position, dates: dates.unwrap_or_default(), user_remains }, transition)
+        (Outcome::Done { position, dates: dates.unwrap_or_default(), user_remains, room: None }, transition)
     }
 
     fn held(&mut self, order: &Order) -> Option<&mut Held> {
@@ -455,7 +469,9 @@ impl StoreWriter for MemoryStore {
                 position: state.roster.position(),
                 holding: false,
                 peers_asserted: true,
+                peers_all_asserted: true,
                 n_sockets: state.n_sockets,
+                n_room_entries: state.rooms.n_entries(),
                 now: clock::now(),
             })
         }
@@ -482,5 +498,9 @@ impl StoreWriter for MemoryStore {
             Ok(held.collect())
         }
         .boxed()
+    }
+
+    fn held_room_entries(&mut self) -> BoxFuture<'_, StoreResult<Vec<(RoomId, SocketId, UserId)>>> {
+        async { Ok(self.lock().rooms.entries()) }.boxed()
     }
 }

@@ -19,23 +19,28 @@
 //! - Absence is a value, not an error. An error means that the outcome is unknown ([`StoreError`]), never "no".
 //! - Every call has a deadline of its own. No call waits for ever.
 //!
+//! What is about rooms alone is in [`rooms`].
+//!
 //! Deliberately absent: sessions, frames, and any clock but the store's.
 
 pub mod memory;
+mod news;
 pub mod redis;
+pub mod rooms;
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+pub use self::rooms::{OpenRooms, RoomAccess, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription};
 use crate::domain::{
-    Device, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, Roster, Scope, Signal, SocketId,
-    Statement, Timestamp, Transition, UserId,
+    Device, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, RoomId, RoomPosition, Roster, Scope,
+    Signal, SocketId, Statement, Timestamp, Transition, UserId,
 };
 
 /// The store as one node sees it. The trait is object-safe: the parts above are not generic over it (docs/adr/0002).
-pub trait PresenceStore: Send + Sync {
+pub trait PresenceStore: RoomStore {
     /// Opens the ordered connection for this node's writer. Each call opens a new connection. Commands of the former
     /// connection may still be under way. The store refuses them after the new connection has beaten with a higher
     /// generation.
@@ -72,8 +77,8 @@ pub trait PresenceStore: Send + Sync {
     /// [`StoreError`] if the store cannot be reached.
     fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>>;
 
-    /// Takes one bounded step of sweeping every node whose lease has run out. The node's sockets go. A user without
-    /// another socket goes too.
+    /// Takes one bounded step of sweeping every node whose lease has run out. The node's sockets go, then its entries in
+    /// rooms. A user without another socket goes too.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
@@ -180,6 +185,12 @@ pub trait StoreWriter: Send {
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn held_sockets(&mut self) -> BoxFuture<'_, StoreResult<Vec<(SocketId, UserId)>>>;
+
+    /// The entries in rooms that the store holds for this node, for a reconcile.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn held_room_entries(&mut self) -> BoxFuture<'_, StoreResult<Vec<(RoomId, SocketId, UserId)>>>;
 }
 
 /// What a node says when it beats.
@@ -189,9 +200,12 @@ pub struct Beat {
     pub generation: u64,
     /// The highest revision that this node has seen. A store that lost its data goes on above it.
     pub seen: u64,
-    /// The epoch in which the store holds everything that the node wanted when its connection began. It is 0 if the
-    /// store does not hold it yet.
+    /// The epoch in which the store holds every socket that the node wanted when its connection began. It is 0 if the
+    /// store does not hold them yet.
     pub asserted: u64,
+    /// The epoch in which the store also holds the entries in rooms that the node wanted then. It is 0 if the store does
+    /// not hold them yet. It is never another epoch than `asserted`.
+    pub all_asserted: u64,
     /// The store's time of the last reply on this connection, 0 before the first reply. A frozen connection may deliver
     /// a beat late. The store recognizes such a beat by this time, because the beat heard nothing since.
     pub heard_at: Timestamp,
@@ -208,13 +222,17 @@ pub struct BeatReply {
     /// The store's position.
     pub position: Position,
     /// Whether nodes must only note Offline transitions of this epoch, because the store lost its data (docs/design.md,
-    /// decision 7). Once it is false, it stays false for the epoch.
+    /// decision 7). It ends when each node has asserted everything. Once it is false, it stays false for the epoch.
     pub holding: bool,
-    /// Whether each node has asserted what it holds. A beat does not count if its `heard_at` is before this node's
+    /// Whether each node has asserted its sockets. A beat does not count if its `heard_at` is before this node's
     /// `waits_since`. Drained nodes do not count. It is false for a node that does not wait.
     pub peers_asserted: bool,
+    /// Whether each node has asserted its entries in rooms as well.
+    pub peers_all_asserted: bool,
     /// How many sockets the store holds for this node.
     pub n_sockets: u64,
+    /// How many entries in rooms the store holds for this node.
+    pub n_room_entries: u64,
     /// The store's clock.
     pub now: Timestamp,
 }
@@ -254,7 +272,8 @@ pub struct Order {
     pub active_at: Timestamp,
 }
 
-/// What a node can want of a socket.
+/// What a node can want of a socket. In a room, `Join` ignores what it says of the user, and `Idle` changes nothing: a room
+/// knows only who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// The socket is to be there.
@@ -263,7 +282,8 @@ pub enum Intent {
     Idle(bool),
     /// The socket is to be marked as in grace, if it is there.
     Grace,
-    /// The socket is to be gone, because the client said so. The user's sockets in grace go too, on any node.
+    /// The socket is to be gone, because the client said so. The user's sockets in grace go too, on any node. In a room,
+    /// only entries in this room go.
     Leave,
     /// Only this socket is to be gone, for this reason.
     Remove(OfflineReason),
@@ -311,12 +331,16 @@ pub struct Examination {
 pub enum Outcome {
     /// The order is in effect.
     Done {
-        /// The store's position after the order. A node that has applied this position has seen the order's transition.
+        /// The store's position after the order. A node that has applied this position has seen the order's transition,
+        /// if that was one of the service.
         position: Position,
         /// After a join: the dates of the statement that holds.
         dates: Dates,
-        /// After a removal: whether the user has another socket.
+        /// After a removal: whether the user has another socket in the scope.
         user_remains: bool,
+        /// After an order in a room: the room's position. Whoever has applied it has seen the order's transition. It is
+        /// none if nobody was in the room.
+        room: Option<RoomPosition>,
     },
     /// Nothing changed.
     Refused(Refusal),
@@ -358,6 +382,8 @@ pub enum Refusal {
 pub struct Audited {
     /// Ghosts that were mended.
     pub mended: Vec<UserId>,
+    /// Members of rooms who were ghosts there, and were mended.
+    pub mended_members: Vec<(RoomId, UserId)>,
 }
 
 /// What one step of a sweep did.
@@ -368,19 +394,21 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// Whether expired nodes still hold sockets.
+    /// Whether expired nodes still hold anything.
     pub fn is_unfinished(&self) -> bool {
         self.batches.iter().any(|batch| !batch.finished)
     }
 }
 
-/// One batch of one node's sockets.
+/// One batch of one node's sockets and entries in rooms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweptBatch {
     /// The node.
     pub node: NodeId,
     /// Sockets removed.
     pub n_sockets: u64,
+    /// Entries in rooms removed.
+    pub n_room_entries: u64,
     /// Users who went offline.
     pub n_users: u64,
     /// How long ago the lease of a dead node had run out. Only the first batch of the node knows this.

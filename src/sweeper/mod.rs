@@ -73,7 +73,7 @@ impl Sweeper {
     }
 
     fn account_for(&mut self, swept: &Swept) {
-        for SweptBatch { node, n_sockets, n_users, overdue, finished } in &swept.batches {
+        for SweptBatch { node, n_sockets, n_users, overdue, finished, .. } in &swept.batches {
             self.metrics.swept(*n_sockets, *n_users);
             if let Some(died_at) = overdue.and_then(|overdue| Instant::now().checked_sub(overdue + self.lease)) {
                 self.deaths.insert(*node, died_at);

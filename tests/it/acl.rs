@@ -1,5 +1,10 @@
 //! A Redis that lets the node do only what `docs/redis.md` says it needs, or less.
 
+use std::sync::Arc;
+
+use rollcall::domain::{NodeId, OfflineReason, Presence, RoomId, Scope, Signal, SocketId, Timestamp, UserId};
+use rollcall::store::redis::RedisStore;
+use rollcall::store::{Beat, Claim, Intent, Join, Order, Outcome, PresenceStore, RoomStore};
 use serde_json::json;
 
 use crate::support::*;
@@ -65,6 +70,59 @@ async fn the_documented_rights_are_enough_for_everything_and_none_is_refused() {
     far.stop().await;
     ada.wait_for(|frame| frame["type"] == "user_offline" && frame["userId"] == "dora").await;
     near.stop().await;
+    let log: Vec<redis::Value> = redis.query(&["ACL", "LOG"]).await;
+    assert!(log.is_empty(), "nothing was refused: {log:?}");
+    assert!(!redis.info("errorstats").await.contains("NOPERM"));
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_for_all_that_a_store_does_about_rooms() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    allow(&redis, &documented_rules()).await;
+    let (node, url) = (NodeId::from_bits(7), restricted_url(&redis));
+    let settings = test_settings_with_redis(&url);
+    let store = RedisStore::new(node, &url, &settings.redis, &settings.presence, Arc::new(|| ())).expect("a URL");
+    let (room, user) = (RoomId::parse("a:b").expect("a room id"), UserId::parse("ada").expect("a user id"));
+    let socket = SocketId { node, number: 1 };
+    let mut heard = store.subscribe_rooms().await.expect("a subscription");
+    let mut signals = store.subscribe_room_signals().await.expect("a subscription");
+    for rooms in [&mut heard.rooms, &mut signals.rooms] {
+        rooms.open(std::slice::from_ref(&room)).await.expect("it may subscribe");
+    }
+    let mut writer = store.open_writer().await.expect("a writer");
+    let beat = Beat { generation: 1, seen: 0, asserted: 0, all_asserted: 0, heard_at: Timestamp(0), waits_since: None };
+    let epoch = writer.beat(beat).await.expect("a reply").position.epoch;
+    let join = || Intent::Join(Join { presence: Presence::default(), idle: false, device: None, since: Timestamp(1) });
+    let removed = Intent::Remove(OfflineReason::TimedOut);
+    for intent in [join(), Intent::Grace, Intent::Idle(true), removed, join(), Intent::Leave, join()] {
+        let scope = Scope::Room(room.clone());
+        let order = Order { scope, socket, user: user.clone(), intent, active_at: Timestamp(0) };
+        let outcomes = writer.drive(Claim { epoch, generation: 1 }, &[order]).await.expect("outcomes");
+        assert!(matches!(outcomes[0], Outcome::Done { .. }), "{outcomes:?}");
+    }
+    assert_eq!(writer.held_room_entries().await.expect("entries").len(), 1);
+    let signal = Signal::Typing { room: Some(room.clone()), user: user.clone(), to: None, is_typing: true };
+    store.signal_room(&room, &signal).await.expect("it is sent");
+    store.signal_user(&user, &signal).await.expect("it is sent");
+    assert!(heard.deliveries.recv().await.is_some() && signals.deliveries.recv().await.is_some());
+    for rooms in [&mut heard.rooms, &mut signals.rooms] {
+        rooms.close(std::slice::from_ref(&room)).await.expect("it may unsubscribe");
+    }
+    store.room_snapshot(&room).await.expect("a snapshot");
+    store.room_page(&room, 10).await.expect("a page");
+    store.rooms(0, 10).await.expect("a list");
+    store.refresh_rooms(&[(room.clone(), socket, user.clone())]).await.expect("a refresh");
+    store.put_room(&room).await.expect("an answer");
+    store.put_member(&room, &user).await.expect("an answer");
+    store.room_access(&room, &user).await.expect("an answer");
+    store.delete_member(&room, &user).await.expect("an answer");
+    store.delete_room(&room).await.expect("an answer");
+    redis.command(&["SADD", "online:room:a%3Ab:users:set", "ghost", ""]).await;
+    store.audit().await.expect("an audit");
+    redis.command(&["ZADD", "online:nodes", "1", "000000000000"]).await;
+    redis.command(&["HSET", "online:node:rooms:000000000000", "a:b\t000000000000.1", "ghost"]).await;
+    store.sweep().await.expect("a sweep");
     let log: Vec<redis::Value> = redis.query(&["ACL", "LOG"]).await;
     assert!(log.is_empty(), "nothing was refused: {log:?}");
     assert!(!redis.info("errorstats").await.contains("NOPERM"));

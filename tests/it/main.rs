@@ -24,6 +24,7 @@ mod interest;
 mod limits;
 mod load_balancer;
 mod metrics;
+mod node_rooms;
 mod openapi;
 mod origins;
 mod panics;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rollcall::domain::{
-    HeldSocket, LastSeen, NodeId, Position, Roster, Signal, SocketId, Statement, Timestamp, Transition, UserId,
+    HeldSocket, LastSeen, NodeId, Position, RoomId, RoomRoster, Roster, Signal, SocketId, Statement, Timestamp,
+    Transition, UserId,
 };
 use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::{
-    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, StatementOutcome, StoreResult,
-    StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, RoomAccess, RoomList, RoomNews,
+    RoomPage, RoomStore, RoomSubscription, StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -144,6 +145,63 @@ impl PresenceStore for Panicking {
     }
 }
 
+impl RoomStore for Panicking {
+    fn subscribe_rooms(&self) -> BoxFuture<'_, StoreResult<RoomSubscription<RoomNews>>> {
+        self.inner.subscribe_rooms()
+    }
+
+    fn room_snapshot<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<RoomRoster>> {
+        self.inner.room_snapshot(room)
+    }
+
+    fn room_page<'a>(&'a self, room: &'a RoomId, limit: usize) -> BoxFuture<'a, StoreResult<RoomPage>> {
+        self.inner.room_page(room, limit)
+    }
+
+    fn rooms(&self, cursor: u64, limit: usize) -> BoxFuture<'_, StoreResult<RoomList>> {
+        self.inner.rooms(cursor, limit)
+    }
+
+    fn refresh_rooms<'a>(
+        &'a self,
+        entries: &'a [(RoomId, SocketId, UserId)],
+    ) -> BoxFuture<'a, StoreResult<Vec<(RoomId, SocketId)>>> {
+        self.inner.refresh_rooms(entries)
+    }
+
+    fn subscribe_room_signals(&self) -> BoxFuture<'_, StoreResult<RoomSubscription<(RoomId, Signal)>>> {
+        self.inner.subscribe_room_signals()
+    }
+
+    fn signal_room<'a>(&'a self, room: &'a RoomId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
+        self.inner.signal_room(room, signal)
+    }
+
+    fn signal_user<'a>(&'a self, user: &'a UserId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
+        self.inner.signal_user(user, signal)
+    }
+
+    fn put_room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<bool>> {
+        self.inner.put_room(room)
+    }
+
+    fn delete_room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<bool>> {
+        self.inner.delete_room(room)
+    }
+
+    fn put_member<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, StoreResult<bool>> {
+        self.inner.put_member(room, user)
+    }
+
+    fn delete_member<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, StoreResult<bool>> {
+        self.inner.delete_member(room, user)
+    }
+
+    fn room_access<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, StoreResult<RoomAccess>> {
+        self.inner.room_access(room, user)
+    }
+}
+
 struct PanickingWriter {
     inner: Box<dyn StoreWriter>,
     store: Panicking,
@@ -169,6 +227,10 @@ impl StoreWriter for PanickingWriter {
 
     fn held_sockets(&mut self) -> BoxFuture<'_, StoreResult<Vec<(SocketId, UserId)>>> {
         self.inner.held_sockets()
+    }
+
+    fn held_room_entries(&mut self) -> BoxFuture<'_, StoreResult<Vec<(RoomId, SocketId, UserId)>>> {
+        self.inner.held_room_entries()
     }
 }
 

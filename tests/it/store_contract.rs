@@ -44,12 +44,14 @@ struct Shared {
     redis: RedisServer,
     lease: Duration,
     sweep_batch: usize,
+    audit: Duration,
 }
 
 impl Shared {
     /// A Redis whose leases last as long as a test may.
     async fn start() -> Shared {
-        Shared { redis: RedisServer::start().await, lease: Duration::from_secs(100), sweep_batch: 2 }
+        let (lease, audit) = (Duration::from_secs(100), Duration::from_secs(60));
+        Shared { redis: RedisServer::start().await, lease, sweep_batch: 2, audit }
     }
 
     /// The next nodes ask for this lease.
@@ -69,6 +71,7 @@ impl Truth for Shared {
         let mut settings = test_settings_with_redis(&self.redis.url());
         settings.presence.lease = self.lease;
         settings.presence.sweep_batch = self.sweep_batch;
+        settings.presence.audit = self.audit;
         let store = RedisStore::new(node, &self.redis.url(), &settings.redis, &settings.presence, Arc::new(|| ()));
         Arc::new(store.expect("a URL of Redis"))
     }
@@ -114,13 +117,21 @@ impl TestNode {
 
     /// What a node says that has asserted nothing and waits for nobody.
     fn plain_beat(&self) -> Beat {
-        Beat { generation: self.claim.generation, seen: 0, asserted: 0, heard_at: Timestamp(0), waits_since: None }
+        let (generation, heard_at) = (self.claim.generation, Timestamp(0));
+        Beat { generation, seen: 0, asserted: 0, all_asserted: 0, heard_at, waits_since: None }
     }
 
     /// Says that everything of this epoch is asserted, having heard `heard`.
     async fn assert_all(&mut self, heard: BeatReply, waits_since: Option<Timestamp>) -> BeatReply {
-        let asserted = heard.position.epoch;
-        self.beat_with(Beat { asserted, heard_at: heard.now, waits_since, ..self.plain_beat() }).await
+        let epoch = heard.position.epoch;
+        let beat = Beat { asserted: epoch, all_asserted: epoch, ..self.plain_beat() };
+        self.beat_with(Beat { heard_at: heard.now, waits_since, ..beat }).await
+    }
+
+    /// Says that the sockets of this epoch are asserted, and their entries in rooms are not.
+    async fn assert_sockets(&mut self, heard: BeatReply, waits_since: Option<Timestamp>) -> BeatReply {
+        let beat = Beat { asserted: heard.position.epoch, heard_at: heard.now, ..self.plain_beat() };
+        self.beat_with(Beat { waits_since, ..beat }).await
     }
 
     fn socket(&self, number: u64) -> SocketId {
@@ -232,6 +243,7 @@ macro_rules! rules {
 }
 
 mod people;
+mod rooms;
 
 rules! {
     only_the_first_socket_and_the_last_make_a_transition
@@ -610,6 +622,8 @@ async fn a_hold_ends_when_its_lease_is_over_and_every_node_has_asserted() {
         heard.1 = second.beat().await;
         assert!(heard.0.holding && heard.1.holding);
     }
+    heard.1 = second.assert_sockets(heard.1, None).await;
+    assert!(heard.1.holding, "its entries in rooms are still to come");
     heard.1 = second.assert_all(heard.1, None).await;
     assert!(!heard.1.holding && !first.assert_all(heard.0, None).await.holding);
     assert_eq!(held_until().await, 0);
@@ -635,13 +649,46 @@ async fn a_node_that_was_cut_off_hears_when_every_peer_has_asserted_since() {
     let fresh = second.beat().await;
     second.assert_all(fresh, None).await;
     heard = first.assert_all(heard, since).await;
-    assert!(heard.peers_asserted);
+    assert!(heard.peers_asserted && heard.peers_all_asserted);
     // Of a drained node nothing is awaited.
     let third = TestNode::join(&truth, 3).await;
     let mut writer = third.writer;
     assert!(!first.assert_all(heard, since).await.peers_asserted);
     writer.drain(Duration::from_secs(50)).await.expect("a drain");
     assert!(first.assert_all(heard, since).await.peers_asserted);
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_hears_of_sockets_and_of_rooms_apart() {
+    let truth = Shared::start().await;
+    let mut first = TestNode::join(&truth, 1).await;
+    let mut second = TestNode::join(&truth, 2).await;
+    let back = first.beat().await;
+    let since = Some(back.now);
+    let asserted = |reply: BeatReply| (reply.peers_asserted, reply.peers_all_asserted);
+    let mut heard = first.assert_all(back, since).await;
+    let mut other = second.beat().await;
+    other = second.assert_sockets(other, None).await;
+    heard = first.assert_all(heard, since).await;
+    assert_eq!(asserted(heard), (true, false));
+    other = second.assert_all(other, None).await;
+    heard = first.assert_all(heard, since).await;
+    assert_eq!(asserted(heard), (true, true));
+    // A refused order, or a new connection: the second node has to assert its rooms anew.
+    second.assert_sockets(other, None).await;
+    heard = first.assert_all(heard, since).await;
+    assert_eq!(asserted(heard), (true, false));
+    // It waits for its own rooms as well.
+    second.assert_all(other, None).await;
+    heard = first.assert_sockets(heard, since).await;
+    assert_eq!(asserted(heard), (true, false));
+    assert_eq!(asserted(first.assert_all(heard, since).await), (true, true));
+    let asserted: Vec<String> = truth.redis.query(&["ZRANGE", "online:nodes:asserted", "0", "-1"]).await;
+    assert_eq!(asserted.len(), 4, "{asserted:?}");
+    truth.expire(second.id).await;
+    while first.store.sweep().await.expect("a sweep").is_unfinished() {}
+    let asserted: Vec<String> = truth.redis.query(&["ZRANGE", "online:nodes:asserted", "0", "-1"]).await;
+    assert_eq!(asserted, [first.id.to_string(), format!("{}:rooms", first.id)], "of a swept node nothing is left");
 }
 
 #[tokio::test]
@@ -778,7 +825,8 @@ async fn a_drained_nodes_users_go_when_its_time_is_over() {
 
     truth.expire(node.id).await;
     let swept = only_batch(peer.store.sweep().await.expect("a sweep"));
-    assert_eq!(swept, SweptBatch { node: node.id, n_sockets: 2, n_users: 1, overdue: None, finished: true });
+    let (n_sockets, n_room_entries, n_users) = (2, 0, 1);
+    assert_eq!(swept, SweptBatch { node: node.id, n_sockets, n_room_entries, n_users, overdue: None, finished: true });
     let end = peer.roster().await.position();
     assert_eq!(stories(&listener.up_to(end).await), ["+ada", "+bob", "-ada node_drained"]);
     assert_eq!(peer.ids().await, ["bob"]);

@@ -44,7 +44,7 @@ impl Ghost {
         for i in 0..count {
             let user = UserId::parse(&format!("{prefix}{i:06}"))?;
             let said = Said { profile: with_profile.then(|| profile(i)), status: None };
-            let (registration, receiver) = self.table.insert(&user, Arrival { said, device: None }, None);
+            let (registration, receiver) = self.table.insert(&user, Arrival { said, ..Arrival::default() }, None);
             self.present.push(registration);
             confirmed.push(receiver);
         }

@@ -22,6 +22,7 @@ impl Table {
         for account in &accounts {
             contents.want(account.number, Wanted::Left);
         }
+        contents.end_room_graces(user);
         drop(contents);
         self.changed.notify_one();
         accounts

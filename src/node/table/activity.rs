@@ -107,7 +107,9 @@ impl Table {
         let unheard = unheard.collect();
         contents.mark_idle(now);
         let has_orders = contents.queue.has_due();
+        let n_room_entries = contents.rooms.n_entries();
         drop(contents);
+        self.metrics.room_entries(n_room_entries);
         if has_orders {
             self.changed.notify_one();
         }

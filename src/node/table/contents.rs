@@ -1,4 +1,4 @@
-//! What the table holds: the sockets and the users of this node. The table keeps it behind its one lock.
+//! What the table holds: the sockets of this node, their users and their rooms. The table keeps it behind its one lock.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 use super::idling::Idling;
 use super::local_user::LocalUser;
 use super::queue::Queue;
+use super::room_entries::RoomEntries;
+use super::rooms::LONGER_GRACE;
 use crate::clock;
 use crate::domain::{Device, OfflineReason, Position, Presence, Said, Timestamp, UserId};
 use crate::node::entry::{Entry, Next, Wanted};
@@ -23,7 +25,9 @@ pub(super) struct Contents {
     /// The users of the sockets.
     pub(super) users: HashMap<UserId, LocalUser>,
     /// The sockets to look at, and the sockets whose departure waits.
-    pub(super) queue: Queue,
+    pub(super) queue: Queue<u64>,
+    /// The entries of the sockets in rooms.
+    pub(super) rooms: RoomEntries,
     /// The sessions that wait for the reply to a join, by the numbers of their sockets.
     pub(super) waiting: HashMap<u64, oneshot::Sender<Position>>,
     /// The sockets in grace, in the order in which the graces end. All graces have the same length.
@@ -80,6 +84,7 @@ impl Contents {
             sockets: HashMap::new(),
             users: HashMap::new(),
             queue: Queue::default(),
+            rooms: RoomEntries::default(),
             waiting: HashMap::new(),
             graces: VecDeque::new(),
             lost_at: HashMap::new(),
@@ -112,13 +117,17 @@ impl Contents {
     /// Whether a socket is wanted or in grace.
     pub(super) fn is_open(&self, number: u64) -> bool {
         let entry = self.sockets.get(&number).map(|socket| &socket.entry);
-        entry.is_some_and(|entry| entry.is_wanted() || entry.grace().is_some())
+        entry.is_some_and(Entry::is_open)
     }
 
-    /// Lowers what is wanted of a socket. It never rises again. A socket that the store has never heard of is forgotten
-    /// at once. So users who come and go while the store is away leave nothing behind.
+    /// Lowers what is wanted of a socket and of its entries in rooms. It never rises again. A socket that the store has never
+    /// heard of is forgotten at once. So users who come and go while the store is away leave nothing behind.
     pub(super) fn want(&mut self, number: u64, wanted: Wanted) {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
+        // In rooms, the graces end later by themselves.
+        if socket.entry.is_wanted() || wanted == Wanted::Left {
+            self.rooms.lower_all(number, wanted);
+        }
         // The socket may have been about to carry a statement. Then another socket of the user carries it.
         let unheard = socket.entry.is_about_to_join().then(|| socket.user.clone());
         socket.entry.want(wanted);
@@ -154,6 +163,7 @@ impl Contents {
         self.waiting.remove(&number);
         self.lost_at.insert(number, now);
         self.graces.push_back((now + grace, number));
+        self.rooms.begin_grace(number, now + grace + LONGER_GRACE);
         self.want(number, Wanted::Grace(reason));
     }
 
@@ -249,9 +259,10 @@ impl Contents {
     /// The store says that the user went offline with transition `revision`. The user's sockets in grace went too. The
     /// node asserts the other sockets again. Returns whether there are orders.
     pub(super) fn observe_departure(&mut self, user: &UserId, revision: u64) -> bool {
-        let Some(local) = self.users.get(user) else { return false };
+        let mut has_orders = self.rooms.observe_service_departure(user, revision);
+        let Some(local) = self.users.get(user) else { return has_orders };
         let numbers = local.sockets.clone();
-        let mut has_orders = self.end_graces(&numbers, |entry| entry.joined_before(revision));
+        has_orders |= self.end_graces(&numbers, |entry| entry.joined_before(revision));
         for number in numbers {
             if self.sockets.get(&number).is_some_and(|socket| socket.entry.was_held_before(revision)) {
                 self.forget_confirmation(number);
@@ -307,6 +318,11 @@ impl Contents {
         }
         // There may be nothing left to do. The next look at the socket finds that out.
         self.enqueue(number);
+        if matches!(order.intent, Intent::Leave | Intent::Remove(_))
+            && matches!(outcome, Some(Outcome::Done { user_remains: false, .. }))
+        {
+            self.follow_departure_into_rooms(&order.user);
+        }
     }
 
     /// The store has heard what `sent` states of a user.
@@ -344,7 +360,7 @@ impl Contents {
             }
         }
         let is_known = |number| self.sockets.contains_key(&number);
-        self.queue.drop_forgotten(self.sockets.len(), is_known);
+        self.queue.drop_forgotten(self.sockets.len(), |number| is_known(*number));
         self.idling.drop_forgotten(self.sockets.len(), is_known);
     }
 

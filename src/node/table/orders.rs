@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Table;
 use super::contents::Contents;
-use crate::domain::{Position, Scope, SocketId, Timestamp, UserId};
+use crate::domain::{NodeId, Position, Scope, SocketId, Timestamp, UserId};
 use crate::node::entry::Confirmed;
 use crate::store::{Intent, Order, Outcome};
 
@@ -19,22 +19,15 @@ impl Table {
         self.changed.notified().await;
     }
 
-    /// Takes up to `limit` orders. None of their sockets has another order in flight. The caller must settle each
-    /// order.
+    /// Takes up to `limit` orders. None of their entries has another order in flight. Orders about rooms come behind all
+    /// others. So the store has heard of a socket before it hears of its rooms. The caller must settle each order.
     pub(in crate::node) fn take_orders(&self, limit: usize) -> Vec<Order> {
         let mut contents = self.lock();
         let mut orders = Vec::new();
         while orders.len() < limit
-            && let Some(number) = contents.queue.pop()
+            && let Some(order) = contents.next_order(self.node).or_else(|| contents.next_order_in_rooms(self.node))
         {
-            if let Some(intent) = contents.next_intent(number)
-                && let Some(socket) = contents.sockets.get_mut(&number)
-            {
-                socket.entry.send();
-                let (user, id) = (socket.user.clone(), SocketId { node: self.node, number });
-                let active_at = contents.users.get(&user).map(|local| local.presence.active_at).unwrap_or_default();
-                orders.push(Order { scope: Scope::Service, socket: id, user, intent, active_at });
-            }
+            orders.push(order);
         }
         orders
     }
@@ -42,11 +35,15 @@ impl Table {
     /// Takes in the outcome of an order. `None` says that the outcome is unknown.
     pub(in crate::node) fn settle(&self, order: &Order, outcome: Option<Outcome>) {
         let mut contents = self.lock();
-        if let Some(Outcome::Done { position, user_remains, .. }) = outcome {
+        if let Some(Outcome::Done { position, .. }) = outcome {
             contents.seen = contents.seen.max(position.revision);
-            if matches!(order.intent, Intent::Remove(_)) {
-                self.measure_removal(&contents, order, user_remains);
-            }
+        }
+        if let Scope::Room(room) = &order.scope {
+            contents.rooms.settle(&(room.clone(), order.socket.number), &order.intent, outcome);
+            return;
+        }
+        if let (Intent::Remove(_), Some(Outcome::Done { user_remains, .. })) = (&order.intent, outcome) {
+            self.measure_removal(&contents, order, user_remains);
         }
         contents.settle(order, outcome);
     }
@@ -62,14 +59,9 @@ impl Table {
     /// Ends the graces that are over. Returns the time at which the next grace ends.
     pub(in crate::node) fn end_due_graces(&self, now: Instant) -> Option<Instant> {
         let mut contents = self.lock();
-        while let Some((until, number)) = contents.graces.front().copied() {
-            if until > now {
-                return Some(until);
-            }
-            contents.graces.pop_front();
-            contents.end_graces(&[number], |_| true);
-        }
-        None
+        let next = contents.end_due_graces(now);
+        let next_in_rooms = contents.rooms.end_due_graces(now);
+        next.into_iter().chain(next_in_rooms).min()
     }
 
     /// The store may hold anything or nothing of this node: the node asserts everything anew.
@@ -80,6 +72,7 @@ impl Table {
             contents.forget_confirmation(number);
         }
         contents.queue.begin_assertion();
+        contents.rooms.forget_confirmations();
     }
 
     /// The store's data is of another life, which begins at `position`. The node asserts everything anew. A revision of
@@ -90,22 +83,27 @@ impl Table {
         self.forget_confirmations();
     }
 
-    /// Begins an assertion. [`Table::has_asserted`] asks about the orders that are due at this moment.
+    /// Begins an assertion. [`Table::has_asserted`] and [`Table::has_asserted_all`] ask about the orders that are due at this
+    /// moment.
     pub(in crate::node) fn begin_assertion(&self) {
-        self.lock().queue.begin_assertion();
+        let mut contents = self.lock();
+        contents.queue.begin_assertion();
+        contents.rooms.begin_assertion();
     }
 
-    /// Whether the writer has taken every order that was due when the last assertion began. Deferred departures do not
-    /// count. Ask only while no order is in flight.
+    /// Whether the writer has taken every order about the service that was due when the last assertion began. Deferred
+    /// departures do not count. Ask only while no order is in flight.
     pub(in crate::node) fn has_asserted(&self) -> bool {
         self.lock().queue.has_asserted()
     }
 
-    /// From now on the writer removes no socket from the store, until [`Table::release_departures`]. A goodbye that
-    /// waits takes no other sockets along: the user may have come back meanwhile.
+    /// From now on the writer removes no socket from the store, until [`Table::release_departures`], and no entry in a room,
+    /// until [`Table::release_room_departures`]. A goodbye that waits takes no other sockets along: the user may have come
+    /// back meanwhile.
     pub(in crate::node) fn defer_departures(&self) {
         let mut contents = self.lock();
         contents.queue.defer_departures();
+        contents.rooms.defer_departures();
         for socket in contents.sockets.values_mut() {
             socket.entry.postpone_goodbye();
         }
@@ -192,5 +190,41 @@ impl Table {
     /// The highest revision seen.
     pub(in crate::node) fn seen(&self) -> u64 {
         self.lock().seen
+    }
+}
+
+impl Contents {
+    /// Takes the next order about a socket in the service.
+    fn next_order(&mut self, node: NodeId) -> Option<Order> {
+        while let Some(number) = self.queue.pop() {
+            if let Some(intent) = self.next_intent(number)
+                && let Some(socket) = self.sockets.get_mut(&number)
+            {
+                socket.entry.send();
+                let (user, id) = (socket.user.clone(), SocketId { node, number });
+                let active_at = self.users.get(&user).map(|local| local.presence.active_at).unwrap_or_default();
+                return Some(Order { scope: Scope::Service, socket: id, user, intent, active_at });
+            }
+        }
+        None
+    }
+
+    /// Takes the next order about an entry in a room.
+    fn next_order_in_rooms(&mut self, node: NodeId) -> Option<Order> {
+        let ((room, number), user, intent) = self.rooms.next_order()?;
+        let (scope, socket) = (Scope::Room(room), SocketId { node, number });
+        // A room does not know who is active.
+        Some(Order { scope, socket, user, intent, active_at: Timestamp::default() })
+    }
+
+    fn end_due_graces(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((until, number)) = self.graces.front().copied() {
+            if until > now {
+                return Some(until);
+            }
+            self.graces.pop_front();
+            self.end_graces(&[number], |_| true);
+        }
+        None
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn come(table: &Arc<Table>, user: &UserId) -> (Registration, oneshot:
 /// An order is carried out, and the profile that holds then is of `profile_at`.
 pub(super) fn done(revision: u64, profile_at: u64) -> Option<Outcome> {
     let dates = Dates { profile_at: Timestamp(profile_at), ..Dates::default() };
-    Some(Outcome::Done { position: Position { epoch: 1, revision }, dates, user_remains: false })
+    Some(Outcome::Done { position: Position { epoch: 1, revision }, dates, user_remains: false, room: None })
 }
 
 fn joined(order: &Order) -> &Join {
@@ -131,7 +131,7 @@ fn a_goodbye_elsewhere_ends_the_graces_that_began_before_it_and_no_later_one() {
 #[test]
 fn a_profile_stated_while_a_join_is_under_way_is_not_lost() {
     let table = table();
-    let (socket, _) = table.insert(&user(), Arrival { said: named("old"), device: None }, None);
+    let (socket, _) = table.insert(&user(), Arrival { said: named("old"), ..Arrival::default() }, None);
     let first = next_order(&table);
     let mut confirmed = socket.say(named("new"));
     let old_at = joined(&first).presence.profile_at;
@@ -162,7 +162,7 @@ fn a_status_chosen_while_a_join_is_under_way_goes_with_the_next_join() {
     assert_eq!(sent.chosen_status(), Status::Invisible);
     let dates = Dates { profile_at: Timestamp(0), chosen_at: sent.chosen_at() };
     let position = Position { epoch: 1, revision: 8 };
-    table.settle(&second, Some(Outcome::Done { position, dates, user_remains: false }));
+    table.settle(&second, Some(Outcome::Done { position, dates, user_remains: false, room: None }));
     assert_eq!(chosen_at.try_recv().unwrap().revision, 8);
     assert_quiet(&table);
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 
 use super::{RedisStore, extend, format};
-use crate::domain::{NodeId, Scope, UserId};
+use crate::domain::{NodeId, RoomId, UserId};
 use crate::store::{Audited, StoreResult};
 
 /// Users in one step of an audit, and the pause after the step. A million users cost Redis no more than 2 % of its
 /// time.
-const PAGE: usize = 100;
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAGE: usize = 100;
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The least time between two audits, in intervals. It is longer than the interval in which every node refreshes its
 /// own sockets. So a user is a ghost if one audit finds the user and no node asserts the user again before the next
@@ -23,6 +23,21 @@ const REST: f64 = 1.05;
 /// For how many audits a suspect is remembered if no audit runs.
 const SUSPECTED_AUDITS: u64 = 4;
 
+/// Somebody who looked like a ghost, as noted in Redis.
+enum Suspect {
+    /// In the service.
+    User(UserId),
+    /// In a room.
+    Member(RoomId, UserId),
+}
+
+impl Suspect {
+    fn read(noted: &[u8]) -> Option<Self> {
+        let member = format::room_member(noted).map(|(room, user)| Self::Member(room, user));
+        member.or_else(|| format::known_user(noted).map(Self::User))
+    }
+}
+
 impl RedisStore {
     /// One audit of the fleet. The node that claims the audit does it for all nodes. The results are kept in Redis,
     /// because another node may do the next audit.
@@ -31,22 +46,27 @@ impl RedisStore {
         if !self.claim_audit().await? {
             return Ok(audited);
         }
-        self.clear_foreign_suspects().await?;
-        while let Some(user) = self.next_suspect().await? {
-            if self.mend(&user).await? {
-                audited.mended.push(user);
+        self.clear_other_type(&self.shared.keys.audit_suspects, "zset").await?;
+        while let Some(suspect) = self.next_suspect().await? {
+            match suspect {
+                Suspect::User(user) if self.mend(&user).await? => audited.mended.push(user),
+                Suspect::Member(room, user) if self.mend_member(&room, &user).await? => {
+                    audited.mended_members.push((room, user));
+                }
+                Suspect::User(_) | Suspect::Member(..) => {}
             }
             if !self.keep_audit().await? {
                 return Ok(audited);
             }
         }
         self.audit_nodes().await?;
-        let keys = self.shared.keys.scope(Scope::Service);
+        let keys = &self.shared.keys.service;
         for key in [&keys.users, &keys.hidden] {
             if !self.audit_set(key).await? {
-                break;
+                return Ok(audited);
             }
         }
+        self.audit_rooms().await?;
         Ok(audited)
     }
 
@@ -85,7 +105,7 @@ impl RedisStore {
 
     /// Whether the audit is still this node's, because the node may have been paused. If the audit is this node's, the
     /// claim lives on.
-    async fn keep_audit(&self) -> StoreResult<bool> {
+    pub(super) async fn keep_audit(&self) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
         let mut pipeline = redis::pipe();
         pipeline.get(&self.shared.keys.audit);
@@ -95,12 +115,11 @@ impl RedisStore {
         Ok(holder.as_deref() == Some(self.shared.node.as_str().as_bytes()))
     }
 
-    /// Deletes the key of the suspects if it has another type.
-    async fn clear_foreign_suspects(&self) -> StoreResult<()> {
+    /// Deletes a key if it has another type than ours. Without it, the audit goes on.
+    pub(super) async fn clear_other_type(&self, key: &str, ours: &str) -> StoreResult<()> {
         let mut connection = self.connection().await?;
-        let key = &self.shared.keys.audit_suspects;
         let found: String = self.shared.within(redis::cmd("TYPE").arg(key).query_async(&mut *connection)).await?;
-        if found == "zset" || found == "none" {
+        if found == ours || found == "none" {
             return Ok(());
         }
         self.shared.bad_records.found(key, found.as_bytes());
@@ -109,7 +128,7 @@ impl RedisStore {
 
     /// Takes one suspect that an audit found at least one interval ago. The suspect's owner has had time to assert the
     /// user again. A suspect that was found long ago is forgotten: Redis was away since, or its data is old.
-    async fn next_suspect(&self) -> StoreResult<Option<UserId>> {
+    async fn next_suspect(&self) -> StoreResult<Option<Suspect>> {
         let mut connection = self.connection().await?;
         let key = &self.shared.keys.audit_suspects;
         loop {
@@ -122,9 +141,10 @@ impl RedisStore {
             let found: Vec<(Vec<u8>, f64)> = self.shared.within(range.query_async(&mut *connection)).await?;
             let Some((member, found_at_ms)) = found.into_iter().next() else { return Ok(None) };
             self.shared.within(redis::cmd("ZREM").arg(key).arg(&member).query_async::<()>(&mut *connection)).await?;
-            match self.shared.known_user(key, &member) {
-                Some(user) if found_at_ms >= old as f64 => return Ok(Some(user)),
-                _ => {}
+            match Suspect::read(&member) {
+                Some(suspect) if found_at_ms >= old as f64 => return Ok(Some(suspect)),
+                Some(_) => {}
+                None => self.shared.bad_records.found(key, &member),
             }
         }
     }
@@ -132,7 +152,7 @@ impl RedisStore {
     /// Mends a suspect who still looks like a ghost. Returns whether there was anything to mend.
     async fn mend(&self, user: &UserId) -> StoreResult<bool> {
         let mut connection = self.connection().await?;
-        let mut mend = self.shared.preamble.call(&self.shared.scripts.mend, Scope::Service);
+        let mut mend = self.shared.preamble.call(&self.shared.scripts.mend);
         mend.arg(user.as_str());
         self.shared.load_and_call(&mut *connection, &self.shared.scripts.mend, mend).await
     }
@@ -160,7 +180,7 @@ impl RedisStore {
         self.shared.remove_foreign(&mut *connection, "SREM", key, &foreign).await?;
         let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
         self.shared.forget_unreadable(&mut *connection, &users).await?;
-        let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts, Scope::Service);
+        let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
         ghosts.arg(page);
         let found: Vec<String> =
             self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;
@@ -171,7 +191,7 @@ impl RedisStore {
     }
 
     /// Notes suspects, each with the time at which it was first found. The notes live for some audits at most.
-    async fn suspect(&self, connection: &mut impl ConnectionLike, users: &[String]) -> StoreResult<()> {
+    pub(super) async fn suspect(&self, connection: &mut impl ConnectionLike, users: &[String]) -> StoreResult<()> {
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(connection)).await?;
         let key = &self.shared.keys.audit_suspects;
         let mut add = redis::cmd("ZADD");

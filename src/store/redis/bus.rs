@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::{Scope, Signal, Transition};
+use crate::domain::{Signal, Transition};
 
 /// How many transitions from Redis may wait for the replica. Above that they are dropped here instead of piled up. The
 /// replica sees the gap and reads the log.
@@ -20,7 +20,7 @@ const SIGNALS: usize = 1024;
 
 /// Subscribes to transitions; see [`crate::store::PresenceStore::subscribe`].
 pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {
-    let channel = shared.keys.scope(Scope::Service).events.clone();
+    let channel = shared.keys.service.events.clone();
     open(shared, vec![channel], TRANSITIONS, format::transition).await
 }
 
@@ -38,30 +38,12 @@ async fn open<T: Send + 'static>(
     read: fn(&[u8]) -> StoreResult<T>,
 ) -> StoreResult<mpsc::Receiver<T>> {
     let (sender, receiver) = mpsc::channel(capacity);
-    let ended = CancellationToken::new();
-    let (forward, on_end) = (sender.clone(), ended.clone().drop_guard());
-    let taken_for = shared.clone();
-    // The task that reads the connection calls this. It drops this closure when the connection ends. The closure never
-    // waits, because Redis cuts a subscriber that does not read.
-    let take = move |push: PushInfo| {
-        let _ends_with_this = &on_end;
-        if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) =
-            (&push.kind, &push.data[..])
-        {
-            match read(message) {
-                // If the channel is full, a replica will see the gap, and a signal is lost. If it is closed, the
-                // connection is about to be given up.
-                Ok(message) => drop(forward.try_send(message)),
-                Err(_) => taken_for.bad_records.found(&String::from_utf8_lossy(channel), message),
-            }
-        }
-        Ok::<(), ()>(())
-    };
-    let config = AsyncConnectionConfig::new().set_push_sender(take);
-    let mut connection = Connection::open(shared, &shared.push_client, config).await?;
-    for channel in &channels {
-        shared.within(connection.subscribe(channel)).await?;
-    }
+    let forward = sender.clone();
+    // If the channel is full, a replica will see the gap, and a signal is lost. If it is closed, the connection is about to
+    // be given up.
+    let take = move |_: &[u8], message: &[u8]| read(message).map(|message| drop(forward.try_send(message)));
+    let (mut connection, ended) = listen(shared, take).await?;
+    shared.within(connection.subscribe(&channels)).await?;
     // This task keeps the connection and the receiver while the connection is usable.
     tokio::spawn(async move {
         tokio::select! {
@@ -71,4 +53,28 @@ async fn open<T: Send + 'static>(
         }
     });
     Ok(receiver)
+}
+
+/// Opens a connection that may subscribe. `take` gets each message with its channel, and never waits, because Redis cuts a
+/// subscriber that does not read. The token is cancelled when the connection ends.
+pub(super) async fn listen(
+    shared: &Arc<Shared>,
+    take: impl Fn(&[u8], &[u8]) -> StoreResult<()> + Send + Sync + 'static,
+) -> StoreResult<(Connection, CancellationToken)> {
+    let ended = CancellationToken::new();
+    let on_end = ended.clone().drop_guard();
+    let taken_for = shared.clone();
+    // The task that reads the connection calls this. It drops this closure when the connection ends.
+    let on_push = move |push: PushInfo| {
+        let _ends_with_this = &on_end;
+        if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) =
+            (&push.kind, &push.data[..])
+            && take(channel, message).is_err()
+        {
+            taken_for.bad_records.found(&String::from_utf8_lossy(channel), message);
+        }
+        Ok::<(), ()>(())
+    };
+    let config = AsyncConnectionConfig::new().set_push_sender(on_push);
+    Ok((Connection::open(shared, &shared.push_client, config).await?, ended))
 }

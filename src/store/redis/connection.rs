@@ -56,9 +56,14 @@ impl Connection {
         }
     }
 
-    /// Subscribes to a channel. The client must speak RESP3.
-    pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
-        self.inner.subscribe(channel).await
+    /// Subscribes to channels. The client must speak RESP3.
+    pub(super) async fn subscribe(&mut self, channels: &[String]) -> RedisResult<()> {
+        self.inner.subscribe(channels).await
+    }
+
+    /// Ends the subscription to channels.
+    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> RedisResult<()> {
+        self.inner.unsubscribe(channels).await
     }
 
     /// Waits until the connection must be given up, because the address leads to another server.

@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 
 use crate::domain::{
     Change, ChosenStatus, Departure, Devices, HeldSocket, LastSeen, OfflineReason, Position, Presence, Profile,
-    ProfileFields, Signal, Status, StatusText, Timestamp, Transition, UserId,
+    ProfileFields, RoomChange, RoomId, RoomPosition, RoomTransition, Scope, Signal, SocketId, Status, StatusText,
+    Timestamp, Transition, UserId,
 };
 use crate::store::{
-    BeatReply, Dates, Intent, Join, LeaseState, Outcome, Refusal, StatementOutcome, StoreError, StoreResult,
+    BeatReply, Dates, Intent, Join, LeaseState, Order, Outcome, Refusal, StatementOutcome, StoreError, StoreResult,
 };
 
 /// A transition as `announce` in `lua/prelude.lua` publishes and logs it.
@@ -27,6 +28,19 @@ struct EventJson<'a> {
     user: Option<PresenceJson<'a>>,
     reason: Option<&'a str>,
     active_at: Option<u64>,
+    at: u64,
+}
+
+/// A transition of a room as `announce_in_room` in `lua/room.lua` publishes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RoomEventJson<'a> {
+    birth: u64,
+    revision: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    user_id: String,
+    reason: Option<&'a str>,
     at: u64,
 }
 
@@ -223,6 +237,62 @@ pub(super) fn transition(json: &[u8]) -> StoreResult<Transition> {
     })
 }
 
+/// Reads a published transition of a room.
+pub(super) fn room_transition(room: RoomId, json: &[u8]) -> StoreResult<RoomTransition> {
+    let event: RoomEventJson<'_> =
+        serde_json::from_slice(json).map_err(|error| malformed("transition of a room", &error))?;
+    let change = match (event.kind, event.reason.and_then(OfflineReason::from_name)) {
+        ("entered", None) => RoomChange::Entered,
+        ("left", Some(reason)) => RoomChange::Left(reason),
+        _ => return Err(StoreError::Malformed(format!("transition of a room {}", String::from_utf8_lossy(json)))),
+    };
+    Ok(RoomTransition {
+        room,
+        position: RoomPosition { birth: event.birth, revision: event.revision },
+        user: user_id(&event.user_id)?,
+        change,
+        at: Timestamp(event.at),
+    })
+}
+
+/// Reads `birth` and `revision` of a room's head. Nobody is in a room without a head.
+pub(super) fn room_position(head: &[Option<Vec<u8>>; 2]) -> StoreResult<RoomPosition> {
+    let [birth, revision] = head;
+    let (Some(birth), Some(revision)) = (birth, revision) else { return Ok(RoomPosition::default()) };
+    match (parsed(birth), parsed(revision)) {
+        (Some(birth), Some(revision)) => Ok(RoomPosition { birth, revision }),
+        _ => Err(StoreError::Malformed("head of a room".to_owned())),
+    }
+}
+
+/// Reads a text of two ids with a tab between: of a room, and of a socket or a user there. No id has a tab in it.
+fn in_room(text: &[u8]) -> Option<(RoomId, &str)> {
+    let (room, rest) = std::str::from_utf8(text).ok()?.split_once('\t')?;
+    Some((RoomId::parse(room).ok()?, rest))
+}
+
+/// Reads an entry of a node in a room. Returns `None` if no node can have written it.
+pub(super) fn room_entry(field: &[u8]) -> Option<(RoomId, SocketId)> {
+    let (room, socket) = in_room(field)?;
+    Some((room, socket.parse().ok()?))
+}
+
+/// Writes a member of a room as a suspect of an audit.
+pub(super) fn member_text(room: &RoomId, user: &UserId) -> String {
+    format!("{room}\t{user}")
+}
+
+/// Reads what [`member_text`] writes.
+pub(super) fn room_member(text: &[u8]) -> Option<(RoomId, UserId)> {
+    let (room, user) = in_room(text)?;
+    Some((room, UserId::parse(user).ok()?))
+}
+
+/// The room that a member of the set of rooms names. It is `None` if no node can have written it.
+pub(super) fn known_room(bytes: &[u8]) -> Option<RoomId> {
+    RoomId::parse(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// Reads a user's stored data.
 pub(super) fn presence(json: &[u8]) -> StoreResult<Presence> {
     let presence: PresenceJson<'_> = serde_json::from_slice(json).map_err(|error| malformed("presence", &error))?;
@@ -260,30 +330,37 @@ pub(super) fn statement_outcome(reply: &[String]) -> StoreResult<StatementOutcom
 }
 
 /// Reads the reply to an order.
-pub(super) fn outcome(epoch: u64, intent: &Intent, reply: &[String]) -> StoreResult<Outcome> {
-    let done = |revision: &str, dates, user_remains| {
-        let position = Position { epoch, revision: number(revision)? };
-        Ok(Outcome::Done { position, dates, user_remains })
-    };
-    match (intent, reply) {
-        (Intent::Join(_), [ok, revision, profile_at, chosen_at]) if ok == "OK" => {
-            let (profile_at, chosen_at) = (Timestamp(number(profile_at)?), Timestamp(number(chosen_at)?));
-            done(revision, Dates { profile_at, chosen_at }, true)
-        }
-        (Intent::Leave | Intent::Remove(_), [ok, revision, remains]) if ok == "OK" => {
-            done(revision, Dates::default(), remains == "1")
-        }
-        (Intent::Idle(_) | Intent::Grace, [ok, revision]) if ok == "OK" => done(revision, Dates::default(), false),
-        (_, [code]) if code == "EPOCH" => Ok(Outcome::Refused(Refusal::ForeignEpoch)),
-        (_, [code]) if code == "GENERATION" => Ok(Outcome::Refused(Refusal::OldGeneration)),
-        (_, [code]) if code == "LEASE" => Ok(Outcome::Refused(Refusal::NoLease)),
-        _ => Err(StoreError::Malformed(format!("outcome {reply:?}"))),
+pub(super) fn outcome(epoch: u64, order: &Order, reply: &[String]) -> StoreResult<Outcome> {
+    match reply {
+        [code] if code == "EPOCH" => return Ok(Outcome::Refused(Refusal::ForeignEpoch)),
+        [code] if code == "GENERATION" => return Ok(Outcome::Refused(Refusal::OldGeneration)),
+        [code] if code == "LEASE" => return Ok(Outcome::Refused(Refusal::NoLease)),
+        [ok, ..] if ok == "OK" => {}
+        _ => return Err(StoreError::Malformed(format!("outcome {reply:?}"))),
     }
+    let (mut dates, mut user_remains, mut room) = (Dates::default(), false, None);
+    match (&order.scope, &order.intent, &reply[1..]) {
+        (Scope::Service, Intent::Join(_), [_, profile_at, chosen_at]) => {
+            let (profile_at, chosen_at) = (Timestamp(number(profile_at)?), Timestamp(number(chosen_at)?));
+            (dates, user_remains) = (Dates { profile_at, chosen_at }, true);
+        }
+        (Scope::Service, Intent::Leave | Intent::Remove(_), [_, remains]) => user_remains = remains == "1",
+        (Scope::Service, Intent::Idle(_) | Intent::Grace, [_]) => {}
+        (Scope::Room(_), _, [_, birth, revision, remains]) => {
+            user_remains = remains == "1";
+            if !birth.is_empty() {
+                room = Some(RoomPosition { birth: number(birth)?, revision: number(revision)? });
+            }
+        }
+        _ => return Err(StoreError::Malformed(format!("outcome {reply:?}"))),
+    }
+    let position = Position { epoch, revision: number(&reply[1])? };
+    Ok(Outcome::Done { position, dates, user_remains, room })
 }
 
 /// Reads the reply of beat.
 pub(super) fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
-    let [state, epoch, revision, holding, peers_asserted, now_ms, n_sockets] = reply else {
+    let [state, epoch, revision, holding, asserted, all_asserted, now_ms, n_sockets, n_room_entries] = reply else {
         return Err(StoreError::Malformed(format!("beat {reply:?}")));
     };
     let lease = match state.as_str() {
@@ -296,8 +373,10 @@ pub(super) fn beat_reply(reply: &[String]) -> StoreResult<BeatReply> {
         lease,
         position: Position { epoch: number(epoch)?, revision: number(revision)? },
         holding: holding == "1",
-        peers_asserted: peers_asserted == "1",
+        peers_asserted: asserted == "1",
+        peers_all_asserted: all_asserted == "1",
         n_sockets: number(n_sockets)?,
+        n_room_entries: number(n_room_entries)?,
         now: Timestamp(number(now_ms)?),
     })
 }
@@ -336,7 +415,7 @@ fn malformed(what: &str, error: &serde_json::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Device, SocketId};
+    use crate::domain::{Device, NodeId};
 
     #[test]
     fn a_published_transition_is_read_back() {
@@ -387,7 +466,20 @@ mod tests {
         }
         assert!(presence(br#"{"name":5,"status":"online","activeAt":1,"updatedAt":1}"#).is_err());
         assert_eq!((known_user(b""), known_user(b"\xff"), parsed::<SocketId>(b"a")), (None, None, None));
-        assert!(outcome(1, &Intent::Grace, &["NO".to_owned()]).is_err());
+        let socket = SocketId { node: NodeId::from_bits(1), number: 1 };
+        let user = UserId::parse("a").unwrap();
+        let order = |scope| Order { scope, socket, user: user.clone(), intent: Intent::Grace, active_at: Timestamp(0) };
+        let room = RoomId::parse("r").unwrap();
+        for reply in [&["NO"][..], &["OK"], &["OK", "x"], &["OK", "1", "2"]] {
+            let reply: Vec<String> = reply.iter().map(|part| (*part).to_owned()).collect();
+            assert!(outcome(1, &order(Scope::Service), &reply).is_err(), "{reply:?}");
+            assert!(outcome(1, &order(Scope::Room(room.clone())), &reply).is_err(), "{reply:?}");
+        }
+        for json in [r#"{"birth":1,"revision":2,"type":"left","userId":"a","at":1}"#, "{}"] {
+            assert!(room_transition(room.clone(), json.as_bytes()).is_err(), "{json}");
+        }
+        assert!(room_position(&[Some(b"1".to_vec()), Some(b"x".to_vec())]).is_err());
+        assert_eq!((known_room(b"a\tb"), room_entry(b"a\tb"), room_member(b"a")), (None, None, None));
         assert!(beat_reply(&[]).is_err());
         assert!(signal(br#"{"type":"active"}"#).is_err());
         let long = format!(r#"{{"type":"echo","number":1{}}}"#, " ".repeat(SIGNAL_BYTES_MAX));

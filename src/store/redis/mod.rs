@@ -7,9 +7,10 @@
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: the node's subscription. Both end when their connection
 //!   ends. The code that opened them opens new ones, with a delay, because no connection of the client library heals a
 //!   half-open link (docs/adr/0005).
+//! - `rooms.rs`: what is asked about rooms. `room_bus.rs`: the subscriptions to rooms, which can be opened and closed.
 //! - `people.rs`: what is stated, noted and asked about single users.
-//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts. `bad_records.rs`: records
-//!   that somebody wrote by hand among our data.
+//! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts, and `room_audit.rs` for those in
+//!   rooms. `bad_records.rs`: records that somebody wrote by hand among our data.
 //! - This file: the occasional calls (refresh, sweep), over a small pool. The long reads and the audit use the pool
 //!   too.
 
@@ -21,6 +22,9 @@ mod format;
 mod keys;
 mod page;
 mod people;
+mod room_audit;
+mod room_bus;
+mod rooms;
 mod scripts;
 mod snapshot;
 mod writer;
@@ -49,7 +53,7 @@ use super::{
     Audited, Examination, PresenceStore, StatementOutcome, StoreError, StoreResult, StoreWriter, Swept, SweptBatch,
 };
 use crate::domain::{
-    HeldSocket, LastSeen, NodeId, Position, Presence, Roster, Scope, Signal, SocketId, Statement, Timestamp,
+    HeldSocket, LastSeen, NodeId, Position, Presence, RoomId, Roster, Signal, SocketId, Statement, Timestamp,
     Transition, UserId,
 };
 use crate::settings::{PresenceSettings, RedisSettings};
@@ -151,10 +155,10 @@ impl RedisStore {
         if sockets.is_empty() {
             return Ok(Vec::new());
         }
-        let ttl_ms = self.shared.presence.user_ttl.as_millis().to_string();
+        let ttl_ms = self.shared.user_ttl_ms();
         let mut pipeline = Pipeline::with_capacity(sockets.len() * KEYS_OF_A_SOCKET);
         for (socket, user) in sockets {
-            pipeline.add_command(extend(self.shared.keys.scope(Scope::Service).user_sockets(user), &ttl_ms));
+            pipeline.add_command(extend(self.shared.keys.service.user_sockets(user), &ttl_ms));
             pipeline.add_command(extend(self.shared.keys.presence(user), &ttl_ms));
             pipeline.add_command(extend(self.shared.keys.socket_user(*socket), &ttl_ms));
         }
@@ -162,6 +166,13 @@ impl RedisStore {
         let extended: Vec<bool> = self.shared.within(pipeline.query_async(&mut *connection)).await?;
         let whole = extended.chunks(KEYS_OF_A_SOCKET).map(|keys| keys.iter().all(|extended| *extended));
         Ok(sockets.iter().zip(whole).filter(|(_, whole)| !whole).map(|((socket, _), _)| *socket).collect())
+    }
+
+    async fn publish(&self, channel: String, signal: &Signal) -> StoreResult<()> {
+        let mut connection = self.connection().await?;
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg(format::signal_json(signal));
+        self.shared.within(publish.query_async(&mut *connection)).await
     }
 }
 
@@ -232,13 +243,7 @@ impl PresenceStore for RedisStore {
     }
 
     fn signal<'a>(&'a self, to: NodeId, signal: &'a Signal) -> BoxFuture<'a, StoreResult<()>> {
-        async move {
-            let mut connection = self.connection().await?;
-            let mut publish = redis::cmd("PUBLISH");
-            publish.arg(self.shared.keys.inbox(to)).arg(format::signal_json(signal));
-            self.shared.within(publish.query_async(&mut *connection)).await
-        }
-        .boxed()
+        self.publish(self.shared.keys.inbox(to), signal).boxed()
     }
 }
 
@@ -264,6 +269,22 @@ impl Shared {
         Ok(reply)
     }
 
+    /// Calls a script that is often needed. So it is loaded only if the server does not know it.
+    async fn call_or_load<T: FromRedisValue>(
+        &self,
+        connection: &mut impl ConnectionLike,
+        script: &Script,
+        call: Cmd,
+    ) -> StoreResult<T> {
+        let reply = self.within(async { Ok(call.query_async(connection).await) }).await?;
+        match reply {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.load_and_call(connection, script, call).await
+            }
+            reply => reply.map_err(store_error),
+        }
+    }
+
     /// The user that a member of `key` names. If no node can have written the member, it is counted and this is none.
     fn known_user(&self, key: &str, member: &[u8]) -> Option<UserId> {
         let user = format::known_user(member);
@@ -271,6 +292,21 @@ impl Shared {
             self.bad_records.found(key, member);
         }
         user
+    }
+
+    /// The room that a member of the set of rooms names. If no node can have written the member, it is counted and this is
+    /// none.
+    fn known_room(&self, member: &[u8]) -> Option<RoomId> {
+        let room = format::known_room(member);
+        if room.is_none() {
+            self.bad_records.found(&self.keys.rooms, member);
+        }
+        room
+    }
+
+    /// The life of the keys of a user and of a room, as an argument.
+    fn user_ttl_ms(&self) -> String {
+        self.presence.user_ttl.as_millis().to_string()
     }
 
     /// A user's stored data. If no node can have written the data, it is counted and this is none.
@@ -307,7 +343,7 @@ impl Shared {
         let presences: Vec<Option<Vec<u8>>> = self.within(get.query_async(connection)).await?;
         for (user, stored) in users.iter().zip(presences) {
             if stored.as_deref().is_none_or(|stored| self.known_presence(user, stored).is_none()) {
-                let mut forget = self.preamble.call(&self.scripts.forget, Scope::Service);
+                let mut forget = self.preamble.call(&self.scripts.forget);
                 forget.arg(user.as_str()).arg(stored.unwrap_or_default());
                 self.load_and_call::<bool>(connection, &self.scripts.forget, forget).await?;
             }
@@ -317,9 +353,9 @@ impl Shared {
 
     /// Sweeps one batch of an expired node. It is none if the node must not be swept.
     async fn sweep_node(&self, connection: &mut impl ConnectionLike, node: NodeId) -> StoreResult<Option<SweptBatch>> {
-        let mut sweep = self.preamble.call(&self.scripts.sweep, Scope::Service);
+        let mut sweep = self.preamble.call_about_rooms(&self.scripts.sweep);
         sweep.arg(node.as_str()).arg(self.presence.sweep_batch).arg(self.presence.lease.as_millis() as u64);
-        let (state, n_sockets, n_users, overdue_ms): (String, u64, u64, i64) =
+        let (state, n_sockets, n_users, overdue_ms, n_room_entries): (String, u64, u64, i64, u64) =
             self.load_and_call(connection, &self.scripts.sweep, sweep).await?;
         let finished = match state.as_str() {
             "DONE" => true,
@@ -328,7 +364,7 @@ impl Shared {
             _ => return Err(StoreError::Malformed(format!("sweep {state}"))),
         };
         let overdue = u64::try_from(overdue_ms).ok().map(Duration::from_millis);
-        Ok(Some(SweptBatch { node, n_sockets, n_users, overdue, finished }))
+        Ok(Some(SweptBatch { node, n_sockets, n_room_entries, n_users, overdue, finished }))
     }
 }
 

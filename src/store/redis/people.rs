@@ -4,7 +4,7 @@ use redis::Cmd;
 
 use super::scripts::Script;
 use super::{RedisStore, format};
-use crate::domain::{HeldSocket, LastSeen, NodeId, Scope, Signal, Statement, Timestamp, UserId};
+use crate::domain::{HeldSocket, LastSeen, NodeId, Signal, Statement, Timestamp, UserId};
 use crate::store::{Examination, StatementOutcome, StoreResult};
 
 /// Users in one call of a script, and in one signal. Redis serves nobody else meanwhile: about 1 ms.
@@ -50,7 +50,7 @@ impl RedisStore {
         base: Option<Timestamp>,
     ) -> StoreResult<StatementOutcome> {
         let (profile, profile_at) = statement.profile.clone().unwrap_or_default();
-        let mut call = self.shared.preamble.call(&self.shared.scripts.state, Scope::Service);
+        let mut call = self.shared.preamble.call(&self.shared.scripts.state);
         call.arg(user.as_str()).arg(profile.as_ref().map_or("", |profile| profile.members())).arg(profile_at.0);
         call.arg(format::choice(statement.chosen.as_ref())).arg(base.map_or(String::new(), |base| base.0.to_string()));
         let mut connection = self.connection().await?;
@@ -82,7 +82,7 @@ impl RedisStore {
     }
 
     fn call_for(&self, script: &Script, users: &[(UserId, Timestamp)]) -> Cmd {
-        let mut call = self.shared.preamble.call(script, Scope::Service);
+        let mut call = self.shared.preamble.call(script);
         for (user, at) in users {
             call.arg(user.as_str()).arg(at.0);
         }
@@ -111,7 +111,7 @@ impl RedisStore {
 
     pub(super) async fn read_sockets_of(&self, user: &UserId) -> StoreResult<Vec<HeldSocket>> {
         let mut get = redis::cmd("HGETALL");
-        get.arg(self.shared.keys.scope(Scope::Service).user_sockets(user));
+        get.arg(self.shared.keys.service.user_sockets(user));
         let mut connection = self.connection().await?;
         let stored: Entries = self.shared.within(get.query_async(&mut *connection)).await?;
         Ok(held_sockets(&stored))
@@ -119,7 +119,7 @@ impl RedisStore {
 
     pub(super) async fn read_examination(&self, user: &UserId) -> StoreResult<Examination> {
         let keys = &self.shared.keys;
-        let service = keys.scope(Scope::Service);
+        let service = &keys.service;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         pipeline.cmd("HMGET").arg(&keys.epoch).arg(&["run_id", "epoch"]).get(&service.revision);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline};
 
 use super::keys::Keys;
-use crate::domain::Scope;
 
 /// Every script of this version.
 pub(super) struct Scripts {
@@ -23,6 +22,17 @@ pub(super) struct Scripts {
     pub(super) state: Script,
     pub(super) expire: Script,
     pub(super) active: Script,
+    pub(super) room_join: Script,
+    pub(super) room_idle: Script,
+    pub(super) room_grace: Script,
+    pub(super) room_leave: Script,
+    pub(super) room_remove: Script,
+    pub(super) room_ghosts: Script,
+    pub(super) room_mend: Script,
+    pub(super) register: Script,
+    pub(super) unregister: Script,
+    pub(super) room_access: Script,
+    pub(super) signal_user: Script,
     pub(super) rights: Script,
 }
 
@@ -64,10 +74,10 @@ impl Scripts {
             join: script!("join.lua", "departure.lua", "presence.lua", "join_stated.lua"),
             idle: script!("departure.lua", "presence.lua", "idle.lua"),
             grace: script!("grace.lua"),
-            leave: script!("departure.lua", "leave.lua", "presence.lua", "remain.lua"),
+            leave: script!("departure.lua", "drained.lua", "leave.lua", "presence.lua", "remain.lua"),
             remove: script!("departure.lua", "remove.lua", "presence.lua", "remain.lua"),
             beat: script!("beat.lua"),
-            sweep: script!("departure.lua", "presence.lua", "sweep.lua"),
+            sweep: script!("departure.lua", "presence.lua", "room.lua", "sweep.lua"),
             drain: script!("drain.lua"),
             ghosts: script!("ghosts.lua"),
             mend: script!("departure.lua", "presence.lua", "mend.lua"),
@@ -75,14 +85,28 @@ impl Scripts {
             state: script!("departure.lua", "presence.lua", "state.lua"),
             expire: script!("departure.lua", "presence.lua", "expire.lua"),
             active: script!("active.lua"),
+            room_join: script!("room.lua", "room_join.lua"),
+            room_idle: script!("room.lua", "room_idle.lua"),
+            room_grace: script!("room.lua", "room_grace.lua"),
+            room_leave: script!("room.lua", "drained.lua", "room_leave.lua"),
+            room_remove: script!("room.lua", "room_remove.lua"),
+            room_ghosts: script!("room.lua", "room_ghosts.lua"),
+            room_mend: script!("room.lua", "room_mend.lua"),
+            register: script!("register.lua"),
+            unregister: script!("unregister.lua"),
+            room_access: script!("room_access.lua"),
+            signal_user: script!("signal_user.lua"),
             rights: Script::new(include_str!("lua/rights.lua")),
         }
     }
 
-    /// Loads the scripts that the writer calls by hash. The writer has no fallback for NOSCRIPT.
+    /// Loads the scripts that are called by hash alone. The writer has no fallback for NOSCRIPT.
     pub(super) fn load_all(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
-        for script in [&self.join, &self.idle, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain] {
+        let service = [&self.join, &self.idle, &self.grace, &self.leave, &self.remove, &self.beat, &self.drain];
+        let rooms = [&self.room_join, &self.room_idle, &self.room_grace, &self.room_leave, &self.room_remove];
+        let others = [&self.room_access, &self.signal_user];
+        for script in service.into_iter().chain(rooms).chain(others) {
             pipeline.add_command(script.load());
         }
         pipeline
@@ -104,13 +128,19 @@ impl Preamble {
         Self { keys, log_length, last_seen: format!("{} {}", ttl.as_millis(), least.as_millis()) }
     }
 
-    /// `EVALSHA` of `script` with the fixed keys and arguments of a scope. The caller appends the script's own
-    /// arguments.
-    pub(super) fn call(&self, script: &Script, scope: Scope) -> Cmd {
-        let (keys, families) = (self.keys.fixed(scope), self.keys.families(scope));
+    /// `EVALSHA` of `script` with the fixed keys and arguments. The caller appends the script's own arguments.
+    pub(super) fn call(&self, script: &Script) -> Cmd {
+        let (keys, families) = (self.keys.fixed(), self.keys.families());
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.hash).arg(keys.len()).arg(&keys).arg(&families);
         command.arg(self.log_length).arg(&self.last_seen);
+        command
+    }
+
+    /// The same for a script with `lua/room.lua`.
+    pub(super) fn call_about_rooms(&self, script: &Script) -> Cmd {
+        let mut command = self.call(script);
+        command.arg(&self.keys.room_names());
         command
     }
 }

@@ -1,5 +1,7 @@
-//! The long reads: all users who are online, and the log. Both go by pages that a slow line can carry (`page.rs`).
+//! The long reads: all users who are online, all members of a room, and the log. They go by pages that a slow line can
+//! carry (`page.rs`).
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use deadpool::managed::Object;
@@ -9,7 +11,7 @@ use tracing::info;
 use super::format;
 use super::page::PageSize;
 use super::{RedisStore, Shared};
-use crate::domain::{Position, Presence, Roster, Scope, Status, Transition, UserId};
+use crate::domain::{Position, Presence, RoomId, RoomRoster, Roster, Status, Transition, UserId};
 use crate::store::{StoreError, StoreResult};
 
 /// The most users in one page of a snapshot. They take 0.7 ms of the server's time (docs/performance.md). Nothing else
@@ -60,6 +62,26 @@ impl RedisStore {
         Ok(roster)
     }
 
+    /// The position is read before the members. Whoever reads this has opened the room, and applies what comes above that
+    /// position. So it does no harm that the scan sees some members after later transitions.
+    pub(super) async fn read_room_snapshot(&self, room: &RoomId) -> StoreResult<RoomRoster> {
+        let (reader, keys) = (Reader { store: self }, self.shared.keys.room(room));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HMGET").arg(keys.head()).arg(&["birth", "revision"]);
+        let (head,): ([Option<Vec<u8>>; 2],) = reader.call(&pipeline).await?;
+        let position = format::room_position(&head)?;
+        let (key, mut size, mut cursor) = (keys.users(), PageSize::up_to(USERS_MAX), 0);
+        let mut members = BTreeSet::new();
+        loop {
+            let (next, page) = reader.scan(&key, cursor, &mut size).await?;
+            members.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(RoomRoster { position, members });
+            }
+        }
+    }
+
     pub(super) async fn read_log_after(&self, position: Position) -> StoreResult<Option<Vec<Transition>>> {
         let reader = Reader { store: self };
         let head = reader.head().await?;
@@ -83,14 +105,14 @@ impl Reader<'_> {
     async fn head(&self) -> StoreResult<Position> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("HMGET").arg(&self.shared().keys.epoch).arg(&["run_id", "epoch"]);
-        pipeline.get(&self.shared().keys.scope(Scope::Service).revision).cmd("INFO").arg("server");
+        pipeline.get(&self.shared().keys.service.revision).cmd("INFO").arg("server");
         type Reply = ([Option<Vec<u8>>; 2], Option<Vec<u8>>, String);
         let (epoch, revision, server): Reply = self.call(&pipeline).await?;
         format::head(&epoch, revision.as_deref(), &server)
     }
 
     async fn users(&self) -> StoreResult<Roster> {
-        let keys = self.shared().keys.scope(Scope::Service);
+        let keys = &self.shared().keys.service;
         // If a user hides or shows while this reads, the user may be in both. The stored data says what the user is.
         let mut users = self.members(&keys.users, &Presence::default()).await?;
         let hidden = Presence { effective: Status::Invisible, ..Presence::default() };
@@ -104,14 +126,7 @@ impl Reader<'_> {
         let mut users = Vec::new();
         let mut cursor = 0u64;
         loop {
-            let scan = |count: usize| {
-                let mut scan = redis::cmd("SSCAN");
-                scan.arg(key).arg(cursor).arg("COUNT").arg(count);
-                scan
-            };
-            let (next, members): (u64, Vec<Vec<u8>>) = self.page(&mut scan_size, scan).await?;
-            scan_size.adapt(members.len(), members.iter().map(Vec::len).sum());
-            let page: Vec<UserId> = members.iter().filter_map(|member| self.shared().known_user(key, member)).collect();
+            let (next, page) = self.scan(key, cursor, &mut scan_size).await?;
             let mut rest = &page[..];
             while !rest.is_empty() {
                 let presences = self.presences(rest, missing, &mut get_size).await?;
@@ -124,6 +139,18 @@ impl Reader<'_> {
                 return Ok(users);
             }
         }
+    }
+
+    /// One page of a set of users, and the next cursor.
+    async fn scan(&self, key: &str, cursor: u64, size: &mut PageSize) -> StoreResult<(u64, Vec<UserId>)> {
+        let scan = |count: usize| {
+            let mut scan = redis::cmd("SSCAN");
+            scan.arg(key).arg(cursor).arg("COUNT").arg(count);
+            scan
+        };
+        let (next, members): (u64, Vec<Vec<u8>>) = self.page(size, scan).await?;
+        size.adapt(members.len(), members.iter().map(Vec::len).sum());
+        Ok((next, members.iter().filter_map(|member| self.shared().known_user(key, member)).collect()))
     }
 
     /// The presences of the first of these users.
@@ -143,7 +170,7 @@ impl Reader<'_> {
     /// The transitions after `from` up to `to`. If `give_up_at` is set, late pages give [`Log::Slow`] instead of an
     /// error.
     async fn log(&self, from: Position, to: Position, give_up_at: Option<Instant>) -> StoreResult<Log> {
-        let key = self.shared().keys.scope(Scope::Service).log.clone();
+        let key = self.shared().keys.service.log.clone();
         let mut size = PageSize::up_to(ENTRIES_MAX);
         let mut transitions: Vec<Transition> = Vec::new();
         let mut last = from.revision;

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Cmd};
 
 use super::connection::Connection;
 use super::{Shared, StoreResult, format};
-use crate::domain::{Presence, Scope, SocketId, Timestamp, UserId};
+use crate::domain::{Presence, RoomId, Scope, SocketId, Timestamp, UserId};
 use crate::store::{Beat, BeatReply, Claim, Intent, Join, Order, Outcome, StoreWriter};
 
 /// See [`StoreWriter`].
@@ -27,6 +27,13 @@ impl RedisWriter {
     }
 
     fn order_command(&self, claim: Claim, order: &Order) -> Cmd {
+        match &order.scope {
+            Scope::Service => self.service_command(claim, order),
+            Scope::Room(room) => self.room_command(claim, order, room),
+        }
+    }
+
+    fn service_command(&self, claim: Claim, order: &Order) -> Cmd {
         let scripts = &self.shared.scripts;
         let script = match &order.intent {
             Intent::Join(_) => &scripts.join,
@@ -35,9 +42,8 @@ impl RedisWriter {
             Intent::Leave => &scripts.leave,
             Intent::Remove(_) => &scripts.remove,
         };
-        let mut command = self.shared.preamble.call(script, order.scope);
-        command.arg(self.shared.node.as_str()).arg(claim.epoch).arg(claim.generation);
-        command.arg(order.socket.to_string()).arg(order.user.as_str());
+        let mut command = self.shared.preamble.call(script);
+        self.push_entry(&mut command, claim, order);
         match &order.intent {
             Intent::Join(join) => self.push_join(&mut command, join, order.active_at),
             Intent::Idle(is_idle) => _ = command.arg(order.active_at.0).arg(u8::from(*is_idle)),
@@ -48,6 +54,31 @@ impl RedisWriter {
         command
     }
 
+    fn room_command(&self, claim: Claim, order: &Order, room: &RoomId) -> Cmd {
+        let scripts = &self.shared.scripts;
+        let script = match &order.intent {
+            Intent::Join(_) => &scripts.room_join,
+            Intent::Idle(_) => &scripts.room_idle,
+            Intent::Grace => &scripts.room_grace,
+            Intent::Leave => &scripts.room_leave,
+            Intent::Remove(_) => &scripts.room_remove,
+        };
+        let mut command = self.shared.preamble.call_about_rooms(script);
+        self.push_entry(&mut command, claim, order);
+        command.arg(room.as_str());
+        match &order.intent {
+            Intent::Join(join) => _ = command.arg(self.shared.user_ttl_ms()).arg(join.since.0),
+            Intent::Remove(reason) => _ = command.arg(reason.as_str()),
+            Intent::Idle(_) | Intent::Grace | Intent::Leave => {}
+        }
+        command
+    }
+
+    fn push_entry(&self, command: &mut Cmd, claim: Claim, order: &Order) {
+        command.arg(self.shared.node.as_str()).arg(claim.epoch).arg(claim.generation);
+        command.arg(order.socket.to_string()).arg(order.user.as_str());
+    }
+
     fn push_join(&self, command: &mut Cmd, join: &Join, active_at: Timestamp) {
         let Presence { profile, profile_at, .. } = &join.presence;
         let ttl_ms = self.shared.presence.user_ttl.as_millis() as u64;
@@ -56,10 +87,12 @@ impl RedisWriter {
     }
 
     async fn send_beat(&mut self, beat: Beat) -> StoreResult<BeatReply> {
-        let mut command = self.shared.preamble.call(&self.shared.scripts.beat, Scope::Service);
+        let mut command = self.shared.preamble.call(&self.shared.scripts.beat);
         command.arg(self.shared.node.as_str()).arg(beat.generation);
         command.arg(self.shared.presence.lease.as_millis() as u64).arg(beat.seen);
-        command.arg(beat.asserted).arg(beat.heard_at.0).arg(beat.waits_since.map_or(0, |since| since.0));
+        command.arg(beat.asserted).arg(beat.all_asserted).arg(beat.heard_at.0);
+        command.arg(beat.waits_since.map_or(0, |since| since.0));
+        command.arg(self.shared.keys.node_rooms(self.shared.node));
         // If somebody flushed the scripts, this fails. The connection that replaces this one loads them again.
         let reply: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
         format::beat_reply(&reply)
@@ -75,11 +108,11 @@ impl RedisWriter {
         }
         let replies: Vec<Vec<String>> = self.shared.within(pipeline.query_async(&mut self.connection)).await?;
         let outcomes = orders.iter().zip(&replies);
-        outcomes.map(|(order, reply)| format::outcome(claim.epoch, &order.intent, reply)).collect()
+        outcomes.map(|(order, reply)| format::outcome(claim.epoch, order, reply)).collect()
     }
 
     async fn send_drain(&mut self, lease: Duration) -> StoreResult<()> {
-        let mut command = self.shared.preamble.call(&self.shared.scripts.drain, Scope::Service);
+        let mut command = self.shared.preamble.call(&self.shared.scripts.drain);
         command.arg(self.shared.node.as_str()).arg(lease.as_millis() as u64);
         let _: Vec<String> = self.shared.within(command.query_async(&mut self.connection)).await?;
         Ok(())
@@ -97,6 +130,22 @@ impl RedisWriter {
             }
         }
         let key = self.shared.keys.node_sockets(self.shared.node).to_string();
+        self.shared.remove_foreign(&mut self.connection, "HDEL", &key, &foreign).await?;
+        Ok(held)
+    }
+
+    async fn read_held_room_entries(&mut self) -> StoreResult<Vec<(RoomId, SocketId, UserId)>> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.shared.keys.node_rooms(self.shared.node));
+        let stored: Vec<(Vec<u8>, Vec<u8>)> = self.shared.within(command.query_async(&mut self.connection)).await?;
+        let (mut held, mut foreign) = (Vec::new(), Vec::new());
+        for (entry, user) in stored {
+            match (format::room_entry(&entry), format::known_user(&user)) {
+                (Some((room, id)), Some(user)) if id.node == self.shared.node => held.push((room, id, user)),
+                _ => foreign.push(entry),
+            }
+        }
+        let key = self.shared.keys.node_rooms(self.shared.node).to_string();
         self.shared.remove_foreign(&mut self.connection, "HDEL", &key, &foreign).await?;
         Ok(held)
     }
@@ -125,5 +174,9 @@ impl StoreWriter for RedisWriter {
 
     fn held_sockets(&mut self) -> BoxFuture<'_, StoreResult<Vec<(SocketId, UserId)>>> {
         self.read_held_sockets().boxed()
+    }
+
+    fn held_room_entries(&mut self) -> BoxFuture<'_, StoreResult<Vec<(RoomId, SocketId, UserId)>>> {
+        self.read_held_room_entries().boxed()
     }
 }

@@ -244,7 +244,7 @@ async fn what_a_hand_has_written_for_the_auditors_stops_no_audit() {
     let redis = &cluster.redis;
     let suspects = "online:audit:suspects";
     let foreign = r"redis.call('DEL', KEYS[1]) return redis.call('ZADD', KEYS[1], '1', '\255\254', '1e18', 'ghost')";
-    for spoilt in ["online:audit", suspects, "members"] {
+    for spoilt in ["online:audit", suspects, "online:rooms:set", "members"] {
         match spoilt {
             "members" => drop(eval(redis, foreign, suspects).await),
             key => retype(redis, key).await,

@@ -1,15 +1,19 @@
 //! A random history of clients, of other nodes and of a network that loses things. In the end the store must hold what
-//! the clients said last.
+//! the clients said last, and must have them in the rooms that they entered and did not leave.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::ChosenStatus;
+use crate::domain::{ChosenStatus, RoomChange, RoomPosition, RoomRoster, RoomTransition, Scope};
 use crate::store::Refusal;
 
 const USERS: [&str; 2] = ["a", "b"];
+const ROOMS: [&str; 3] = ["x", "y", "z"];
+
+/// In how many rooms a socket may be.
+const MOST_ROOMS: usize = 2;
 
 /// What somebody says: the number of a name, and a status.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +28,19 @@ enum Event {
     Come {
         user: usize,
         words: Words,
+        room: Option<usize>,
     },
     Active(usize),
     Idle(usize),
     Say(usize, Words),
     Lose(usize),
     Leave(usize),
+    JoinRoom(usize, usize),
+    LeaveRoom(usize, usize),
+    /// The server closes the sockets of a user.
+    Disconnect {
+        user: usize,
+    },
     EndGraces,
     EndRound {
         seconds: u64,
@@ -45,6 +56,15 @@ enum Event {
         user: usize,
         words: Words,
     },
+    OtherNodeEnters {
+        user: usize,
+        room: usize,
+    },
+    /// It takes what is in grace along.
+    OtherNodeSaysGoodbyeIn {
+        user: usize,
+        room: usize,
+    },
     TakeOrders,
     /// The store carries out the first orders in flight. The node hears of it only if all were carried out.
     Settle {
@@ -55,12 +75,17 @@ enum Event {
     Deliver,
     /// Transitions were lost, and the replica reads a snapshot.
     Snapshot,
+    DeliverInRoom,
+    /// The same for a room.
+    SnapshotOfRoom(usize),
     /// The store loses all it has, and the node notices.
     LoseData,
     /// The keys of a socket are gone, and the refresher notices.
     LoseKeys(usize),
+    LoseKeysInRoom(usize, usize),
     DeferDepartures,
     ReleaseDepartures,
+    ReleaseRoomDepartures,
 }
 
 fn words() -> impl Strategy<Value = Words> {
@@ -69,28 +94,40 @@ fn words() -> impl Strategy<Value = Words> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let (user, socket) = (0..USERS.len(), 0..4_usize);
+    let (user, socket, room) = (0..USERS.len(), 0..4_usize, 0..ROOMS.len());
+    let user_and_room = (user.clone(), room.clone());
+    let socket_and_room = (socket.clone(), room.clone());
     prop_oneof![
-        4 => (user.clone(), words()).prop_map(|(user, words)| Event::Come { user, words }),
+        4 => (user.clone(), words(), prop::option::of(room.clone()))
+            .prop_map(|(user, words, room)| Event::Come { user, words, room }),
         3 => socket.clone().prop_map(Event::Active),
         3 => socket.clone().prop_map(Event::Idle),
         3 => (socket.clone(), words()).prop_map(|(socket, words)| Event::Say(socket, words)),
         1 => socket.clone().prop_map(Event::Lose),
         1 => socket.clone().prop_map(Event::Leave),
+        5 => socket_and_room.clone().prop_map(|(socket, room)| Event::JoinRoom(socket, room)),
+        3 => socket_and_room.clone().prop_map(|(socket, room)| Event::LeaveRoom(socket, room)),
+        1 => user.clone().prop_map(|user| Event::Disconnect { user }),
         1 => Just(Event::EndGraces),
         3 => (1..200_u64).prop_map(|seconds| Event::EndRound { seconds }),
         1 => (user.clone(), words()).prop_map(|(user, words)| Event::OtherNodeJoins { user, words }),
         1 => user.clone().prop_map(|user| Event::OtherNodeLeaves { user }),
         2 => (user, words()).prop_map(|(user, words)| Event::ServerStates { user, words }),
-        6 => Just(Event::TakeOrders),
+        1 => user_and_room.clone().prop_map(|(user, room)| Event::OtherNodeEnters { user, room }),
+        1 => user_and_room.prop_map(|(user, room)| Event::OtherNodeSaysGoodbyeIn { user, room }),
+        8 => Just(Event::TakeOrders),
         6 => (0..4_usize, any::<bool>()).prop_map(|(n_carried_out, heard)| Event::Settle { n_carried_out, heard }),
         1 => Just(Event::Refuse),
         4 => Just(Event::Deliver),
         1 => Just(Event::Snapshot),
+        3 => Just(Event::DeliverInRoom),
+        1 => room.prop_map(Event::SnapshotOfRoom),
         1 => Just(Event::LoseData),
         1 => socket.prop_map(Event::LoseKeys),
+        1 => socket_and_room.prop_map(|(socket, room)| Event::LoseKeysInRoom(socket, room)),
         1 => Just(Event::DeferDepartures),
         1 => Just(Event::ReleaseDepartures),
+        1 => Just(Event::ReleaseRoomDepartures),
     ]
 }
 
@@ -137,6 +174,7 @@ fn take_later<T: PartialEq>(known: &mut Dated<T>, other: Dated<T>) {
 struct Store {
     position: Position,
     users: BTreeMap<UserId, Stored>,
+    rooms: StoredRooms,
     /// The transitions that the node has not heard of.
     told: VecDeque<Transition>,
 }
@@ -202,6 +240,11 @@ impl Store {
 
     fn carry_out(&mut self, order: &Order) -> Outcome {
         let Order { user, socket, .. } = order;
+        if let Scope::Room(room) = &order.scope {
+            let user_remains = self.rooms.carry_out(room, order);
+            let (dates, room) = (Dates::default(), self.rooms.positions.get(room).copied());
+            return Outcome::Done { position: self.position, dates, user_remains, room };
+        }
         let held = self.users.get_mut(user).and_then(|stored| stored.entries.get_mut(socket));
         match &order.intent {
             Intent::Join(join) => self.join(user, *socket, join.idle, Stated::of(&join.presence)),
@@ -212,7 +255,7 @@ impl Store {
         }
         let presence = self.users.get(user).map(Stored::presence).unwrap_or_default();
         let dates = Dates { profile_at: presence.profile_at, chosen_at: presence.chosen_at() };
-        Outcome::Done { position: self.position, dates, user_remains: self.users.contains_key(user) }
+        Outcome::Done { position: self.position, dates, user_remains: self.users.contains_key(user), room: None }
     }
 
     fn roster(&self) -> Roster {
@@ -222,9 +265,78 @@ impl Store {
     }
 }
 
-/// One connected client, and when it was active.
+/// Who is in which room: each entry, and whether it is in grace.
+#[derive(Default)]
+struct StoredRooms {
+    entries: BTreeMap<(RoomId, UserId, SocketId), bool>,
+    /// The position of each room that was ever born.
+    positions: BTreeMap<RoomId, RoomPosition>,
+    n_births: u64,
+    /// The transitions that the node has not heard of.
+    told: VecDeque<RoomTransition>,
+}
+
+impl StoredRooms {
+    fn carry_out(&mut self, room: &RoomId, order: &Order) -> bool {
+        let Order { user, socket, .. } = order;
+        match &order.intent {
+            Intent::Join(_) => self.enter(room, user, *socket),
+            Intent::Idle(_) => panic!("a room knows nobody who is idle"),
+            Intent::Grace => {
+                let entry = self.entries.get_mut(&(room.clone(), user.clone(), *socket));
+                entry.into_iter().for_each(|in_grace| *in_grace = true);
+            }
+            Intent::Leave => self.remove(room, user, |other, in_grace| other == *socket || in_grace),
+            Intent::Remove(_) => self.remove(room, user, |other, _| other == *socket),
+        }
+        self.members(room).contains(user)
+    }
+
+    fn members(&self, room: &RoomId) -> BTreeSet<UserId> {
+        let entries = self.entries.keys().filter(|(other, ..)| other == room);
+        entries.map(|(_, user, _)| user.clone()).collect()
+    }
+
+    fn enter(&mut self, room: &RoomId, user: &UserId, socket: SocketId) {
+        let members = self.members(room);
+        if members.is_empty() {
+            self.n_births += 1;
+            self.positions.insert(room.clone(), RoomPosition { birth: self.n_births, revision: 0 });
+        }
+        self.entries.entry((room.clone(), user.clone(), socket)).or_insert(false);
+        if !members.contains(user) {
+            self.tell(room, user, RoomChange::Entered);
+        }
+    }
+
+    fn remove(&mut self, room: &RoomId, user: &UserId, goes: impl Fn(SocketId, bool) -> bool) {
+        let was_there = self.members(room).contains(user);
+        let is_theirs = |(place, owner, _): &(RoomId, UserId, SocketId)| place == room && owner == user;
+        self.entries.retain(|entry, in_grace| !is_theirs(entry) || !goes(entry.2, *in_grace));
+        if was_there && !self.members(room).contains(user) {
+            self.tell(room, user, RoomChange::Left(OfflineReason::Left));
+        }
+    }
+
+    fn tell(&mut self, room: &RoomId, user: &UserId, change: RoomChange) {
+        let position = self.positions.get_mut(room).expect("the room was born");
+        position.revision += 1;
+        let (room, user, position) = (room.clone(), user.clone(), *position);
+        self.told.push_back(RoomTransition { room, position, user, change, at: Timestamp(1) });
+    }
+
+    fn roster(&self, room: &RoomId) -> RoomRoster {
+        let members = self.members(room);
+        let position = self.positions.get(room).copied().filter(|_| !members.is_empty());
+        RoomRoster { position: position.unwrap_or_default(), members }
+    }
+}
+
+/// One connected client, the rooms that it wants to be in, and when it was active.
 struct Client {
     registration: Registration,
+    /// Each room, with the last receiver of its position.
+    rooms: BTreeMap<RoomId, Option<oneshot::Receiver<EnteredAt>>>,
     /// Whether the client has ever said that it is active, or idle.
     says_activity: bool,
     said_idle: bool,
@@ -272,7 +384,7 @@ impl World {
         let never = Instant::now() + Duration::from_hours(24 * 365);
         self.table.lock().store_time = Some((Timestamp(self.now), never));
         match event {
-            Event::Come { user, words } => self.come(&user_id(user), words),
+            Event::Come { user, words, room } => self.come(&user_id(user), words, room.map(room_id)),
             Event::Active(socket) => self.on_client(socket, |client| {
                 client.registration.heard();
                 (client.says_activity, client.said_idle, client.was_heard) = (true, false, true);
@@ -284,6 +396,15 @@ impl World {
             Event::Say(socket, words) => self.say(socket, words),
             Event::Lose(socket) => drop(self.take_client(socket)),
             Event::Leave(socket) => self.take_client(socket).into_iter().for_each(|client| client.registration.leave()),
+            Event::JoinRoom(socket, room) => self.on_client(socket, |client| client.enter(&room_id(room))),
+            Event::LeaveRoom(socket, room) => self.on_client(socket, |client| {
+                client.registration.leave_room(&room_id(room));
+                client.rooms.remove(&room_id(room));
+            }),
+            Event::Disconnect { user } => {
+                self.table.disconnect(&user_id(user));
+                self.clients.retain(|client| client.registration.is_wanted());
+            }
             Event::EndGraces => _ = self.table.end_due_graces(Instant::now() + Duration::from_hours(2)),
             Event::EndRound { seconds } => self.end_round(seconds),
             Event::OtherNodeJoins { user, words } => {
@@ -295,7 +416,14 @@ impl World {
                 let stated = self.stated_now(words);
                 self.store.state(&user_id(user), stated);
             }
-            Event::TakeOrders => self.take_orders(2),
+            Event::OtherNodeEnters { user, room } => {
+                self.store.rooms.enter(&room_id(room), &user_id(user), other_socket());
+            }
+            Event::OtherNodeSaysGoodbyeIn { user, room } => {
+                let goes = |socket, in_grace| socket == other_socket() || in_grace;
+                self.store.rooms.remove(&room_id(room), &user_id(user), goes);
+            }
+            Event::TakeOrders => self.take_orders(3),
             Event::Settle { n_carried_out, heard } => self.settle(n_carried_out, heard),
             Event::Refuse => {
                 for order in std::mem::take(&mut self.in_flight) {
@@ -304,21 +432,34 @@ impl World {
             }
             Event::Deliver => self.deliver(),
             Event::Snapshot => self.read_snapshot(),
+            Event::DeliverInRoom => self.deliver_in_room(),
+            Event::SnapshotOfRoom(room) => self.read_room(&room_id(room)),
             Event::LoseData => self.lose_data(),
             Event::LoseKeys(socket) => self.lose_keys(socket),
+            Event::LoseKeysInRoom(socket, room) => self.lose_keys_in_room(socket, &room_id(room)),
             Event::DeferDepartures => self.table.defer_departures(),
             Event::ReleaseDepartures => self.table.release_departures(),
+            Event::ReleaseRoomDepartures => self.table.release_room_departures(),
         }
         self.stated.retain(|user, _| self.table.presence(user).is_some());
         check_contents(&self.table.lock());
     }
 
-    fn come(&mut self, user: &UserId, words: Words) {
+    fn come(&mut self, user: &UserId, words: Words, room: Option<RoomId>) {
         let known = self.replica.get(user).cloned();
         self.stated.entry(user.clone()).or_default().take(known.as_ref().map(Stated::of).unwrap_or_default());
-        let (registration, _) = self.table.insert(user, Arrival { said: said(words), device: None }, known);
-        let heard_at = self.seconds;
-        self.clients.push(Client { registration, says_activity: false, said_idle: false, was_heard: false, heard_at });
+        let rooms = room.iter().cloned().collect();
+        let arrival = Arrival { said: said(words), rooms, ..Arrival::default() };
+        let (registration, _) = self.table.insert(user, arrival, known);
+        let (heard_at, rooms) = (self.seconds, room.into_iter().map(|room| (room, None)).collect());
+        self.clients.push(Client {
+            registration,
+            rooms,
+            says_activity: false,
+            said_idle: false,
+            was_heard: false,
+            heard_at,
+        });
         self.note_statement(user, words);
     }
 
@@ -418,10 +559,22 @@ impl World {
         self.table.observe_snapshot(&roster);
     }
 
+    fn deliver_in_room(&mut self) {
+        let Some(transition) = self.store.rooms.told.pop_front() else { return };
+        self.table.observe_room(&transition);
+    }
+
+    fn read_room(&mut self, room: &RoomId) {
+        self.store.rooms.told.retain(|transition| transition.room != *room);
+        self.table.observe_room_snapshot(room, &self.store.rooms.roster(room));
+    }
+
     fn lose_data(&mut self) {
         // The writer learns of it from a beat, and beats only while no order is in flight.
         self.settle(1, false);
         self.store.users.clear();
+        self.store.rooms.entries.clear();
+        self.store.rooms.told.clear();
         self.store.position.epoch += 1;
         self.store.position.revision += 1;
         self.table.begin_epoch(self.store.position);
@@ -440,14 +593,28 @@ impl World {
         self.table.mark_missing(&[socket]);
     }
 
+    fn lose_keys_in_room(&mut self, socket: usize, room: &RoomId) {
+        let Some(client) = self.client(socket) else { return };
+        let (socket, user) = (client.registration.socket(), client.registration.user().clone());
+        let is_known = client.rooms.contains_key(room);
+        self.store.rooms.entries.remove(&(room.clone(), user, socket));
+        if is_known {
+            self.table.mark_missing_in_rooms(&[(room.clone(), socket)]);
+        }
+    }
+
     /// Nothing is lost any more, until there is nothing left to do.
     fn come_to_rest(&mut self) {
         self.happen(Event::ReleaseDepartures);
+        self.happen(Event::ReleaseRoomDepartures);
         self.end_round(1);
         for _ in 0..20 {
             self.settle(0, true);
             while !self.store.told.is_empty() {
                 self.deliver();
+            }
+            while !self.store.rooms.told.is_empty() {
+                self.deliver_in_room();
             }
             self.take_orders(100);
         }
@@ -475,7 +642,56 @@ impl World {
     }
 }
 
+/// The part about rooms.
+impl World {
+    /// Whoever entered a room is there, and knows where it is. What else is there is in grace.
+    fn check_rooms(&mut self) {
+        let mut expected = BTreeSet::new();
+        for client in &mut self.clients {
+            let (socket, user) = (client.registration.socket(), client.registration.user().clone());
+            let wanted: BTreeSet<RoomId> = client.registration.rooms().into_iter().collect();
+            assert_eq!(wanted, client.rooms.keys().cloned().collect(), "{socket}");
+            for (room, receiver) in &mut client.rooms {
+                let entered_at = receiver.as_mut().map(|receiver| receiver.try_recv().expect("a reply"));
+                assert!(entered_at.is_none_or(|(_, position)| position.is_some()));
+                *receiver = None;
+                expected.insert((room.clone(), user.clone(), socket));
+            }
+        }
+        let ours = self.store.rooms.entries.iter().filter(|((.., socket), _)| *socket != other_socket());
+        let ours: Vec<_> = ours.collect();
+        let present: BTreeSet<_> =
+            ours.iter().filter(|(_, in_grace)| !**in_grace).map(|(entry, _)| (*entry).clone()).collect();
+        assert_eq!(present, expected);
+        let contents = self.table.lock();
+        for ((room, user, socket), _) in &ours {
+            assert!(contents.rooms.is_known(room, socket.number), "{user} is left behind in {room}");
+        }
+        let range = contents.rooms.confirmed_range().expect("every outcome is known");
+        assert!(range.contains(&(ours.len() as u64)), "{range:?} {ours:?}");
+    }
+
+    /// When all graces have ended, nobody else is there.
+    fn check_that_graces_end(&mut self) {
+        self.happen(Event::EndGraces);
+        self.come_to_rest();
+        self.check_rooms();
+        assert!(self.store.rooms.entries.values().all(|in_grace| !in_grace));
+        let n_wanted: usize = self.clients.iter().map(|client| client.rooms.len()).sum();
+        assert_eq!(self.table.n_room_entries(), n_wanted);
+    }
+}
+
 impl Client {
+    fn enter(&mut self, room: &RoomId) {
+        let has_place = self.rooms.keys().filter(|other| *other != room).count() < MOST_ROOMS;
+        match self.registration.join_room(MOST_ROOMS, room) {
+            Ok(receiver) => _ = self.rooms.insert(room.clone(), Some(receiver)),
+            Err(TooManyRooms) => assert!(!has_place),
+        }
+        assert!(self.rooms.len() <= MOST_ROOMS);
+    }
+
     fn check(&self, is_idle: bool, seconds: u64) {
         let silent = seconds - self.heard_at;
         match () {
@@ -499,10 +715,15 @@ fn check_contents(contents: &Contents) {
     assert_eq!(n_named, contents.sockets.len(), "a user knows a socket that is forgotten");
     let mut beside = contents.waiting.keys().chain(contents.lost_at.keys());
     assert!(beside.all(|number| contents.sockets.contains_key(number)), "something is kept of a forgotten socket");
+    contents.rooms.check(|number| contents.is_wanted(number));
 }
 
 fn user_id(index: usize) -> UserId {
     UserId::parse(USERS[index]).unwrap()
+}
+
+fn room_id(index: usize) -> RoomId {
+    RoomId::parse(ROOMS[index]).unwrap()
 }
 
 /// The socket that a user has on another node.
@@ -519,12 +740,14 @@ fn said(words: Words) -> Said {
 
 proptest! {
     #[test]
-    fn a_store_ends_up_as_clients_said_whatever_is_lost(events in prop::collection::vec(event(), 0..60)) {
+    fn a_store_ends_up_as_clients_said_whatever_is_lost(events in prop::collection::vec(event(), 0..80)) {
         let mut world = World::new();
         for event in events {
             world.happen(event);
         }
         world.come_to_rest();
         world.check();
+        world.check_rooms();
+        world.check_that_graces_end();
     }
 }

@@ -3,18 +3,21 @@
 --
 -- ==== ARGV (own) ====
 -- [10] node id  [11] generation  [12] lease, ms  [13] highest revision that the node has seen
--- [14] epoch in which the node has asserted everything that it wanted when its connection began; 0: it has not yet
--- [15] time of the last reply that the node heard on this connection, ms; 0: none
--- [16] since when the node waits for its peers, ms; 0: it does not wait
+-- [14] epoch in which the node has asserted the sockets that it wanted when its connection began; 0: it has not yet
+-- [15] epoch in which it has asserted their entries in rooms as well; 0: it has not yet
+-- [16] time of the last reply that the node heard on this connection, ms; 0: none
+-- [17] since when the node waits for its peers, ms; 0: it does not wait
+-- [18] the key of the node's entries in rooms
 -- ==== Reply ====
--- {'RENEWED' | 'GRANTED' | 'FENCED', epoch, revision, holding (1 or 0), all peers have asserted since [16] (1 or 0),
--- now in ms, sockets held for the node}
+-- {'RENEWED' | 'GRANTED' | 'FENCED', epoch, revision, holding (1 or 0), all peers have asserted their sockets since [17]
+-- (1 or 0), and their entries in rooms as well (1 or 0), now in ms, sockets held for the node, entries in rooms held for it}
 -- FENCED: the lease ran out and a sweep has begun, or the node was drained. Nothing is renewed until the node is swept.
 -- ==== Why atomic ====
 -- Two nodes may notice the new life at once. Then one begins the epoch and the other joins it.
 local node, generation = ARGV[10], tonumber(ARGV[11])
 local lease_ms, seen = tonumber(ARGV[12]), tonumber(ARGV[13])
-local asserted_epoch, heard_ms, waits_since_ms = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
+local asserted_epoch, all_asserted_epoch = ARGV[14], ARGV[15]
+local heard_ms, waits_since_ms = tonumber(ARGV[16]), tonumber(ARGV[17])
 
 -- This check comes before the first write. A replica may be writable, and data written to a replica is lost.
 local info = redis.call('INFO', 'server', 'replication')
@@ -32,11 +35,11 @@ local function hold_from_now()
   redis.call('HSET', EPOCH, 'holdUntil', text(lease_ends_at), 'holdLimit', text(now_ms + math.max(lease_ms, WAIT_AT_MOST_MS)))
 end
 
--- Whether each node has asserted what it holds, at `since_ms` or later. Drained nodes do not count. A node whose lease
--- has run out counts until it is swept.
-local function all_have_asserted(since_ms)
+-- Whether each node has asserted its sockets, at `since_ms` or later. `AND_ROOMS` asks for their entries in rooms as well.
+-- Drained nodes do not count. A node whose lease has run out counts until it is swept.
+local function all_have_asserted(since_ms, and_rooms)
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do
-    local asserted_at = tonumber(redis.call('ZSCORE', ASSERTED, peer) or '')
+    local asserted_at = tonumber(redis.call('ZSCORE', ASSERTED, peer .. (and_rooms or '')) or '')
     if (not asserted_at or asserted_at < since_ms) and redis.call('GET', NODE_GENERATION .. peer) ~= 'drained' then
       return false
     end
@@ -116,18 +119,21 @@ if state ~= 'FENCED' then
   end
   -- The date is the time of the last reply that the node heard. So a beat that a frozen connection delivers late says
   -- nothing about the time after the freeze.
-  if state == 'RENEWED' and asserted_epoch == epoch then
+  if state ~= 'RENEWED' or asserted_epoch ~= epoch then
+    redis.call('ZREM', ASSERTED, node, node .. AND_ROOMS)
+  elseif all_asserted_epoch ~= epoch then
+    redis.call('ZREM', ASSERTED, node .. AND_ROOMS)
     redis.call('ZADD', ASSERTED, text(heard_ms), node)
   else
-    redis.call('ZREM', ASSERTED, node)
+    redis.call('ZADD', ASSERTED, text(heard_ms), node, text(heard_ms), node .. AND_ROOMS)
   end
 end
 
--- A hold ends only here: when its time has come and every node has asserted.
+-- A hold ends only here: when its time has come and every node has asserted everything.
 if holding then
   local stored_hold = redis.call('HMGET', EPOCH, 'holdUntil', 'holdLimit')
   local hold_until_ms, hold_limit_ms = whole(stored_hold[1]), whole(stored_hold[2]) or 0
-  if now_ms >= hold_until_ms and (now_ms >= hold_limit_ms or all_have_asserted(0)) then
+  if now_ms >= hold_until_ms and (now_ms >= hold_limit_ms or all_have_asserted(0, AND_ROOMS)) then
     redis.call('HSET', EPOCH, 'holdUntil', '0')
     holding = false
   elseif hold_until_ms > lease_ends_at then
@@ -135,7 +141,8 @@ if holding then
   end
 end
 local peers_asserted = waits_since_ms > 0 and all_have_asserted(waits_since_ms)
+local peers_all_asserted = peers_asserted and all_have_asserted(waits_since_ms, AND_ROOMS)
 return {
-  state, epoch, text(revision), holding and '1' or '0', peers_asserted and '1' or '0', now_text,
-  redis.call('HLEN', NODE_SOCKETS .. node)
+  state, epoch, text(revision), holding and '1' or '0', peers_asserted and '1' or '0', peers_all_asserted and '1' or '0',
+  now_text, redis.call('HLEN', NODE_SOCKETS .. node), redis.call('HLEN', ARGV[18])
 }

@@ -12,7 +12,7 @@ local ghosts = {}
 for i = 10, #ARGV do
   local n_deleted_before = n_deleted
   local is_present = redis.call('SISMEMBER', USERS, ARGV[i]) == 1 or redis.call('SISMEMBER', HIDDEN, ARGV[i]) == 1
-  local is_suspect = is_present and looks_like_a_ghost(ARGV[i])
+  local is_suspect = is_present and looks_like_a_ghost(USER_SOCKETS .. ARGV[i])
   -- If the user's key was of another type, it was deleted just now. The user's node gets time to assert the user again.
   if is_suspect and n_deleted == n_deleted_before then
     ghosts[#ghosts + 1] = ARGV[i]

@@ -13,13 +13,6 @@ local active_at = ARGV[15] < now_text and ARGV[15] or now_text
 local refused = refusal(node, epoch, generation)
 if refused then return { refused } end
 
--- A user may have many sockets on few nodes, so each node is looked up only once.
-local drained = {}
-local function is_drained(other)
-  if drained[other] == nil then drained[other] = redis.call('GET', NODE_GENERATION .. other) == 'drained' end
-  return drained[other]
-end
-
 local since = remove_socket(user, socket, node)
 local sockets = redis.call('HGETALL', USER_SOCKETS .. user)
 for i = 1, #sockets, 2 do

@@ -13,7 +13,7 @@ local epoch = redis.call('HGET', EPOCH, 'epoch')
 local suspended = tonumber(redis.call('GET', SWEEP_AFTER) or '0') > now_ms
 if not epoch or not whole(redis.call('GET', REVISION)) or suspended then return 0 end
 local is_present = redis.call('SISMEMBER', USERS, user) == 1 or redis.call('SISMEMBER', HIDDEN, user) == 1
-if not is_present or not looks_like_a_ghost(user) then return 0 end
+if not is_present or not looks_like_a_ghost(USER_SOCKETS .. user) then return 0 end
 local since
 for _, socket in ipairs(redis.call('HKEYS', USER_SOCKETS .. user)) do
   local node = node_of(socket)

@@ -67,7 +67,8 @@ local now_ms = math.floor(now_us / 1000)
 local now_text = text(now_ms)
 
 -- Why an order of a node is refused, or nil. 'EPOCH': the data is of another life. 'GENERATION': a newer connection of
--- the node has taken over. 'LEASE': the node has no live lease. Also returns the value of one more key, or nil.
+-- the node has taken over. 'LEASE': the node has no live lease. Also returns the value of one more key, or nil, and the
+-- revision.
 local function refusal(node, epoch, generation, one_more)
   -- This reads all keys in one call. A call from Lua costs a microsecond, and every order makes these calls.
   local known = one_more and native.call('MGET', REVISION, NODE_GENERATION .. node, one_more)
@@ -78,7 +79,7 @@ local function refusal(node, epoch, generation, one_more)
   if known[2] ~= generation then return 'GENERATION' end
   local lease_end = native.call('ZSCORE', NODES, node)
   if not lease_end or tonumber(lease_end) <= now_ms then return 'LEASE' end
-  return nil, known[3] or nil
+  return nil, known[3] or nil, known[1]
 end
 
 -- Whether some node has beaten within the last three quarters of a lease. It is nil if no node could beat. If no node
@@ -134,12 +135,15 @@ end
 -- The earlier of two times. Each of them may be nil.
 local function earlier(a, b) return a and b and math.min(a, b) or a or b end
 
+-- Beside a node, ASSERTED has this member of the node: the time as of which its entries in rooms were asserted as well.
+local AND_ROOMS = ':rooms'
+
 -- The node that a socket id names: the part before the dot.
 local function node_of(socket) return string.match(socket, '^([^.]*)') end
 
--- Whether a user has no socket, or has a socket whose node does not exist.
-local function looks_like_a_ghost(user)
-  local sockets = redis.call('HKEYS', USER_SOCKETS .. user)
+-- Whether a user has no socket under this key, or has a socket whose node does not exist.
+local function looks_like_a_ghost(sockets_key)
+  local sockets = redis.call('HKEYS', sockets_key)
   for _, socket in ipairs(sockets) do
     if not redis.call('ZSCORE', NODES, node_of(socket)) then return true end
   end

@@ -23,12 +23,12 @@ end
 -- All commands of the scripts and of src/store/redis/ (tests/it/acl.rs compares them). EVALSHA, SCRIPT LOAD and INFO
 -- are left out, because this script does not run without them. The commands without a key come first. The commands with
 -- one key follow, each with the arguments after the key.
-local PLAIN = { 'time', 'multi', 'exec' }
+local PLAIN = { 'time', 'multi', 'exec', 'unsubscribe' }
 local WITH_KEY = {
   { 'type' }, { 'get' }, { 'getdel' }, { 'set', 'v' }, { 'mget' }, { 'incr' }, { 'del' }, { 'exists' }, { 'pexpire', '1' },
   { 'hget', 'f' }, { 'hmget', 'f' }, { 'hgetall' }, { 'hset', 'f', 'v' }, { 'hsetnx', 'f', 'v' }, { 'hdel', 'f' },
   { 'hlen' }, { 'hkeys' }, { 'hvals' }, { 'hrandfield' },
-  { 'sadd', 'm' }, { 'srem', 'm' }, { 'sismember', 'm' }, { 'sscan', '0' },
+  { 'sadd', 'm' }, { 'srem', 'm' }, { 'sismember', 'm' }, { 'scard' }, { 'sscan', '0' },
   { 'zadd', '1', 'm' }, { 'zrem', 'm' }, { 'zscore', 'm' }, { 'zrange', '0', '-1' }, { 'zrevrange', '0', '-1' },
   { 'zrangebyscore', '0', '1' }, { 'zremrangebyscore', '0', '1' },
   { 'xadd', '*', 'f', 'v' }, { 'xrange', '-', '+' }, { 'xrevrange', '+', '-' },
