@@ -4,6 +4,7 @@
 mod accounts;
 mod activity;
 mod contents;
+mod graces;
 mod idling;
 mod local_user;
 mod orders;

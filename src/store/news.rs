@@ -7,6 +7,10 @@ use tokio::sync::mpsc;
 use super::RoomNews;
 use crate::domain::RoomTransition;
 
+/// How many transitions of all open rooms may wait for the receiver of one subscription. Above that they are lost: a
+/// subscriber of rooms may be about to read a room, and must not stop the writer.
+pub(super) const NEWS_MAX: usize = 16_384;
+
 /// Delivers transitions of rooms to a receiver that may be slow. One task at a time may use it.
 pub(super) struct NewsSender {
     sender: mpsc::Sender<RoomNews>,

@@ -517,6 +517,15 @@ async fn a_refresh_extends_what_is_there_and_reports_whose_is_not() {
     assert_eq!(node.store.refresh(&sockets).await.expect("an answer"), []);
 }
 
+/// Claims that are refused beside this one, which has the generation 1, each with the refusal.
+fn refused_claims(current: Claim) -> [(Claim, Refusal); 3] {
+    [
+        (Claim { epoch: current.epoch - 1, ..current }, Refusal::ForeignEpoch),
+        (Claim { generation: 0, ..current }, Refusal::OldGeneration),
+        (Claim { generation: 2, ..current }, Refusal::OldGeneration),
+    ]
+}
+
 #[tokio::test]
 async fn orders_in_a_foreign_epoch_of_an_old_generation_or_without_a_lease_are_refused() {
     let truth = Shared::start().await;
@@ -526,11 +535,7 @@ async fn orders_in_a_foreign_epoch_of_an_old_generation_or_without_a_lease_are_r
     let intents = || [join(), Intent::Grace, Intent::Leave, LOST];
     let current = node.claim;
 
-    for (claim, refusal) in [
-        (Claim { epoch: current.epoch - 1, ..current }, Refusal::ForeignEpoch),
-        (Claim { generation: 0, ..current }, Refusal::OldGeneration),
-        (Claim { generation: 2, ..current }, Refusal::OldGeneration),
-    ] {
+    for (claim, refusal) in refused_claims(current) {
         node.claim = claim;
         for intent in intents() {
             assert_eq!(node.try_drive(1, "ada", intent).await, Outcome::Refused(refusal));

@@ -1,10 +1,11 @@
 //! What the table holds: the sockets of this node, their users and their rooms. The table keeps it behind its one lock.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::graces::Graces;
 use super::idling::Idling;
 use super::local_user::LocalUser;
 use super::queue::Queue;
@@ -30,8 +31,8 @@ pub(super) struct Contents {
     pub(super) rooms: RoomEntries,
     /// The sessions that wait for the reply to a join, by the numbers of their sockets.
     pub(super) waiting: HashMap<u64, oneshot::Sender<Position>>,
-    /// The sockets in grace, in the order in which the graces end. All graces have the same length.
-    pub(super) graces: VecDeque<(Instant, u64)>,
+    /// The sockets in grace.
+    pub(super) graces: Graces,
     /// The time at which the connection of a socket broke, by the number of the socket. It stays until the store has
     /// removed the socket.
     pub(super) lost_at: HashMap<u64, Instant>,
@@ -86,7 +87,7 @@ impl Contents {
             queue: Queue::default(),
             rooms: RoomEntries::default(),
             waiting: HashMap::new(),
-            graces: VecDeque::new(),
+            graces: Graces::default(),
             lost_at: HashMap::new(),
             heard: Vec::new(),
             idling: Idling::new(presence),
@@ -162,7 +163,7 @@ impl Contents {
         }
         self.waiting.remove(&number);
         self.lost_at.insert(number, now);
-        self.graces.push_back((now + grace, number));
+        self.graces.push(now + grace, number);
         self.rooms.begin_grace(number, now + grace + LONGER_GRACE);
         self.want(number, Wanted::Grace(reason));
     }

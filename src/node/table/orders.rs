@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Table;
 use super::contents::Contents;
+use super::tally::Tally;
 use crate::domain::{NodeId, Position, Scope, SocketId, Timestamp, UserId};
 use crate::node::entry::Confirmed;
 use crate::store::{Intent, Order, Outcome};
@@ -122,21 +123,11 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// How many sockets the store must hold for this node. The lower bound is the number of confirmed sockets. The
-    /// upper bound adds the sockets in grace, because a goodbye elsewhere may have removed them. `None` while an
-    /// outcome is unknown.
+    /// How many sockets the store must hold for this node ([`Tally::range`]).
     pub(in crate::node) fn confirmed_range(&self) -> Option<RangeInclusive<u64>> {
-        let contents = self.lock();
-        let (mut n_present, mut n_grace) = (0, 0);
-        for socket in contents.sockets.values() {
-            match socket.entry.confirmed() {
-                Confirmed::Present => n_present += 1,
-                Confirmed::Grace => n_grace += 1,
-                Confirmed::Unknown => return None,
-                Confirmed::Absent => {}
-            }
-        }
-        Some(n_present..=n_present + n_grace)
+        let mut tally = Tally::default();
+        self.lock().sockets.values().for_each(|socket| tally.add(socket.entry.confirmed()));
+        tally.range()
     }
 
     /// Compares the table with the sockets that the store really holds for this node. If the store misses a socket, the
@@ -218,13 +209,9 @@ impl Contents {
     }
 
     fn end_due_graces(&mut self, now: Instant) -> Option<Instant> {
-        while let Some((until, number)) = self.graces.front().copied() {
-            if until > now {
-                return Some(until);
-            }
-            self.graces.pop_front();
+        while let Some(number) = self.graces.pop_due(now) {
             self.end_graces(&[number], |_| true);
         }
-        None
+        self.graces.next_end()
     }
 }

@@ -1,6 +1,6 @@
 //! The entries of this node's sockets in rooms.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::EnteredAt;
+use super::graces::Graces;
 use super::queue::Queue;
 use super::room_entry::RoomEntry;
 use super::tally::Tally;
@@ -31,8 +32,8 @@ pub(super) struct RoomEntries {
     queue: Queue<Queued>,
     /// The sessions that wait for the reply to a join.
     waiting: HashMap<Name, oneshot::Sender<EnteredAt>>,
-    /// The sockets whose entries are in grace, in the order in which the graces end. All have the same length.
-    graces: VecDeque<(Instant, u64)>,
+    /// The sockets whose entries are in grace.
+    graces: Graces,
     confirmed: Tally,
     n_entries: usize,
     /// The life of the newest entry.
@@ -116,14 +117,17 @@ impl RoomEntries {
 
     /// The entries that the store must hold, as far as this node knows.
     pub(super) fn confirmed(&self) -> Vec<Name> {
-        let entries = self.rooms.iter().flat_map(|(room, entries)| entries.iter().map(move |entry| (room, entry)));
-        let confirmed = entries.filter(|(_, (_, held))| held.entry.confirmed() == Confirmed::Present);
-        confirmed.map(|(room, (number, _))| (room.clone(), *number)).collect()
+        let confirmed = self.all().filter(|(_, _, held)| held.entry.confirmed() == Confirmed::Present);
+        confirmed.map(|(room, number, _)| (room.clone(), number)).collect()
     }
 
     /// How many entries the store must hold for this node ([`Tally::range`]).
     pub(super) fn confirmed_range(&self) -> Option<RangeInclusive<u64>> {
         self.confirmed.range()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&RoomId, u64, &RoomEntry)> {
+        self.rooms.iter().flat_map(|(room, entries)| entries.iter().map(move |(number, held)| (room, *number, held)))
     }
 
     fn of<'a>(&'a self, room: &'a RoomId, user: &UserId) -> impl Iterator<Item = &'a RoomEntry> {
@@ -174,25 +178,21 @@ impl RoomEntries {
     /// The entries of the socket are in grace until then.
     pub(super) fn begin_grace(&mut self, number: u64, until: Instant) {
         if self.of_socket.contains_key(&number) {
-            self.graces.push_back((until, number));
+            self.graces.push(until, number);
         }
     }
 
     /// Ends the graces that are over. Returns the time at which the next grace ends.
     pub(super) fn end_due_graces(&mut self, now: Instant) -> Option<Instant> {
-        while let Some((until, number)) = self.graces.front().copied() {
-            if until > now {
-                return Some(until);
-            }
-            self.graces.pop_front();
+        while let Some(number) = self.graces.pop_due(now) {
             self.end_graces(&[number]);
         }
-        None
+        self.graces.next_end()
     }
 
     /// Removes the entries of these sockets that are in grace.
-    pub(super) fn end_graces(&mut self, numbers: &[u64]) -> bool {
-        self.end_graces_if(numbers, |_| true)
+    pub(super) fn end_graces(&mut self, numbers: &[u64]) {
+        self.end_graces_if(numbers, |_| true);
     }
 
     /// The user went offline with transition `revision` of the service. What was in grace before has gone with the user.
@@ -226,7 +226,8 @@ impl RoomEntries {
 
     /// The node no longer knows what the store holds of any entry.
     pub(super) fn forget_confirmations(&mut self) {
-        self.names().iter().for_each(|name| self.forget_confirmation(name));
+        let names: Vec<Name> = self.all().map(|(room, number, _)| (room.clone(), number)).collect();
+        names.iter().for_each(|name| self.forget_confirmation(name));
         self.queue.begin_assertion();
     }
 
@@ -365,11 +366,6 @@ impl RoomEntries {
 
 /// What is kept in several places.
 impl RoomEntries {
-    fn names(&self) -> Vec<Name> {
-        let entries = self.rooms.iter().flat_map(|(room, entries)| entries.keys().map(move |number| (room, number)));
-        entries.map(|(room, number)| (room.clone(), *number)).collect()
-    }
-
     /// Changes an entry. Whatever changes one does it here, because the tally must follow.
     fn change<T>(&mut self, (room, number): &Name, change: impl FnOnce(&mut RoomEntry) -> T) -> Option<T> {
         let held = self.rooms.get_mut(room)?.get_mut(number)?;

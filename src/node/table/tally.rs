@@ -1,5 +1,5 @@
-//! How many entries the store holds, counted while they change. A node may have hundreds of thousands of them in rooms, and
-//! each beat asks.
+//! How many entries the store must hold. Each beat asks. A node may have hundreds of thousands of entries in rooms. So these
+//! are counted while they change.
 
 use std::ops::RangeInclusive;
 

@@ -12,14 +12,10 @@ use crate::clock;
 use crate::domain::{
     OfflineReason, RoomChange, RoomId, RoomPosition, RoomRoster, RoomTransition, Signal, SocketId, UserId,
 };
-use crate::store::news::NewsSender;
+use crate::store::news::{NEWS_MAX, NewsSender};
 use crate::store::{
     Intent, OpenRooms, Order, RoomAccess, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription, StoreResult,
 };
-
-/// How many transitions of all open rooms may wait for a subscriber. Above that they are lost, as in Redis: a subscriber of
-/// rooms may be about to read a room, and must not stop the writer.
-const NEWS_CAPACITY: usize = 16_384;
 
 /// Who is in which room, what is registered, and who listens.
 #[derive(Default)]
@@ -240,7 +236,7 @@ impl MemoryStore {
 impl RoomStore for MemoryStore {
     fn subscribe_rooms(&self) -> BoxFuture<'_, StoreResult<RoomSubscription<RoomNews>>> {
         self.at_once(|state| {
-            let ((sender, deliveries), open) = (mpsc::channel(NEWS_CAPACITY), Opened::default());
+            let ((sender, deliveries), open) = (mpsc::channel(NEWS_MAX), Opened::default());
             state.rooms.subscribers.push(Subscriber { open: open.clone(), sender: NewsSender::new(sender) });
             RoomSubscription { rooms: self.handle(open), deliveries }
         })

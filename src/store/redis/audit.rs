@@ -163,9 +163,9 @@ impl RedisStore {
         let key = &self.shared.keys.nodes;
         let mut range = redis::cmd("ZRANGE");
         range.arg(key).arg(0).arg(-1);
-        let mut nodes: Vec<Vec<u8>> = self.shared.within(range.query_async(&mut *connection)).await?;
-        nodes.retain(|member| format::parsed::<NodeId>(member).is_none());
-        self.shared.remove_foreign(&mut *connection, "ZREM", key, &nodes).await
+        let nodes: Vec<Vec<u8>> = self.shared.within(range.query_async(&mut *connection)).await?;
+        self.shared.keep_ours(&mut *connection, "ZREM", key, nodes, format::parsed::<NodeId>).await?;
+        Ok(())
     }
 
     /// Goes over some users of one set, and over their data. Removes records that are not ours, and notes the users who look like
@@ -175,13 +175,10 @@ impl RedisStore {
         let mut scan = redis::cmd("SSCAN");
         scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
         let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
-        let (page, foreign): (Vec<_>, Vec<_>) =
-            page.into_iter().partition(|member| format::known_user(member).is_some());
-        self.shared.remove_foreign(&mut *connection, "SREM", key, &foreign).await?;
-        let users: Vec<UserId> = page.iter().filter_map(|member| format::known_user(member)).collect();
+        let users = self.shared.keep_ours(&mut *connection, "SREM", key, page, format::known_user).await?;
         self.shared.forget_unreadable(&mut *connection, &users).await?;
         let mut ghosts = self.shared.preamble.call(&self.shared.scripts.ghosts);
-        ghosts.arg(page);
+        users.iter().for_each(|user| _ = ghosts.arg(user.as_str()));
         let found: Vec<String> =
             self.shared.load_and_call(&mut *connection, &self.shared.scripts.ghosts, ghosts).await?;
         if !found.is_empty() {

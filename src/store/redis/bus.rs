@@ -16,7 +16,7 @@ use crate::domain::{Signal, Transition};
 const TRANSITIONS: usize = 16_384;
 
 /// How many signals may wait. Above that they are dropped: a signal comes once at most.
-const SIGNALS: usize = 1024;
+pub(super) const SIGNALS: usize = 1024;
 
 /// Subscribes to transitions; see [`crate::store::PresenceStore::subscribe`].
 pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<mpsc::Receiver<Transition>> {

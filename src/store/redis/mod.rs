@@ -140,11 +140,10 @@ impl RedisStore {
         expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
         let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut *connection)).await?;
         // No node sweeps a member that is not a node. Nodes that were cut off would wait for it.
-        let (nodes, foreign): (Vec<_>, Vec<_>) =
-            nodes.into_iter().partition(|member| format::parsed::<NodeId>(member).is_some());
-        self.shared.remove_foreign(&mut *connection, "ZREM", &self.shared.keys.nodes, &foreign).await?;
+        let key = &self.shared.keys.nodes;
+        let nodes = self.shared.keep_ours(&mut *connection, "ZREM", key, nodes, format::parsed).await?;
         let mut swept = Swept::default();
-        for node in nodes.iter().filter_map(|member| format::parsed(member)) {
+        for node in nodes {
             swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);
         }
         Ok(swept)
@@ -316,6 +315,27 @@ impl Shared {
             self.bad_records.found(&self.keys.presence(user).to_string(), stored);
         }
         presence
+    }
+
+    /// What the members of `key` say, as `read` understands them. Removes those that no node can have written with `command`
+    /// (`SREM` or `ZREM`).
+    async fn keep_ours<T>(
+        &self,
+        connection: &mut impl ConnectionLike,
+        command: &str,
+        key: &str,
+        members: Vec<Vec<u8>>,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> StoreResult<Vec<T>> {
+        let (mut ours, mut foreign) = (Vec::with_capacity(members.len()), Vec::new());
+        for member in members {
+            match read(&member) {
+                Some(known) => ours.push(known),
+                None => foreign.push(member),
+            }
+        }
+        self.remove_foreign(connection, command, key, &foreign).await?;
+        Ok(ours)
     }
 
     /// Removes members or fields that no node can have written. One of them must not stop the work for all others.

@@ -29,11 +29,8 @@ impl RedisStore {
             let mut scan = redis::cmd("SSCAN");
             scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
             let (next, page): (u64, Vec<Vec<u8>>) = self.shared.within(scan.query_async(&mut *connection)).await?;
-            let (rooms, foreign): (Vec<_>, Vec<_>) =
-                page.into_iter().partition(|member| format::known_room(member).is_some());
-            self.shared.remove_foreign(&mut *connection, "SREM", key, &foreign).await?;
+            let rooms = self.shared.keep_ours(&mut *connection, "SREM", key, page, format::known_room).await?;
             drop(connection);
-            let rooms: Vec<RoomId> = rooms.iter().filter_map(|member| format::known_room(member)).collect();
             for rooms in rooms.chunks(ROOMS) {
                 if !self.audit_some_rooms(rooms).await? {
                     return Ok(());
@@ -52,11 +49,14 @@ impl RedisStore {
         while !unread.is_empty() {
             let pages = self.read_pages(&unread).await?;
             let n_read: usize = pages.iter().map(|(_, n_members, _)| n_members + ROOM_IN_MEMBERS).sum();
-            for ((room, _), (_, _, suspects)) in unread.iter().zip(&pages) {
+            let mut rest = Vec::new();
+            for ((room, _), (next, _, suspects)) in unread.into_iter().zip(pages) {
                 self.note_suspects(room, suspects).await?;
+                if next > 0 {
+                    rest.push((room, next));
+                }
             }
-            let next = unread.iter().zip(&pages).map(|((room, _), (next, _, _))| (*room, *next));
-            unread = next.filter(|(_, next)| *next > 0).collect();
+            unread = rest;
             if !self.keep_audit().await? {
                 return Ok(false);
             }
@@ -83,17 +83,14 @@ impl RedisStore {
         Ok(pages)
     }
 
-    async fn note_suspects(&self, room: &RoomId, found: &[Vec<u8>]) -> StoreResult<()> {
+    async fn note_suspects(&self, room: &RoomId, found: Vec<Vec<u8>>) -> StoreResult<()> {
         if found.is_empty() {
             return Ok(());
         }
-        let (known, foreign): (Vec<_>, Vec<_>) =
-            found.iter().cloned().partition(|member| format::known_user(member).is_some());
         let mut connection = self.connection().await?;
         let key = self.shared.keys.room(room).users();
-        self.shared.remove_foreign(&mut *connection, "SREM", &key, &foreign).await?;
-        let users = known.iter().filter_map(|member| format::known_user(member));
-        let suspects: Vec<String> = users.map(|user| format::member_text(room, &user)).collect();
+        let users = self.shared.keep_ours(&mut *connection, "SREM", &key, found, format::known_user).await?;
+        let suspects: Vec<String> = users.iter().map(|user| format::member_text(room, user)).collect();
         if suspects.is_empty() {
             return Ok(());
         }

@@ -12,21 +12,15 @@ use super::connection::Connection;
 use super::keys::RoomKeys;
 use super::{Shared, bus, format};
 use crate::domain::{RoomId, Signal};
-use crate::store::news::NewsSender;
+use crate::store::news::{NEWS_MAX, NewsSender};
 use crate::store::{OpenRooms, RoomNews, RoomSubscription, StoreError, StoreResult};
-
-/// How many transitions of all open rooms may wait for the reader.
-const NEWS: usize = 16_384;
-
-/// How many signals may wait. Above that they are dropped.
-const SIGNALS: usize = 1024;
 
 /// Channels in one SUBSCRIBE or UNSUBSCRIBE. Redis serves nobody else meanwhile: less than 1 ms.
 const CHANNELS_A_CALL: usize = 1000;
 
 /// Subscribes to transitions; see [`crate::store::RoomStore::subscribe_rooms`].
 pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<RoomSubscription<RoomNews>> {
-    let (sender, deliveries) = mpsc::channel(NEWS);
+    let (sender, deliveries) = mpsc::channel(NEWS_MAX);
     let (news, keys) = (NewsSender::new(sender.clone()), shared.keys.clone());
     let take = move |channel: &[u8], message: &[u8]| {
         let room = keys.room_of_channel(channel).ok_or_else(not_of_a_room)?;
@@ -40,7 +34,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>) -> StoreResult<RoomSubscript
 
 /// Subscribes to signals; see [`crate::store::RoomStore::subscribe_room_signals`].
 pub(super) async fn subscribe_signals(shared: &Arc<Shared>) -> StoreResult<RoomSubscription<(RoomId, Signal)>> {
-    let (sender, deliveries) = mpsc::channel(SIGNALS);
+    let (sender, deliveries) = mpsc::channel(bus::SIGNALS);
     let (forward, keys) = (sender.clone(), shared.keys.clone());
     let take = move |channel: &[u8], message: &[u8]| {
         let room = keys.room_of_channel(channel).ok_or_else(not_of_a_room)?;

@@ -119,34 +119,38 @@ impl RedisWriter {
     }
 
     async fn read_held_sockets(&mut self) -> StoreResult<Vec<(SocketId, UserId)>> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.shared.keys.node_sockets(self.shared.node));
-        let stored: Vec<(Vec<u8>, Vec<u8>)> = self.shared.within(command.query_async(&mut self.connection)).await?;
-        let (mut held, mut foreign) = (Vec::new(), Vec::new());
-        for (socket, user) in stored {
-            match (format::parsed::<SocketId>(&socket), format::known_user(&user)) {
-                (Some(id), Some(user)) if id.node == self.shared.node => held.push((id, user)),
-                _ => foreign.push(socket),
-            }
-        }
-        let key = self.shared.keys.node_sockets(self.shared.node).to_string();
-        self.shared.remove_foreign(&mut self.connection, "HDEL", &key, &foreign).await?;
-        Ok(held)
+        let node = self.shared.node;
+        let key = self.shared.keys.node_sockets(node).to_string();
+        self.read_held(&key, |field, user| {
+            let socket = format::parsed::<SocketId>(field).filter(|socket| socket.node == node)?;
+            Some((socket, user))
+        })
+        .await
     }
 
     async fn read_held_room_entries(&mut self) -> StoreResult<Vec<(RoomId, SocketId, UserId)>> {
+        let node = self.shared.node;
+        let key = self.shared.keys.node_rooms(node).to_string();
+        self.read_held(&key, |field, user| {
+            let (room, socket) = format::room_entry(field).filter(|(_, socket)| socket.node == node)?;
+            Some((room, socket, user))
+        })
+        .await
+    }
+
+    /// What one of this node's registries holds. `read` gets a field with the user in it. Removes what no node can have written.
+    async fn read_held<T>(&mut self, key: &str, read: impl Fn(&[u8], UserId) -> Option<T>) -> StoreResult<Vec<T>> {
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.shared.keys.node_rooms(self.shared.node));
+        command.arg(key);
         let stored: Vec<(Vec<u8>, Vec<u8>)> = self.shared.within(command.query_async(&mut self.connection)).await?;
         let (mut held, mut foreign) = (Vec::new(), Vec::new());
-        for (entry, user) in stored {
-            match (format::room_entry(&entry), format::known_user(&user)) {
-                (Some((room, id)), Some(user)) if id.node == self.shared.node => held.push((room, id, user)),
-                _ => foreign.push(entry),
+        for (field, user) in stored {
+            match format::known_user(&user).and_then(|user| read(&field, user)) {
+                Some(entry) => held.push(entry),
+                None => foreign.push(field),
             }
         }
-        let key = self.shared.keys.node_rooms(self.shared.node).to_string();
-        self.shared.remove_foreign(&mut self.connection, "HDEL", &key, &foreign).await?;
+        self.shared.remove_foreign(&mut self.connection, "HDEL", key, &foreign).await?;
         Ok(held)
     }
 }

@@ -807,11 +807,7 @@ async fn orders_in_rooms_are_refused_like_those_of_the_service() {
     let before = (node.room_roster("r").await, room_keys(&truth).await);
     let current = node.claim;
     let intents = || [join(), Intent::Idle(true), Intent::Grace, Intent::Leave, LOST];
-    for (claim, refusal) in [
-        (Claim { epoch: current.epoch - 1, ..current }, Refusal::ForeignEpoch),
-        (Claim { generation: 0, ..current }, Refusal::OldGeneration),
-        (Claim { generation: 2, ..current }, Refusal::OldGeneration),
-    ] {
+    for (claim, refusal) in refused_claims(current) {
         node.claim = claim;
         for intent in intents() {
             assert_eq!(node.try_drive_in("r", 1, "ada", intent).await, Outcome::Refused(refusal));

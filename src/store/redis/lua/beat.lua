@@ -9,8 +9,14 @@
 -- [17] since when the node waits for its peers, ms; 0: it does not wait
 -- [18] the key of the node's entries in rooms
 -- ==== Reply ====
--- {'RENEWED' | 'GRANTED' | 'FENCED', epoch, revision, holding (1 or 0), all peers have asserted their sockets since [17]
--- (1 or 0), and their entries in rooms as well (1 or 0), now in ms, sockets held for the node, entries in rooms held for it}
+-- nine members:
+--   'RENEWED', 'GRANTED' or 'FENCED';
+--   the epoch, and the revision;
+--   '1' if the epoch is held, else '0';
+--   '1' if all peers have asserted their sockets since [17], else '0';
+--   '1' if they have asserted their entries in rooms as well, else '0';
+--   the time now, ms;
+--   how many sockets are held for the node, and how many entries in rooms.
 -- FENCED: the lease ran out and a sweep has begun, or the node was drained. Nothing is renewed until the node is swept.
 -- ==== Why atomic ====
 -- Two nodes may notice the new life at once. Then one begins the epoch and the other joins it.

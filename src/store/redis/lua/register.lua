@@ -1,9 +1,11 @@
 -- register.lua: registers a room, or a member of a registered room. Idempotent.
 --
 -- ==== ARGV (own) ====
--- [10] SET of the registered rooms  [11] SET of the room's registered members  [12] room id  [13] user id, absent for the room
+-- [10] SET of the registered rooms  [11] SET of the room's registered members  [12] room id
+-- [13] user id; it is absent if the order is about the room
 -- ==== Reply ====
--- for a room: 1 if it was not registered before, else 0; for a member: 1 if the room is registered, else 0
+-- For a room: 1 if it was not registered before, else 0.
+-- For a member: 1 if the room is registered, else 0.
 -- ==== Why atomic ====
 -- The room may be taken out at the same moment. Then no member may stay behind.
 local rooms, members, room, user = unpack(ARGV, 10, 13)

@@ -7,6 +7,16 @@
 -- ==== ARGV ====
 -- ARGV[10] beginning of a room's keys; ARGV[11] beginning of the keys of a node's entries in rooms; ARGV[12] the SET of rooms
 -- in which somebody is; ARGV[13..] the script's own
+--
+-- ==== ARGV of an order ====
+-- [13] node id  [14] epoch  [15] generation  [16] socket id  [17] user id  [18] room id  [19..] the script's own
+-- ==== Reply to an order ====
+-- If it is carried out, five members:
+--   'OK';
+--   the revision of the service;
+--   the birth and the revision of the room, both '' if nobody is there;
+--   '1' if the user is still there, else '0'. Only a goodbye and a removal ask.
+-- Otherwise one member: 'EPOCH', 'GENERATION' or 'LEASE'.
 local ROOM, NODE_ROOMS, ROOMS = unpack(ARGV, 10, 12)
 
 -- The beginning of the keys of one room. The id ends at the next ':', so a ':' of its own is written in another way.
@@ -28,6 +38,14 @@ end
 -- A birth for a room without one, and the revision before its first transition. That is 0 if nobody was in the room. If the
 -- head was lost, it is 1: then a node that knows of nobody there does not take the next transition for the first one.
 local function new_birth(was_empty) return text(now_us), was_empty and 0 or 1 end
+
+-- Takes a room in which nobody is out of the set of rooms, with its head. Returns whether nobody is there.
+local function forget_if_empty(room, keys)
+  if native.call('EXISTS', keys .. 'users:set') == 1 then return false end
+  native.call('DEL', keys .. 'head')
+  redis.call('SREM', ROOMS, room)
+  return true
+end
 
 -- Publishes one transition. `detail` are JSON members.
 local function announce_in_room(keys, birth, revision, user, detail)
@@ -55,21 +73,17 @@ local function leave_room(room, user, nodes, reason)
   if is_lost then birth, revision = new_birth(false) end
   revision = revision + 1
   announce_in_room(keys, birth, revision, user, '"type":"left","reason":"' .. reason .. '"')
-  if native.call('EXISTS', keys .. 'users:set') == 1 then
-    -- A head that was lost is for a join to make: only joins know how long it lives. Its owners find that it is missing.
-    if is_lost then
-      native.call('DEL', keys .. 'head')
-    else
-      native.call('HSET', keys .. 'head', 'revision', text(revision))
-    end
-  else
+  if forget_if_empty(room, keys) then return false, birth, revision end
+  -- A head that was lost is for a join to make: only joins know how long it lives. Its owners find that it is missing.
+  if is_lost then
     native.call('DEL', keys .. 'head')
-    redis.call('SREM', ROOMS, room)
+  else
+    native.call('HSET', keys .. 'head', 'revision', text(revision))
   end
   return false, birth, revision
 end
 
--- The reply to an order that was carried out.
+-- The reply to an order that is carried out.
 local function room_reply(service_revision, birth, revision, remains)
   return { 'OK', service_revision, birth or '', revision and text(revision) or '', remains and '1' or '0' }
 end

@@ -4,8 +4,10 @@
 -- ==== ARGV (own; [10..12] are those of room.lua) ====
 -- [13] members of each room at most, about  [14..] pairs: a room id, and a cursor of SSCAN
 -- ==== Reply ====
--- for each room {the next cursor ('0' after the last page), how many members were looked at, the ids of those who look like
--- ghosts}
+-- for each room three members:
+--   the next cursor, '0' after the last page;
+--   how many members the page had;
+--   the ids of those who look like ghosts.
 -- ==== Why atomic ====
 -- Members, entries and nodes are compared at one moment.
 local limit = ARGV[13]
@@ -28,9 +30,6 @@ for i = 14, #ARGV, 2 do
   found[#found + 1] = ghosts_in(keys, ARGV[i + 1])
   -- A head that cannot be read goes, so that the owners of the entries find that it is missing.
   if not head_of(keys) then native.call('DEL', keys .. 'head') end
-  if native.call('EXISTS', keys .. 'users:set') == 0 then
-    native.call('DEL', keys .. 'head')
-    redis.call('SREM', ROOMS, room)
-  end
+  forget_if_empty(room, keys)
 end
 return found

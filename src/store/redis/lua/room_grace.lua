@@ -1,11 +1,10 @@
 -- room_grace.lua: a socket in a room broke. Its entry stays, with a mark, until its node removes it or the user leaves.
 -- Idempotent.
 --
--- ==== ARGV (own; [10..12] are those of room.lua) ====
--- [13] node id  [14] epoch  [15] generation  [16] socket id  [17] user id  [18] room id
+-- ==== ARGV (own; [10..18] are those of an order, in room.lua) ====
+-- none
 -- ==== Reply ====
--- {'OK', revision of the service, birth and revision of the room ('' if nobody is there), 1} or
--- {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- that of an order (room.lua)
 -- ==== Why atomic ====
 -- Only an entry that is there is marked. A leave may have removed it, and a mark must not bring it back.
 local node, epoch, generation, socket, user, room = unpack(ARGV, 13, 18)

@@ -1,11 +1,9 @@
 -- room_join.lua: one socket of a user is in a room. Idempotent.
 --
--- ==== ARGV (own; [10..12] are those of room.lua) ====
--- [13] node id  [14] epoch  [15] generation  [16] socket id  [17] user id  [18] room id  [19] life of the keys, ms
--- [20] since when the socket is there, ms
+-- ==== ARGV (own; [10..18] are those of an order, in room.lua) ====
+-- [19] life of the keys, ms  [20] since when the socket is there, ms
 -- ==== Reply ====
--- {'OK', revision of the service, birth and revision of the room ('' if nobody is there), 1} or
--- {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- that of an order (room.lua)
 -- ==== Why atomic ====
 -- SADD decides whether the user is new there. Otherwise a leave could overtake the join between that decision and the
 -- publication. And two first joins would make two births.

@@ -1,11 +1,10 @@
 -- room_leave.lua: the client of a socket said goodbye, and the socket was in this room. The user's entries here that are in
 -- grace go too, on any node. Those on drained nodes go too. Idempotent. It stands behind drained.lua.
 --
--- ==== ARGV (own; [10..12] are those of room.lua) ====
--- [13] node id  [14] epoch  [15] generation  [16] socket id  [17] user id  [18] room id
+-- ==== ARGV (own; [10..18] are those of an order, in room.lua) ====
+-- none
 -- ==== Reply ====
--- {'OK', revision of the service, birth and revision of the room ('' if nobody is there), 1 if the user is still there, else 0} or
--- {'EPOCH' | 'GENERATION' | 'LEASE'}
+-- that of an order (room.lua)
 -- ==== Why atomic ====
 -- The user leaves exactly when the last entry goes. If a join came in between, it would be lost or told twice.
 local node, epoch, generation, socket, user, room = unpack(ARGV, 13, 18)

@@ -5,8 +5,11 @@
 -- ==== ARGV (own; [10..12] are those of room.lua) ====
 -- [13] node id  [14] sockets and entries at most  [15] lease, ms
 -- ==== Reply ====
--- {'DONE' | 'MORE' | 'LIVE' | 'GONE', sockets removed, users gone offline, ms since the lease ended, entries removed}
--- The ms are -1 unless the lease was lost (not drained) and this batch is the first to find that.
+-- five members:
+--   'DONE', 'MORE', 'LIVE' or 'GONE';
+--   how many sockets were removed, and how many users went offline;
+--   how long ago the lease ended, ms. It is -1 for a drained node, and if this batch is not the first to find a lost lease;
+--   how many entries in rooms were removed.
 -- LIVE: the lease is good, or sweeps are suspended. beat.lua suspends them. They are also suspended if no node has
 -- beaten since Redis was out of reach.
 -- GONE: there is no such node.
