@@ -1,22 +1,24 @@
-//! Micro-benchmarks of what the service does most: the roster, the wire, the list and the broadcast log.
+//! Micro-benchmarks of what the service does most: the roster, the wire, the list and the broadcast logs.
 //!
 //!     cargo bench --bench micro [part of a name]
 //!
 //! They tell whether a change made one of these slower; what a node carries is measured by `scripts/bench`.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rollcall::domain::{
-    Change, Interest, OfflineReason, Position, Presence, Profile, ProfileFields, ProfileLimits, Roster, Timestamp,
-    Told, UserId,
+    Change, Interest, OfflineReason, Position, Presence, Profile, ProfileFields, ProfileLimits, RoomId, RoomTold,
+    Roster, Timestamp, Told, UserId,
 };
-use rollcall::hub::{Fanout, Hub, Outbound};
+use rollcall::hub::{Fanout, Hub, Outbound, ShownRoom};
 use rollcall::metrics::{HubMetrics, Registry};
-use rollcall::replica::{Announce, Announcement};
-use rollcall::settings::Settings;
+use rollcall::replica::{Announce, Announcement, RoomAnnouncement};
+use rollcall::settings::{FanoutSettings, Settings};
 use rollcall::wire::Format;
 use rollcall::wire::message::{Event, Message, RequestLimits, Standing};
 use rollcall::wire::{frame, json};
@@ -25,7 +27,8 @@ fn main() {
     divan::main();
 }
 
-const LIMITS: RequestLimits = RequestLimits { profile: PROFILE_LIMITS, page_max: 10_000, watches_max: 1000 };
+const LIMITS: RequestLimits =
+    RequestLimits { profile: PROFILE_LIMITS, page_max: 10_000, watches_max: 1000, rooms_max: 50 };
 
 const PROFILE_LIMITS: ProfileLimits = ProfileLimits { fields_bytes: 2048, metadata_bytes: 2048 };
 
@@ -182,4 +185,53 @@ fn hundred_events_through_the_log(bencher: Bencher<'_, '_>) {
             attachment.send_at(announcement.sequence, [frame::ping()]);
         });
     });
+}
+
+/// A socket that takes everything, and counts it together with others.
+struct CountingSink(Rc<Cell<usize>>);
+
+impl Outbound for CountingSink {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.set(self.0.get() + black_box(bytes).len());
+        Ok(bytes.len())
+    }
+}
+
+/// A storm into one room of four thousand: so many events are encoded, appended, and written in one piece to each socket. The
+/// items are deliveries.
+#[divan::bench(args = [1, 25])]
+fn events_into_a_room_of_4000(bencher: Bencher<'_, '_>, n_events: u64) {
+    const N_SOCKETS: usize = 4000;
+    let room = RoomId::parse("a").expect("a valid id");
+    let (told, at) = (RoomTold::Joined(presence(false)), Timestamp(1));
+    let mut event = RoomAnnouncement { sequence: 0, room: room.clone(), user: user(1), told, n_online: 1, at };
+    let message = Message::RoomEvent { room: &event.room, user: &event.user, what: &event.told, at };
+    let n_bytes = Format::Native.encode(&message, None).map_or(0, |frame| frame.len()) * n_events as usize * N_SOCKETS;
+    let (system, taken) = (actix_rt::System::new(), Rc::new(Cell::new(0)));
+    let fanout = Fanout::new(Settings::default().fanout.log_bytes);
+    let sockets: Vec<_> = system.block_on(async {
+        // Without rests, the time is that of the work.
+        let settings = FanoutSettings { max_tick: Duration::ZERO, ..Settings::default().fanout };
+        let hub = Hub::start(&fanout, HubMetrics::new(&mut Registry::default()), &settings);
+        let attach = |_| {
+            let attachment = hub.attach(Rc::new(CountingSink(taken.clone())), Format::Native);
+            let interest = Interest::Everyone;
+            attachment.hear_room(ShownRoom { room: room.clone(), interest, n_online: 1, frame: None }, 0);
+            attachment
+        };
+        (0..N_SOCKETS).map(attach).collect()
+    });
+    bencher.counter(ItemsCount::new(N_SOCKETS * n_events as usize)).bench_local(|| {
+        taken.set(0);
+        for _ in 0..n_events {
+            event.sequence += 1;
+            fanout.announce_room(&event);
+        }
+        system.block_on(async {
+            while taken.get() < n_bytes {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    drop(sockets);
 }

@@ -20,11 +20,13 @@ use crate::http::{self, Bodies, Connections, Entrance, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AdmissionMetrics, AnswerMetrics, AuditorMetrics, BodyMetrics, ConnectionMetrics, HubMetrics, PeerMetrics, Registry,
-    ReplicaMetrics, SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, WriterMetrics,
+    ReplicaMetrics, RoomReadMetrics, SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics,
+    WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::peers::Peers;
 use crate::replica::{Replica, Times};
+use crate::rooms::Rooms;
 use crate::session::{self, Admission, Answers, RequestRate, Services, Worker};
 use crate::settings::{FanoutSettings, ServerSettings, Settings};
 use crate::shutdown::{Drain, Signals};
@@ -33,21 +35,31 @@ use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
 use crate::sweeper::{Auditor, Sweeper};
 use crate::tasks::Tasks;
+use crate::typing::{Typing, TypingTask};
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
     settings: Settings,
     listener: TcpListener,
     addr: SocketAddr,
-    store: Arc<dyn PresenceStore>,
-    table: Arc<Table>,
-    replica: Arc<Replica>,
-    peers: Arc<Peers>,
+    core: Core,
     writer: Writer,
+    typing_task: TypingTask,
     sweeper: Sweeper,
     auditor: Auditor,
     edge: Edge,
     drain: Drain,
+}
+
+/// What the node knows, and how it reaches others.
+struct Core {
+    store: Arc<dyn PresenceStore>,
+    table: Arc<Table>,
+    replica: Arc<Replica>,
+    peers: Arc<Peers>,
+    rooms: Arc<Rooms>,
+    typing: Typing,
+    fanout: Arc<Fanout>,
 }
 
 /// What clients meet.
@@ -105,17 +117,23 @@ impl App {
             lease: settings.presence.lease,
             backoff_max: settings.redis.backoff_max,
             active_every: settings.presence.active_every,
+            rooms_linger: settings.rooms.linger,
         };
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, times);
-        let metrics = PeerMetrics::new(&mut registry);
         let parts = (store.clone(), table.clone(), replica.clone());
         let times = (settings.presence.beat, settings.redis.backoff_max);
-        let peers = Peers::new(parts, fanout.clone(), metrics, times);
+        let metrics = TypingMetrics::new(&mut registry);
+        let (typing, typing_task) = Typing::new(parts.clone(), fanout.clone(), metrics, times);
+        let metrics = PeerMetrics::new(&mut registry);
+        let peers = Peers::new(parts, (fanout.clone(), typing.clone()), metrics, times);
+        let metrics = RoomReadMetrics::new(&mut registry);
+        let rooms = Rooms::new(store.clone(), replica.clone(), settings.rooms.access, metrics);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
         let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
         let drain = Drain::default();
-        let edge = Edge::new(&settings, &table, &replica, &peers, fanout, &drain, registry);
-        Ok(Self { settings, listener, addr, store, table, replica, peers, writer, sweeper, auditor, edge, drain })
+        let core = Core { store, table, replica, peers, rooms, typing, fanout };
+        let edge = Edge::new(&settings, &core, &drain, registry);
+        Ok(Self { settings, listener, addr, core, writer, typing_task, sweeper, auditor, edge, drain })
     }
 
     /// The address that the node listens on.
@@ -125,7 +143,7 @@ impl App {
 
     /// The node's id. It is new at every start.
     pub fn node_id(&self) -> NodeId {
-        self.table.node()
+        self.core.table.node()
     }
 
     /// Which store is in use, for people. The password is left out.
@@ -143,7 +161,8 @@ impl App {
     /// # Errors
     /// The server cannot start, or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self { settings, listener, store, table, replica, peers, writer, sweeper, auditor, edge, drain, .. } = self;
+        let Self { settings, listener, core, writer, typing_task, sweeper, auditor, edge, drain, .. } = self;
+        let Core { store, table, replica, peers, .. } = core;
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
@@ -152,6 +171,7 @@ impl App {
         tasks.spawn("writer", writing);
         tasks.spawn("replica", replica.clone().run(stop.clone()));
         tasks.spawn("peers", peers.run(stop.clone()));
+        tasks.spawn("typing", typing_task.run(stop.clone()));
         tasks.spawn("sweeper", sweeper.run(stop.clone()));
         tasks.spawn("auditor", auditor.run(stop.clone()));
         let refresher = Refresher::new(store, table.clone(), &settings.presence);
@@ -220,15 +240,7 @@ async fn open_store(
 }
 
 impl Edge {
-    fn new(
-        settings: &Settings,
-        table: &Arc<Table>,
-        replica: &Arc<Replica>,
-        peers: &Arc<Peers>,
-        fanout: Arc<Fanout>,
-        drain: &Drain,
-        mut registry: Registry,
-    ) -> Self {
+    fn new(settings: &Settings, core: &Core, drain: &Drain, mut registry: Registry) -> Self {
         let connections = Connections::new(&settings.server, ConnectionMetrics::new(&mut registry));
         let metrics = AdmissionMetrics::new(&mut registry);
         let admission = Admission::new(settings, drain.sessions.clone(), drain.draining.clone(), metrics);
@@ -238,16 +250,19 @@ impl Edge {
             limits: settings.limits.clone(),
             websocket: settings.websocket.clone(),
             reconnect_spread: settings.drain.reconnect_spread,
-            table: table.clone(),
-            replica: replica.clone(),
+            table: core.table.clone(),
+            replica: core.replica.clone(),
+            rooms: core.rooms.clone(),
             answers: answers.clone(),
             requests: RequestRate::new(&settings.limits),
+            typing: core.typing.clone(),
             metrics: SessionMetrics::new(&mut registry),
             closing: drain.closing.clone(),
         };
         let reads = Reads {
-            replica: replica.clone(),
-            peers: peers.clone(),
+            replica: core.replica.clone(),
+            peers: core.peers.clone(),
+            rooms: core.rooms.clone(),
             answers,
             bodies: Bodies::new(settings.limits.bodies_bytes, BodyMetrics::new(&mut registry)),
             limits: settings.limits.clone(),
@@ -256,7 +271,7 @@ impl Edge {
         };
         let entrance = Entrance { server: settings.server.clone(), admission };
         let (reads, entrance, sessions) = (Arc::new(reads), Arc::new(entrance), Arc::new(sessions));
-        Self { connections, reads, entrance, sessions, fanout, hub_metrics }
+        Self { connections, reads, entrance, sessions, fanout: core.fanout.clone(), hub_metrics }
     }
 
     fn serve(

@@ -44,7 +44,8 @@ impl Backoff {
         }
     }
 
-    fn next(&mut self) -> Duration {
+    /// The delay before the next try, for a caller that does something else meanwhile.
+    pub(crate) fn next(&mut self) -> Duration {
         let n_failures = self.n_failures;
         self.n_failures = n_failures.saturating_add(1);
         if n_failures == 0 {

@@ -6,7 +6,7 @@
 //! - [`node`]: what this node wants to be true, and the writer that makes it so. `sweeper`: peers that died.
 //! - [`replica`]: this node's copy of the truth, and what it tells of it.
 //! - [`hub`]: one event to many sockets. [`wire`]: bytes to messages and back.
-//! - `peers`: what nodes ask one another.
+//! - `typing`: who types. `peers`: what nodes ask one another. `rooms`: what is asked about rooms.
 //! - `session`: one socket's life. `http`: one file a resource.
 //! - [`app`]: builds the parts. [`shutdown`]: ends them in order. [`settings`], [`telemetry`], [`metrics`], [`clock`],
 //!   `backoff`, `tasks`.
@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod node;
 mod peers;
 pub mod replica;
+mod rooms;
 mod session;
 pub mod settings;
 pub mod shutdown;
@@ -30,4 +31,5 @@ pub mod store;
 mod sweeper;
 mod tasks;
 pub mod telemetry;
+mod typing;
 pub mod wire;

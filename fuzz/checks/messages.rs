@@ -1,13 +1,20 @@
 //! The formats: whatever text comes, what is accepted obeys the limits, and what is not gets an error of a bounded size.
 
-use rollcall::domain::{Device, Expiry, Profile, ProfileFields, ProfileLimits, ProfilePatch, Said, SaidStatus, UserId};
+use rollcall::domain::{
+    Device, Expiry, Interest, Profile, ProfileFields, ProfileLimits, ProfilePatch, RoomId, Said, SaidStatus,
+    TypingTarget, UserId,
+};
 use rollcall::wire::Format;
 use rollcall::wire::message::{BadRequest, Message, Request, RequestLimits};
 use serde_json::Value;
 
 /// Small, so that they are reached soon.
-const LIMITS: RequestLimits =
-    RequestLimits { profile: ProfileLimits { fields_bytes: 64, metadata_bytes: 32 }, page_max: 100, watches_max: 4 };
+const LIMITS: RequestLimits = RequestLimits {
+    profile: ProfileLimits { fields_bytes: 64, metadata_bytes: 32 },
+    page_max: 100,
+    watches_max: 4,
+    rooms_max: 4,
+};
 
 /// Longest text beside a status, in characters. Source: docs/protocol.md
 const MAX_STATUS_TEXT: usize = 128;
@@ -43,7 +50,7 @@ pub(crate) fn check(input: &[u8]) {
 fn check_error(format: Format, bad: &BadRequest) {
     check_reference(bad.reference.as_deref());
     assert!(bad.message.len() <= MAX_ERROR_BYTES, "{} bytes: {}", bad.message.len(), bad.message);
-    let message = Message::Error { code: bad.code, message: &bad.message, retry_after: None };
+    let message = Message::Error { code: bad.code, message: &bad.message, retry_after: None, room: None };
     let frame = format.encode(&message, bad.reference.as_deref()).expect("every format has errors");
     let header = if frame[1] < 126 { 2 } else { 4 };
     let json: Value = serde_json::from_slice(&frame[header..]).expect("an error is JSON");
@@ -57,18 +64,27 @@ fn check_error(format: Format, bad: &BadRequest) {
 
 fn check_request(request: &Request) {
     match request {
-        Request::Join { user, said: Said { profile, status }, device, interest: _ } => {
+        Request::Join { user, said: Said { profile, status }, device, interest: _, rooms } => {
             check_user(user);
+            check_rooms(rooms);
             profile.iter().flatten().for_each(check_profile);
             status.iter().for_each(check_status);
             device.iter().for_each(check_device);
         }
         Request::SetStatus(said) => check_status(said),
         Request::Update(patch) => check_patch(patch),
-        Request::List { limit, cursor } => {
-            assert!(limit.is_none_or(|limit| (1..=LIMITS.page_max).contains(&limit)), "{limit:?}");
-            cursor.iter().for_each(check_user);
+        Request::List { limit, cursor } => check_page(*limit, cursor.as_ref()),
+        Request::JoinRoom { room, interest } => {
+            check_room(room);
+            assert_ne!(*interest, Interest::Watched, "a room is not watched");
         }
+        Request::LeaveRoom { room } | Request::RoomCount { room } => check_room(room),
+        Request::RoomUsers { room, limit, cursor } => {
+            check_room(room);
+            check_page(*limit, cursor.as_ref());
+        }
+        Request::Typing { target: TypingTarget::Room(room), .. } => check_room(room),
+        Request::Typing { target: TypingTarget::User(user), .. } => check_user(user),
         Request::Check { user } => check_user(user),
         Request::Watch { users } | Request::Unwatch { users } => {
             assert!(users.len() <= LIMITS.watches_max, "{users:?}");
@@ -84,6 +100,23 @@ fn check_request(request: &Request) {
         | Request::Resume
         | Request::Leave => {}
     }
+}
+
+fn check_page(limit: Option<usize>, cursor: Option<&UserId>) {
+    assert!(limit.is_none_or(|limit| (1..=LIMITS.page_max).contains(&limit)), "{limit:?}");
+    cursor.into_iter().for_each(check_user);
+}
+
+fn check_rooms(rooms: &[RoomId]) {
+    assert!(rooms.len() <= LIMITS.rooms_max, "{rooms:?}");
+    for (place, room) in rooms.iter().enumerate() {
+        check_room(room);
+        assert!(!rooms[..place].contains(room), "each room is there once: {rooms:?}");
+    }
+}
+
+fn check_room(room: &RoomId) {
+    assert_eq!(RoomId::parse(room.as_str()).as_ref(), Ok(room));
 }
 
 fn check_profile(profile: &Profile) {

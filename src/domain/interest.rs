@@ -19,6 +19,9 @@ impl Interest {
     /// Every interest, in the order in which errors name them.
     pub(crate) const ALL: [Self; 4] = [Self::Everyone, Self::Watched, Self::Count, Self::Nobody];
 
+    /// What a client can want to hear of a room, in the order in which errors name it.
+    pub(crate) const OF_ROOMS: [Self; 3] = [Self::Everyone, Self::Count, Self::Nobody];
+
     /// Its name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

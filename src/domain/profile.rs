@@ -131,6 +131,11 @@ impl Profile {
         serde_json::from_str(&format!("{{{}}}", self.0)).expect("a profile is made from its fields")
     }
 
+    /// The login or handle.
+    pub(crate) fn username(&self) -> Option<String> {
+        self.fields().username
+    }
+
     /// The encoded members without the braces: `"name":"John Doe","username":"johndoe"`. Never empty.
     pub fn members(&self) -> &str {
         &self.0

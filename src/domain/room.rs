@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{OfflineReason, RoomId, Timestamp, UserId};
+use super::{OfflineReason, Presence, RoomId, Timestamp, UserId};
 
 /// A point in the history of one room. The number only says something within one birth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -46,4 +46,16 @@ pub struct RoomRoster {
     pub position: RoomPosition,
     /// The members.
     pub members: BTreeSet<UserId>,
+}
+
+/// What those in a room are told about a user. A room shows who is in it and in the service view. So it is true of what they
+/// were told before: nobody comes twice in a row, or goes twice in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomTold {
+    /// The user is in the room now.
+    Joined(Presence),
+    /// The user is in the room, and has another profile or status now.
+    Changed(Presence),
+    /// The user is not in the room any more, for this reason.
+    Left(OfflineReason),
 }

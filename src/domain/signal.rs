@@ -36,14 +36,11 @@ pub enum Signal {
     },
     /// A user began to type, or stopped.
     Typing {
-        /// The room in which the others are told. It is none if one user is told.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        room: Option<RoomId>,
+        /// Who is told.
+        #[serde(flatten)]
+        target: TypingTarget,
         /// Who types.
         user: UserId,
-        /// The one user who is told. It is none in a room.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<UserId>,
         /// Whether the user types now.
         is_typing: bool,
     },
@@ -55,13 +52,18 @@ pub enum Signal {
 }
 
 /// What a node can ask another about a user. The answer names the sockets that it concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inquiry {
     /// Which sockets the node has, and how they are.
     Explain,
     /// To close all sockets of the user.
     Disconnect,
+    /// To take all sockets of the user out of a room.
+    RemoveFromRoom {
+        /// The room.
+        room: RoomId,
+    },
 }
 
 /// What a node says about one of its sockets.
@@ -86,4 +88,15 @@ pub struct SocketAccount {
     pub active_ms_ago: Option<u64>,
     /// How much longer the grace lasts, in ms, if the socket is in grace.
     pub grace_left_ms: Option<u64>,
+}
+
+/// Who is told that a user types.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TypingTarget {
+    /// Those in a room.
+    Room(RoomId),
+    /// The sockets of one user.
+    #[serde(rename = "to")]
+    User(UserId),
 }

@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::json;
 use crate::metrics::RefusedBecause;
+use crate::rooms::{Denied, Unavailable, Unseen};
 use crate::wire::body::BadBody;
 use crate::wire::json::Object;
 
@@ -42,6 +43,12 @@ pub(crate) enum ApiError {
     /// What was asked needs a user who is online.
     #[error("the user is not online")]
     UserNotOnline,
+    /// The room is not registered.
+    #[error("Chat room not found")]
+    RoomNotFound,
+    /// The user is no registered member of the room.
+    #[error("Not a member of this chat room")]
+    NotAMember,
     /// The resource has other methods.
     #[error("only {} allowed here", allowed.words())]
     MethodNotAllowed {
@@ -75,6 +82,9 @@ pub(crate) enum ApiError {
     /// Too many bodies are being read (`limits.bodies_bytes`).
     #[error("too many large requests are being read; try again")]
     TooManyBodies,
+    /// Too many rooms are being read from the store.
+    #[error("too many rooms are being read; try again")]
+    TooManyRoomReads,
     /// The node has no room for another HTTP connection (`server.max_http_connections`).
     #[error("this node has no room for another connection; try again")]
     TooManyConnections,
@@ -94,6 +104,8 @@ pub(crate) enum Methods {
     Post,
     /// PUT.
     Put,
+    /// PUT and DELETE.
+    PutOrDelete,
 }
 
 impl Methods {
@@ -104,6 +116,7 @@ impl Methods {
             Self::Delete => "DELETE",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::PutOrDelete => "PUT, DELETE",
         }
     }
 
@@ -114,6 +127,7 @@ impl Methods {
             Self::Delete => "DELETE is",
             Self::Post => "POST is",
             Self::Put => "PUT is",
+            Self::PutOrDelete => "PUT and DELETE are",
         }
     }
 }
@@ -134,6 +148,31 @@ impl From<BadBody> for ApiError {
     }
 }
 
+impl From<Unavailable> for ApiError {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::StoreUnavailable("what was asked for may have happened; try again")
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoSuchRoom => Self::RoomNotFound,
+            Denied::NotMember => Self::NotAMember,
+            Denied::Unavailable => Self::StoreUnavailable("nobody knows who may ask; try again"),
+        }
+    }
+}
+
+impl From<Unseen> for ApiError {
+    fn from(unseen: Unseen) -> Self {
+        match unseen {
+            Unseen::TooMany => Self::TooManyRoomReads,
+            Unseen::Unavailable => Self::StoreUnavailable("nobody knows who is in the room; try again"),
+        }
+    }
+}
+
 impl ApiError {
     /// The error's name for programs.
     pub(crate) fn code(&self) -> &'static str {
@@ -147,6 +186,8 @@ impl ApiError {
             Self::NotFound => "not_found",
             Self::UserNotFound => "user_not_found",
             Self::UserNotOnline => "user_not_online",
+            Self::RoomNotFound => "room_not_found",
+            Self::NotAMember => "not_a_member",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::NotReady => "not_ready",
@@ -155,6 +196,7 @@ impl ApiError {
             Self::Busy => "busy",
             Self::TooManyAnswers => "too_many_answers",
             Self::TooManyBodies => "too_many_bodies",
+            Self::TooManyRoomReads => "too_many_room_reads",
             Self::TooManyConnections => "too_many_connections",
             Self::Full => "full",
         }
@@ -176,6 +218,7 @@ impl ApiError {
             | Self::Busy
             | Self::TooManyAnswers
             | Self::TooManyBodies
+            | Self::TooManyRoomReads
             | Self::TooManyConnections
             | Self::Full => Some(1),
             Self::InvalidParameter { .. }
@@ -187,6 +230,8 @@ impl ApiError {
             | Self::NotFound
             | Self::UserNotFound
             | Self::UserNotOnline
+            | Self::RoomNotFound
+            | Self::NotAMember
             | Self::MethodNotAllowed { .. }
             | Self::PayloadTooLarge { .. } => None,
         }
@@ -199,8 +244,8 @@ impl ResponseError for ApiError {
             Self::InvalidParameter { .. } | Self::BadBody(_) => StatusCode::BAD_REQUEST,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAWebSocketHandshake(_) => StatusCode::UPGRADE_REQUIRED,
-            Self::OriginNotAllowed | Self::LoopbackOnly => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UserNotFound | Self::UserNotOnline => StatusCode::NOT_FOUND,
+            Self::OriginNotAllowed | Self::LoopbackOnly | Self::NotAMember => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UserNotFound | Self::UserNotOnline | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotReady
@@ -209,6 +254,7 @@ impl ResponseError for ApiError {
             | Self::Busy
             | Self::TooManyAnswers
             | Self::TooManyBodies
+            | Self::TooManyRoomReads
             | Self::TooManyConnections
             | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,7 +1,8 @@
-//! HTTP. Each resource has a file. Who is online is answered from the replica, without a round trip to the store. What the
-//! application's server asks for about one user may need the store and the other nodes.
+//! HTTP. Each resource has a file. Who is online is answered from the replica, without a round trip to the store. Who is in a
+//! room, and what the application's server asks for, may need the store and the other nodes.
 
 mod body;
+mod chatroom;
 mod connection;
 mod docs;
 mod error;
@@ -14,6 +15,7 @@ mod path;
 mod pieces;
 mod query;
 mod resource;
+mod rooms;
 mod upgrade;
 mod user_status;
 mod users;
@@ -37,6 +39,7 @@ use crate::clock;
 use crate::metrics::Registry;
 use crate::peers::Peers;
 use crate::replica::Replica;
+use crate::rooms::Rooms;
 use crate::session::Answers;
 use crate::settings::{LimitSettings, ServerSettings};
 use crate::wire::body::user_ids;
@@ -48,6 +51,8 @@ pub(crate) struct Reads {
     pub replica: Arc<Replica>,
     /// The other nodes.
     pub peers: Arc<Peers>,
+    /// The rooms.
+    pub rooms: Arc<Rooms>,
     /// The large answers that wait for their clients.
     pub answers: Arc<Answers>,
     /// The bodies that are being read.
@@ -69,6 +74,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, sett
         .wrap(cors(settings))
         .configure(user_status::configure)
         .service(readable("/api/online-users", online_users::list))
+        .service(readable("/api/chatroom/{roomId}/online-users", chatroom::list))
         .service(readable("/healthz", health::alive))
         .service(readable("/readyz", health::ready))
         .service(readable("/metrics", metrics::scrape))
@@ -78,7 +84,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, sett
         .service(readable("/docs/docs.css", docs::style))
         .service(readable("/docs/docs.js", docs::script))
         .default_service(web::to(not_found));
-    config.app_data(web::Data::from(reads)).configure(users::configure).service(public);
+    config.app_data(web::Data::from(reads)).configure(users::configure).configure(rooms::configure).service(public);
 }
 
 /// An answer of 200.

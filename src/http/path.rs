@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 
 use super::ApiError;
-use crate::domain::UserId;
+use crate::domain::{IdError, RoomId, UserId};
 
 /// The user id in a path such as `/api/users/{userId}/explain`: the part with this number, from 0.
 ///
@@ -14,16 +14,33 @@ use crate::domain::UserId;
 /// # Errors
 /// The part is no user id, or not percent-encoded as it must be.
 pub(crate) fn user(request: &HttpRequest, part: usize) -> Result<UserId, ApiError> {
-    let part = request.uri().path().split('/').skip(1).nth(part).unwrap_or_default();
-    parse(part).map_err(|what| ApiError::InvalidParameter { name: "userId".to_owned(), what })
+    id(request, part, "userId", UserId::parse)
 }
 
-fn parse(part: &str) -> Result<UserId, String> {
+/// The room id in a path, in the same way.
+///
+/// # Errors
+/// As [`user`].
+pub(crate) fn room(request: &HttpRequest, part: usize) -> Result<RoomId, ApiError> {
+    id(request, part, "roomId", RoomId::parse)
+}
+
+fn id<Id>(
+    request: &HttpRequest,
+    part: usize,
+    name: &str,
+    parse_id: impl Fn(&str) -> Result<Id, IdError>,
+) -> Result<Id, ApiError> {
+    let part = request.uri().path().split('/').skip(1).nth(part).unwrap_or_default();
+    parse(part, parse_id).map_err(|what| ApiError::InvalidParameter { name: name.to_owned(), what })
+}
+
+fn parse<Id>(part: &str, parse_id: impl Fn(&str) -> Result<Id, IdError>) -> Result<Id, String> {
     if !is_percent_encoded(part) {
         return Err("must have two hexadecimal digits after each `%`".to_owned());
     }
     let text = percent_decode_str(part).decode_utf8().map_err(|_| "must be UTF-8".to_owned())?;
-    UserId::parse(&text).map_err(|error| error.to_string())
+    parse_id(&text).map_err(|error| error.to_string())
 }
 
 fn is_percent_encoded(part: &str) -> bool {
@@ -37,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_id_in_a_path_is_decoded_strictly() {
-        let id = |part: &str| parse(part).map(|user| user.to_string());
+        let id = |part: &str| parse(part, UserId::parse).map(|user| user.to_string());
         assert_eq!(id("team%2Fzo%C3%AB"), Ok("team/zoë".to_owned()));
         assert_eq!(id("a+b"), Ok("a+b".to_owned()), "a plus is a plus");
         for bad in ["", "%00", "a%0Ab", "%FF", "%C3", "%", "a%4", "%zz", "%+1", &"x".repeat(129)] {

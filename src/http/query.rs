@@ -77,6 +77,12 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// A whole number, however large.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| invalid(name, "must be a whole number".to_owned()))
+    }
+
     fn get(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.0.iter().filter(|(key, _)| **key == *name.as_bytes()).map(|(_, value)| value);
         let first = values.next();

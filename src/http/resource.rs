@@ -58,6 +58,23 @@ where
         .default_service(other_methods(Methods::Delete, MAX_UNREAD_BYTES))
 }
 
+/// A resource that can be put and deleted, without a body.
+pub(super) fn registrable<Put, PutArgs, Delete, DeleteArgs>(path: &str, put: Put, delete: Delete) -> Resource
+where
+    Put: Handler<PutArgs>,
+    Put::Output: Responder + 'static,
+    PutArgs: FromRequest + 'static,
+    Delete: Handler<DeleteArgs>,
+    Delete::Output: Responder + 'static,
+    DeleteArgs: FromRequest + 'static,
+{
+    web::resource(path)
+        .guard(guard::fn_guard(|context| !body::is_longer_than(context.head().headers(), MAX_UNREAD_BYTES)))
+        .route(web::put().to(put))
+        .route(web::delete().to(delete))
+        .default_service(other_methods(Methods::PutOrDelete, MAX_UNREAD_BYTES))
+}
+
 /// The answer where there is no resource. Requests with a large body for a resource that reads none come here, too.
 pub(super) async fn not_found(request: HttpRequest) -> Result<&'static str, ApiError> {
     if body::is_longer_than(request.headers(), MAX_UNREAD_BYTES) {

@@ -11,6 +11,8 @@ use super::Hub;
 use super::audience::index;
 use super::hub::{Paused, State};
 use super::listener::{Attention, Fault};
+use super::rooms::ShownRoom;
+use super::streams::StreamKey;
 use super::watch::Mark;
 use crate::domain::{Interest, UserId};
 
@@ -38,19 +40,24 @@ impl Attachment {
     /// Sends frames that show the view at `sequence`. The frames come after all events up to `sequence`, and before all
     /// events above it. No event comes between the frames. The caller has read the view without an await since.
     pub fn send_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
+        // All frames are queued before anything is written. Otherwise events would come in between.
+        self.queue_at(sequence, frames);
+        self.hub.flush(self.key, |_, _| ());
+    }
+
+    fn queue_at(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
         self.hub.take_in();
-        self.hub.flush(self.key, |listener, log| {
-            // All frames are queued before anything is written. Otherwise events would come in between.
+        self.hub.with(self.key, |listener, log| {
             let position = log.position_after(sequence).unwrap_or(log.start());
             for frame in frames {
-                listener.show(position, sequence, frame);
+                listener.show(Some((StreamKey::SERVICE, position)), sequence, frame);
             }
         });
     }
 
     /// From now on this is a socket of `user`, or of nobody. It hears the events above `sequence` that interest it, except
-    /// those about `user`. If it was paused, it goes on. The users that it watches stay if its interest is
-    /// [`Interest::Watched`].
+    /// those about `user`. If it was paused, it goes on, but hears of no room before [`Attachment::hear_room`] says so. The
+    /// users that it watches stay if its interest is [`Interest::Watched`]. Its rooms stay if it was a socket of `user` before.
     ///
     /// The view must have been at `sequence` when the caller read it. Events up to `sequence` are then in the mailbox
     /// or in the log. If later events were skipped meanwhile, the socket starts over.
@@ -70,7 +77,8 @@ impl Attachment {
         }
     }
 
-    /// The socket is about to be one of `user`. Until it listens as such, it hears nothing about that user.
+    /// The socket is about to be one of `user`. Until it listens as such, it hears nothing about that user. If it was one of
+    /// another user, it leaves all rooms.
     pub(crate) fn begin_as(&self, user: &UserId) {
         let state = &mut *self.hub.state.borrow_mut();
         state.set_user(self.key, Some(user));
@@ -87,7 +95,7 @@ impl Attachment {
         self.hub.take_in();
         let state = &mut *self.hub.state.borrow_mut();
         let listener = &mut state.listeners[self.key];
-        let log = state.streams.log(listener.format());
+        let log = state.streams.service(listener.format());
         match log.position_after(sequence) {
             Some(position) => listener.listen(position),
             None => {
@@ -150,14 +158,20 @@ impl Attachment {
     pub(crate) fn count(&self, n_online: usize, sequence: u64) {
         {
             let state = &mut *self.hub.state.borrow_mut();
-            state.counting.put(self.key, n_online, sequence, self.hub.time());
+            if state.counting.put(self.key, n_online, sequence, self.hub.time()) {
+                state.counts_due.insert(StreamKey::SERVICE);
+            }
         }
         self.hub.take_in();
     }
 
     /// The socket is shown `n_online` at `sequence`. If it hears how many users are online, it knows that number then.
     pub(crate) fn show_count(&self, n_online: usize, sequence: u64) {
-        self.hub.state.borrow_mut().counting.show(self.key, n_online, sequence, self.hub.time());
+        let state = &mut *self.hub.state.borrow_mut();
+        if state.counting.show(self.key, n_online, sequence, self.hub.time()) {
+            state.counts_due.insert(StreamKey::SERVICE);
+            self.hub.count_changed.notify_one();
+        }
     }
 
     /// The socket does not hear any more how many users are online.
@@ -165,7 +179,7 @@ impl Attachment {
         self.hub.state.borrow_mut().counting.remove(self.key);
     }
 
-    /// From now on the socket hears nothing, until [`Attachment::resume`].
+    /// From now on the socket hears nothing, until [`Attachment::resume`]. It stays in its rooms.
     pub(crate) fn pause(&self) {
         self.hub.take_in();
         // What it can have heard until now, it hears.
@@ -173,7 +187,7 @@ impl Attachment {
         self.hub.state.borrow_mut().pause(self.key);
     }
 
-    /// The socket may hear again. The caller makes it listen, or shows it what it missed.
+    /// The socket may hear again. The caller makes it listen, or shows it what it missed. The same holds for each room.
     pub(crate) fn resume(&self) {
         let state = &mut *self.hub.state.borrow_mut();
         if state.paused.remove(&self.key).is_some() {
@@ -181,7 +195,10 @@ impl Attachment {
             if state.paused.is_empty() {
                 state.changes.forget_up_to(state.taken_in);
             }
-            self.hub.look_at_counts();
+            if state.counting.contains(self.key) {
+                state.counts_due.insert(StreamKey::SERVICE);
+                self.hub.count_changed.notify_one();
+            }
         }
     }
 
@@ -211,13 +228,17 @@ impl Attachment {
     /// A paused socket goes on, and starts over. If its client had read too slowly before it paused, this counts as if it
     /// had not paused.
     pub(crate) fn resume_with_hole(&self) {
-        let fault = {
+        let (fault, hears_everyone) = {
             let state = self.hub.state.borrow();
-            state.paused.get(&self.key).and_then(|paused| paused.hole).unwrap_or(Fault::Node)
+            let paused = state.paused.get(&self.key);
+            let fault = paused.and_then(|paused| paused.hole).unwrap_or(Fault::Node);
+            (fault, paused.is_some_and(|paused| paused.hears_everyone))
         };
         self.resume();
         let state = &mut *self.hub.state.borrow_mut();
-        state.join_audience(self.key);
+        if hears_everyone {
+            state.join_audience(self.key);
+        }
         state.listeners[self.key].fall_off_by(fault);
     }
 
@@ -249,19 +270,38 @@ impl Attachment {
         .await;
     }
 
-    /// From now on this socket hears nothing, and is nobody's.
+    /// From now on this socket hears nothing, is in no room, and is nobody's.
     pub(crate) fn mute(&self) {
         self.resume();
         self.hub.state.borrow_mut().mute(self.key);
     }
 
-    /// Tells the socket that it missed events, and starts it over. The socket gets `frames` instead of the events.
-    /// `frames` show the view at `sequence`.
-    pub(crate) fn restart(&self, sequence: u64, frames: impl IntoIterator<Item = Bytes>) {
+    /// Tells the socket that it missed events, and starts it over as a whole. The socket gets `frames` instead of the events,
+    /// and then the frames of `rooms`, all before any later event. They show the views at `sequence`, at which the caller has
+    /// just read them. From there on the socket hears of everyone if its `interest` says so, and of `rooms`. It is in no other
+    /// room.
+    pub(crate) fn restart(
+        &self,
+        interest: Interest,
+        sequence: u64,
+        frames: impl IntoIterator<Item = Bytes>,
+        rooms: Vec<ShownRoom>,
+    ) {
         self.hub.metrics.resync();
         self.resume();
-        self.hear_everyone(sequence);
-        self.send_at(sequence, frames);
+        {
+            let state = &mut *self.hub.state.borrow_mut();
+            state.leave_rooms_except(self.key, &rooms);
+            state.listeners[self.key].heal();
+        }
+        match interest {
+            Interest::Everyone => self.hear_everyone(sequence),
+            Interest::Watched | Interest::Count | Interest::Nobody => self.hear_nobody_after(sequence),
+        }
+        // All frames are queued before anything is written. Otherwise events would come in between.
+        self.queue_at(sequence, frames);
+        self.queue_rooms(sequence, rooms);
+        self.hub.flush(self.key, |_, _| ());
     }
 
     /// Whether the client does not read its answers. Then its requests should wait.
@@ -277,6 +317,7 @@ impl Attachment {
     /// The socket can be written to again: the hub goes on writing.
     pub(crate) fn unblock(&self) {
         self.hub.flush(self.key, |listener, _| listener.unblock());
+        self.hub.state.borrow_mut().forget_what_was_read_by(self.key);
     }
 
     /// Waits until the session has something to do for its socket.
@@ -305,7 +346,7 @@ impl State {
         if !listeners[key].hears_everyone() {
             streams.add_reader(listeners[key].format());
             audience.add(key, listeners);
-            let end = streams.log(listeners[key].format()).end();
+            let end = streams.service(listeners[key].format()).end();
             listeners[key].listen(end);
         }
     }
@@ -321,8 +362,10 @@ impl State {
     /// The socket does not hear of everyone any more, also not when it goes on after a pause.
     fn stop_hearing_everyone(&mut self, key: usize) {
         self.leave_audience(key);
+        let is_in_rooms = !self.listeners[key].places().is_empty();
         if let Some(paused) = self.paused.get_mut(&key) {
-            (paused.hears_everyone, paused.hole) = (false, None);
+            paused.hears_everyone = false;
+            paused.hole = paused.hole.filter(|_| is_in_rooms);
         }
     }
 
@@ -351,18 +394,20 @@ impl State {
             return;
         }
         let (at, hears_everyone) = (self.taken_in, listener.hears_everyone());
-        let hole = listener.hole(self.streams.log(listener.format()));
-        let paused = Paused { at, hears_everyone, hole: hole.filter(|_| hears_everyone) };
+        let hole = listener.hole(&self.streams).filter(|_| hears_everyone || listener.hears_rooms());
+        let paused = Paused { at, hears_everyone, hole };
         if self.paused.is_empty() {
             self.changes.forget_up_to(self.taken_in);
         }
         listener.set_paused(true);
+        self.stop_reading_rooms(key);
         self.leave_audience(key);
         self.paused.insert(key, paused);
     }
 
-    /// The socket hears nothing, and is nobody's.
+    /// The socket hears nothing, is in no room, and is nobody's.
     fn mute(&mut self, key: usize) {
+        self.leave_all_rooms(key);
         self.leave_audience(key);
         self.unwatch_all(key);
         self.counting.remove(key);

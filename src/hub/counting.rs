@@ -1,4 +1,4 @@
-//! The sockets of one worker that hear how many users are online.
+//! The sockets of one worker that hear how many users are online, in the service or in a room.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,9 +34,15 @@ pub(super) const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Counting {
     /// The socket is told the number from now on. It was shown `n_online` just now, at the change `sequence` of the view.
-    pub(super) fn put(&mut self, key: usize, n_online: usize, sequence: u64, hub_time: Duration) {
-        self.take(n_online, sequence);
+    /// Returns whether some socket is to be told another number.
+    pub(super) fn put(&mut self, key: usize, n_online: usize, sequence: u64, hub_time: Duration) -> bool {
         self.sockets.insert(key, Counted { n_online, at: hub_time });
+        self.take(n_online, sequence) || n_online != self.n_online
+    }
+
+    /// Whether the socket is told the number.
+    pub(super) fn contains(&self, key: usize) -> bool {
+        self.sockets.contains_key(&key)
     }
 
     /// The socket is not told the number any more.
@@ -44,18 +50,18 @@ impl Counting {
         self.sockets.remove(&key);
     }
 
-    /// The socket was shown the number, if it is told the number.
-    pub(super) fn show(&mut self, key: usize, n_online: usize, sequence: u64, hub_time: Duration) {
-        if self.sockets.contains_key(&key) {
-            self.put(key, n_online, sequence, hub_time);
-        }
+    /// The socket was shown the number, if it is told the number. Returns whether some socket is to be told another number.
+    pub(super) fn show(&mut self, key: usize, n_online: usize, sequence: u64, hub_time: Duration) -> bool {
+        self.contains(key) && self.put(key, n_online, sequence, hub_time)
     }
 
-    /// Takes in the number after the change `sequence` of the view.
-    pub(super) fn take(&mut self, n_online: usize, sequence: u64) {
-        if sequence >= self.sequence {
-            (self.n_online, self.sequence) = (n_online, sequence);
+    /// Takes in the number after the change `sequence` of the view. Returns whether some socket is to be told another number.
+    pub(super) fn take(&mut self, n_online: usize, sequence: u64) -> bool {
+        if sequence < self.sequence {
+            return false;
         }
+        self.sequence = sequence;
+        std::mem::replace(&mut self.n_online, n_online) != n_online && !self.sockets.is_empty()
     }
 
     /// The number of users online.

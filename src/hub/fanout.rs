@@ -8,10 +8,12 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::listener::ListenerAccount;
-use super::mailbox::{EncodedEvent, Errand, Frames, Mailbox, Seen, Sight};
+use super::mailbox::{
+    Encoded, EncodedEvent, EncodedRoomEvent, Errand, Frames, Mailbox, Seen, Sight, Skipped, Whisper, WhisperTo,
+};
 use super::watch::Mark;
-use crate::domain::{Inquiry, Told, UserId};
-use crate::replica::{Announce, Announcement};
+use crate::domain::{Inquiry, RoomId, Told, UserId};
+use crate::replica::{Announce, Announcement, RoomAnnouncement};
 use crate::wire::Format;
 use crate::wire::message::{Event, Message};
 
@@ -35,10 +37,10 @@ pub(super) struct Speakers([AtomicUsize; Format::ALL.len()]);
 /// The events that one catch-up tells.
 #[derive(Default)]
 struct Burst {
-    events: Vec<EncodedEvent>,
+    events: Vec<Encoded>,
     n_bytes: usize,
-    /// The view after the last event.
-    last: Option<Seen>,
+    /// The views after the last event.
+    last: Option<Skipped>,
     /// The events are too many to tell listeners one by one.
     is_too_large: bool,
 }
@@ -78,15 +80,43 @@ impl Fanout {
         let mut replies = Vec::new();
         for mailbox in self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).iter() {
             let (reply, replied) = oneshot::channel();
-            mailbox.put_errand(Errand { user: user.clone(), inquiry, reply });
+            mailbox.put_errand(Errand { user: user.clone(), inquiry: inquiry.clone(), reply });
             replies.push(replied);
         }
         let accounts = try_join_all(replies).await.ok()?;
         Some(accounts.into_iter().flatten().collect())
     }
 
+    /// Tells the sockets that hear of everyone in a room something that is of no use later, except the sockets of one user. A
+    /// socket for which something else waits does not get it, nor does a paused one. If a worker is behind, its sockets do not
+    /// get it.
+    pub(crate) fn whisper_room(&self, room: &RoomId, except: &UserId, message: &Message<'_>) {
+        self.whisper(WhisperTo::Room { room: room.clone(), except: except.clone() }, message);
+    }
+
+    /// Does the same with all sockets of a user.
+    pub(crate) fn whisper_user(&self, to: &UserId, message: &Message<'_>) {
+        self.whisper(WhisperTo::User(to.clone()), message);
+    }
+
+    fn whisper(&self, to: WhisperTo, message: &Message<'_>) {
+        let whisper = Whisper { to, frames: self.speakers.frames(Some(message)) };
+        self.deliver(|mailbox| mailbox.put_whisper(whisper.clone()));
+    }
+
     fn burst(&self) -> MutexGuard<'_, Option<Burst>> {
         self.burst.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an event into the mailboxes, or into the burst of the present catch-up.
+    fn put(&self, event: impl FnOnce() -> Encoded, last: Skipped) {
+        match &mut *self.burst() {
+            None => {
+                let event = event();
+                self.deliver(|mailbox| mailbox.put([event.clone()]));
+            }
+            Some(burst) => burst.add(event, last, self.burst_max_bytes),
+        }
     }
 
     fn deliver(&self, put: impl Fn(&Mailbox)) {
@@ -96,13 +126,14 @@ impl Fanout {
 
 impl Announce for Fanout {
     fn announce(&self, announcement: &Announcement) {
-        match &mut *self.burst() {
-            None => {
-                let event = self.speakers.encode(announcement);
-                self.deliver(|mailbox| mailbox.put([event.clone()]));
-            }
-            Some(burst) => burst.add(announcement, &self.speakers, self.burst_max_bytes),
-        }
+        let Seen { sequence, n_online } = seen_after(announcement);
+        let encode = || Encoded::Service(self.speakers.encode(announcement));
+        self.put(encode, Skipped { sequence, n_online: Some(n_online) });
+    }
+
+    fn announce_room(&self, announcement: &RoomAnnouncement) {
+        let encode = || Encoded::Room(self.speakers.encode_in_room(announcement));
+        self.put(encode, Skipped { sequence: announcement.sequence, n_online: None });
     }
 
     fn begin_catch_up(&self) {
@@ -120,12 +151,12 @@ impl Announce for Fanout {
 }
 
 impl Burst {
-    fn add(&mut self, announcement: &Announcement, speakers: &Speakers, max_bytes: usize) {
-        self.last = Some(seen_after(announcement));
+    fn add(&mut self, event: impl FnOnce() -> Encoded, last: Skipped, max_bytes: usize) {
+        self.last = Some(self.last.unwrap_or_default().then(last));
         if self.is_too_large {
             return;
         }
-        let event = speakers.encode(announcement);
+        let event = event();
         self.n_bytes += event.n_bytes();
         self.events.push(event);
         if self.n_bytes > max_bytes {
@@ -156,6 +187,13 @@ impl Speakers {
             frames: self.frames(others.as_ref()),
             own: self.frames(own.as_ref()),
         }
+    }
+
+    fn encode_in_room(&self, announcement: &RoomAnnouncement) -> EncodedRoomEvent {
+        let RoomAnnouncement { sequence, room, user, told, n_online, at } = announcement;
+        let message = Message::RoomEvent { room, user, what: told, at: *at };
+        let frames = self.frames(Some(&message));
+        EncodedRoomEvent { sequence: *sequence, room: room.clone(), n_online: *n_online, frames }
     }
 
     fn frames(&self, message: Option<&Message<'_>>) -> Frames {

@@ -1,7 +1,7 @@
 //! All sockets of one worker thread.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,20 +11,19 @@ use tokio::sync::Notify;
 
 use super::audience::{Audience, index};
 use super::changes::Changes;
-use super::counting::{COUNT_INTERVAL, Counting, Told};
+use super::counting::Counting;
 use super::credit::Credit;
 use super::fanout::Speakers;
 use super::listener::{Fault, Listener, Outbound};
 use super::log::BroadcastLog;
-use super::mailbox::{EncodedEvent, Errand, Mail, Mailbox, Seen};
-use super::streams::{Places, Streams};
+use super::mailbox::{Encoded, EncodedEvent, Errand, Mail, Mailbox, Seen, Skipped, WHISPERS_MAX, Whisper};
+use super::streams::{Places, StreamKey, Streams};
 use super::watch::Watchers;
 use super::{Attachment, Fanout};
 use crate::domain::{Inquiry, UserId};
 use crate::metrics::{HubMetrics, Sent};
 use crate::settings::FanoutSettings;
 use crate::wire::Format;
-use crate::wire::message::Message;
 
 /// All sockets of one worker thread, and the logs that the sockets read. A hub never leaves its thread. It never awaits
 /// while its state is borrowed.
@@ -37,25 +36,29 @@ pub struct Hub {
     pub(super) resync_interval: Duration,
     /// When the hub began. Its listeners keep times since then.
     began: Instant,
-    /// Some sockets may have to be told how many users are online.
-    count_changed: Notify,
+    /// Some sockets may have to be told a number of users.
+    pub(super) count_changed: Notify,
 }
 
 /// The sockets, and what they want to hear of. An event touches only the sockets that want to hear of it.
 pub(super) struct State {
     pub(super) streams: Streams,
     pub(super) listeners: Slab<Listener>,
-    by_user: HashMap<UserId, Vec<usize>>,
+    pub(super) by_user: HashMap<UserId, Vec<usize>>,
     pub(super) audience: Audience,
     pub(super) watchers: Watchers,
     pub(super) counting: Counting,
+    /// The streams of which some sockets may have to be told the number of users.
+    pub(super) counts_due: HashSet<StreamKey>,
     /// The sockets that have paused.
     pub(super) paused: HashMap<usize, Paused>,
     pub(super) changes: Changes,
-    /// The last change of the view that was taken in.
+    /// The last change of the views that was taken in.
     pub(super) taken_in: u64,
+    /// What the next flush writes, or drops.
+    pub(super) whispers: Vec<Whisper>,
     /// Sockets with frames for them alone, which the next flush writes. A socket may be here more than once.
-    due: Vec<u32>,
+    pub(super) due: Vec<u32>,
     /// After the node skipped events, listeners start over in turn. This is the first listener that still has to start
     /// over. It is none if no listener has to.
     next_to_resync: Option<usize>,
@@ -64,7 +67,7 @@ pub(super) struct State {
 
 /// What is kept of a socket while it is paused.
 pub(super) struct Paused {
-    /// The last change of the view that it could hear.
+    /// The last change of the views that it could hear.
     pub(super) at: u64,
     /// Whether it hears of everyone when it goes on.
     pub(super) hears_everyone: bool,
@@ -73,7 +76,7 @@ pub(super) struct Paused {
 }
 
 /// How many sockets are served before other tasks of the thread get their turn. This many take about 1 ms.
-const FLUSH_CHUNK: usize = 256;
+pub(super) const FLUSH_CHUNK: usize = 256;
 
 /// After the node skipped events, this many sockets start over together. The pause comes before the next group. The hub
 /// encodes a page for each of these sockets. Without the pauses, the other tasks of the thread would wait long.
@@ -94,9 +97,11 @@ impl Hub {
                 audience: Audience::default(),
                 watchers: Watchers::new(metrics.clone()),
                 counting: Counting::default(),
+                counts_due: HashSet::new(),
                 paused: HashMap::new(),
                 changes: Changes::default(),
                 taken_in: 0,
+                whispers: Vec::new(),
                 due: Vec::new(),
                 next_to_resync: None,
                 drains: false,
@@ -152,26 +157,48 @@ impl Hub {
             if let Some(until) = credit.rest_until() {
                 tokio::time::sleep_until(until.into()).await;
             }
-            self.take_in();
-            let cost = self.flush_all().await;
+            self.take_in_between_turns();
+            let cost = self.flush_all().await + self.whisper_all().await;
             self.forget_what_all_have_read();
             credit.spend(cost, Instant::now());
         }
     }
 
-    /// Appends the events in the mailbox to the logs, and runs the errands.
+    /// Appends the events in the mailbox to the logs, and runs the errands. Sessions do this in the midst of a turn.
     pub(super) fn take_in(self: &Rc<Self>) {
-        let Mail { skipped, events, errands, .. } = self.mailbox.take();
+        self.take_mail(true);
+    }
+
+    /// Does the same between the turns of the sessions. No session needs what was recent.
+    fn take_in_between_turns(self: &Rc<Self>) {
+        self.take_mail(false);
         let state = &mut *self.state.borrow_mut();
-        if let Some(seen) = skipped {
-            state.skip(seen);
+        state.streams.rooms.recent.forget_up_to(state.taken_in);
+    }
+
+    fn take_mail(self: &Rc<Self>, is_in_a_turn: bool) {
+        let Mail { skipped, events, whispers, errands, .. } = self.mailbox.take();
+        let state = &mut *self.state.borrow_mut();
+        if let Some(skipped) = skipped {
+            state.skip(skipped);
             if state.next_to_resync.replace(0).is_none() {
                 actix_rt::spawn(self.clone().resync_all());
             }
         }
-        let is_news = skipped.is_some() || !events.is_empty();
-        events.iter().for_each(|event| state.take(event));
-        if is_news && !state.counting.is_empty() {
+        for event in &events {
+            match event {
+                Encoded::Service(event) => state.take(event),
+                Encoded::Room(event) => {
+                    state.take_in_room(event);
+                    if is_in_a_turn {
+                        state.streams.rooms.recent.push(event);
+                    }
+                }
+            }
+        }
+        state.whispers.extend(whispers);
+        state.whispers.truncate(WHISPERS_MAX);
+        if !state.counts_due.is_empty() {
             self.count_changed.notify_one();
         }
         errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
@@ -204,20 +231,28 @@ impl Hub {
     /// Writes to every socket what the socket has not seen. Returns the time that this took. The turns of other tasks
     /// do not count.
     async fn flush_all(&self) -> Duration {
-        let (mut cost, mut sent) = (Duration::ZERO, Sent::default());
+        let mut sent = Sent::default();
+        let cost = self.flush_audience(&mut sent).await + self.flush_rooms(&mut sent).await;
+        self.metrics.sent(sent);
+        cost
+    }
+
+    /// Writes to those who hear everyone, and to those with frames for them alone.
+    async fn flush_audience(&self, sent: &mut Sent) -> Duration {
+        let mut cost = Duration::ZERO;
         let mut due = std::mem::take(&mut self.state.borrow_mut().due);
         let mut left = usize::MAX;
         while left > 0 || !due.is_empty() {
             let started = Instant::now();
             {
-                let state = &mut *self.state.borrow_mut();
-                let (keys, first) = state.audience.before(left, FLUSH_CHUNK);
+                let State { audience, listeners, streams, .. } = &mut *self.state.borrow_mut();
+                let (keys, first) = audience.before(left, FLUSH_CHUNK);
                 left = first;
                 // Some sockets may be gone.
                 let alone = due.split_off(due.len() - due.len().min(FLUSH_CHUNK - keys.len()));
                 for key in keys.iter().chain(&alone) {
-                    if let Some(listener) = state.listeners.get_mut(*key as usize) {
-                        listener.flush(state.streams.log(listener.format()), &mut sent);
+                    if let Some(listener) = listeners.get_mut(*key as usize) {
+                        listener.flush(streams, Some(StreamKey::SERVICE), sent);
                     }
                 }
             }
@@ -226,101 +261,48 @@ impl Hub {
                 tokio::task::yield_now().await;
             }
         }
-        self.metrics.sent(sent);
         cost
     }
 
-    /// Empties each log that no socket lags behind. A log is only for sockets that lag. So a storm that is over leaves
-    /// no memory behind.
+    /// Empties each log of the service that no socket lags behind. A log is only for sockets that lag. So a storm that is
+    /// over leaves no memory behind.
     fn forget_what_all_have_read(&self) {
         let State { streams, listeners, audience, .. } = &mut *self.state.borrow_mut();
         streams.forget_read(WORTH_FORGETTING_BYTES, |format, log| {
-            let lags = |listener: &Listener| listener.format() == format && listener.is_behind(log);
+            let lags = |listener: &Listener| listener.format() == format && listener.is_behind(StreamKey::SERVICE, log);
             !audience.keys().iter().any(|key| lags(&listeners[*key as usize]))
         });
-    }
-
-    /// Tells the sockets that want to know it how many users are online, whenever that changes.
-    async fn tell_counts(self: Rc<Self>) {
-        loop {
-            self.count_changed.notified().await;
-            loop {
-                let are_all_told = self.tell_outdated_counts().await;
-                tokio::time::sleep(COUNT_INTERVAL).await;
-                if are_all_told {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Tells the number to each socket that was told another one, unless the socket must wait. Returns whether none must.
-    async fn tell_outdated_counts(&self) -> bool {
-        let outdated = self.state.borrow().counting.outdated();
-        let mut are_all_told = true;
-        for keys in outdated.chunks(FLUSH_CHUNK) {
-            are_all_told &= self.tell_count(keys);
-            tokio::task::yield_now().await;
-        }
-        are_all_told
-    }
-
-    fn tell_count(&self, keys: &[usize]) -> bool {
-        let State { streams, listeners, counting, .. } = &mut *self.state.borrow_mut();
-        let message = Message::Count { n_online: counting.n_online(), standing: None };
-        let frames = Format::ALL.map(|format| format.encode(&message, None));
-        let (mut sent, mut are_all_told) = (Sent::default(), true);
-        for key in keys {
-            let Some(listener) = listeners.get_mut(*key) else { continue };
-            if listener.is_paused() {
-                continue;
-            }
-            let told = if listener.takes_bytes() { counting.tell(*key, self.began.elapsed()) } else { Told::Later };
-            are_all_told &= told != Told::Later;
-            if told == Told::Now {
-                let log = streams.log(listener.format());
-                if let Some(frame) = &frames[listener.format().index()] {
-                    listener.send(log.end(), frame.clone());
-                }
-                listener.flush(log, &mut sent);
-            }
-        }
-        self.metrics.sent(sent);
-        are_all_told
-    }
-
-    /// Looks for sockets that must be told how many users are online.
-    pub(super) fn look_at_counts(&self) {
-        self.count_changed.notify_one();
     }
 
     /// Writes to one socket what waits for it.
     pub(super) fn flush(&self, key: usize, prepare: impl FnOnce(&mut Listener, &BroadcastLog)) {
         let mut sent = Sent::default();
-        self.with(key, |listener, log| {
-            prepare(listener, log);
-            listener.flush(log, &mut sent);
-        });
+        {
+            let State { streams, listeners, .. } = &mut *self.state.borrow_mut();
+            let listener = &mut listeners[key];
+            prepare(listener, streams.service(listener.format()));
+            listener.flush(streams, None, &mut sent);
+        }
         self.metrics.sent(sent);
     }
 
     pub(super) fn with<T>(&self, key: usize, act: impl FnOnce(&mut Listener, &BroadcastLog) -> T) -> T {
         let state = &mut *self.state.borrow_mut();
         let listener = &mut state.listeners[key];
-        let log = state.streams.log(listener.format());
+        let log = state.streams.service(listener.format());
         act(listener, log)
     }
 }
 
 impl State {
-    /// Takes in an event: appends it to the logs, and tells it to the sockets that do not read the logs.
+    /// Takes in an event of the service: appends it to the logs, and tells it to the sockets that do not read the logs.
     fn take(&mut self, event: &EncodedEvent) {
         let places = self.streams.append(event);
         self.tell_own(event, &places);
         self.tell_watchers(event);
         let Seen { sequence, n_online } = event.seen;
         self.taken_in = sequence;
-        self.counting.take(n_online, sequence);
+        self.take_number(n_online, sequence);
         if let Some(sight) = event.sight.filter(|_| !self.paused.is_empty()) {
             self.changes.push(sequence, event.user.clone(), sight.was_online);
         }
@@ -330,7 +312,7 @@ impl State {
     fn tell_own(&mut self, event: &EncodedEvent, places: &Places) {
         for key in self.by_user.get(&event.user).into_iter().flatten() {
             let listener = &mut self.listeners[*key];
-            let (format, log) = (listener.format().index(), self.streams.log(listener.format()));
+            let (format, log) = (listener.format().index(), self.streams.service(listener.format()));
             if let Some((begin, end)) = places[format].filter(|_| listener.hears_everyone()) {
                 listener.skip(begin, end, log.start());
             }
@@ -357,11 +339,20 @@ impl State {
         }
     }
 
+    /// The service has so many users after the change number `sequence`.
+    fn take_number(&mut self, n_online: usize, sequence: u64) {
+        if self.counting.take(n_online, sequence) {
+            self.counts_due.insert(StreamKey::SERVICE);
+        }
+    }
+
     /// The node skipped the events up to there.
-    fn skip(&mut self, Seen { sequence, n_online }: Seen) {
+    fn skip(&mut self, Skipped { sequence, n_online }: Skipped) {
         self.streams.skip_to(sequence);
         self.taken_in = sequence;
-        self.counting.take(n_online, sequence);
+        if let Some(n_online) = n_online {
+            self.take_number(n_online, sequence);
+        }
         self.changes.forget_up_to(sequence);
         self.listeners.iter_mut().for_each(|(_, listener)| listener.fall_off_unawares());
     }
@@ -371,6 +362,7 @@ impl State {
         if self.listeners[key].user() == user {
             return;
         }
+        self.leave_all_rooms(key);
         let former = self.listeners[key].set_user(user.cloned());
         self.unregister(key, former);
         if let Some(user) = user {
@@ -382,17 +374,19 @@ impl State {
     /// Runs an errand at this time of the hub.
     fn run(&mut self, errand: Errand, hub_time: Duration) {
         let Errand { user, inquiry, reply } = errand;
-        let mut accounts = Vec::new();
-        for key in self.by_user.get(&user).into_iter().flatten() {
-            let listener = &mut self.listeners[*key];
-            accounts.push(listener.account(hub_time));
-            match inquiry {
-                Inquiry::Explain => {}
-                Inquiry::Disconnect => listener.dismiss(),
+        let keys = self.by_user.get(&user).cloned().unwrap_or_default();
+        let concerned = keys.into_iter().filter(|key| match &inquiry {
+            Inquiry::Explain => true,
+            Inquiry::Disconnect => {
+                self.listeners[*key].dismiss();
+                true
             }
-        }
+            Inquiry::RemoveFromRoom { room } => self.remove_from_room(*key, room),
+        });
+        let concerned: Vec<usize> = concerned.collect();
+        let accounts = concerned.into_iter().map(|key| self.listeners[key].account(hub_time));
         // Whoever asked may have given up.
-        let _ = reply.send(accounts);
+        let _ = reply.send(accounts.collect());
     }
 
     fn unregister(&mut self, key: usize, user: Option<UserId>) {
@@ -406,5 +400,9 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod room_model;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,26 @@
 //! One socket as its hub sees it. The hub knows how far the socket has been served, and which frames wait for this
 //! socket alone.
 
-use std::collections::VecDeque;
+mod attention;
+mod backlog;
+mod places;
+mod rooms;
+mod writing;
+
 use std::io;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::log::BroadcastLog;
+pub(crate) use self::attention::{Attention, ListenerAccount};
+use self::backlog::{Backlog, Private};
+pub(super) use self::places::Place;
+use self::places::Seldom;
+use super::streams::{StreamKey, Streams};
 use super::watch::{Mark, Taken, Watches};
 use crate::domain::UserId;
-use crate::metrics::Sent;
 use crate::wire::Format;
 
 /// Where a socket's bytes go: the seam between fan-out and transport.
@@ -24,49 +32,10 @@ pub trait Outbound {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// What a session has to do for its socket; see [`super::Attachment::attention`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attention {
-    /// The socket takes no more bytes. Wait until it does, then flush.
-    Blocked,
-    /// The socket fell off the log, and its own frames have been written. Start it over, and tell it where.
-    Resync,
-    /// The client may have to be told other states of users that it watches. All that waited for it has been written.
-    Owed,
-    /// The socket fell off the log again too soon. Close it.
-    TooSlow,
-    /// The socket is broken.
-    Broken,
-    /// The server closes the sockets of this user.
-    Disconnect,
-    /// The node drains: say goodbye.
-    Drain,
-}
-
-/// What a hub says of one of its sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ListenerAccount {
-    /// The low bits of the socket's number ([`ListenerAccount::is_of`]).
-    number: u32,
-    /// The name of the format that the socket speaks.
-    pub(crate) format: &'static str,
-    /// How long ago the last frame came.
-    pub(crate) heard_ago: Duration,
-    /// Whether the socket takes no more bytes: its client does not read.
-    pub(crate) is_blocked: bool,
-}
-
-impl ListenerAccount {
-    /// Whether this is about the user's socket of that number on this node.
-    pub(crate) fn is_of(&self, number: u64) -> bool {
-        self.number == low_bits(number)
-    }
-}
-
 /// A socket's state in the hub.
 ///
-/// A socket that hears everyone gets the log from `position` on, with the differences in its [`Backlog`]. Another socket
-/// gets only what is put into its backlog.
+/// A socket that hears everyone gets the service's log from `position` on. It gets the log of each of its rooms from its
+/// [`Place`] there on. The [`Backlog`] has the differences. Another socket gets only what is put into its backlog.
 pub(crate) struct Listener {
     outbound: Rc<dyn Outbound>,
     format: Format,
@@ -83,7 +52,7 @@ pub(crate) struct Listener {
     /// It is none while it would be empty. So an idle socket holds no memory for it.
     backlog: Option<Box<Backlog>>,
     blocked: bool,
-    /// Whether the socket refused bytes at least once since it was at the end of the log.
+    /// Whether the socket refused bytes at least once since it was at the end of all logs.
     lagged: bool,
     hole: Hole,
     broken: bool,
@@ -94,13 +63,13 @@ pub(crate) struct Listener {
     /// When the last frame came, in ms since the hub began. It starts again from 0 after 49 days. A socket is never silent
     /// for so long.
     heard_ms: u32,
-    /// When the socket last started over because it read too slowly. Few sockets ever do.
-    last_resync: Option<Box<Instant>>,
+    /// It is none for most sockets.
+    seldom: Option<Box<Seldom>>,
     /// The session's waker, if the session waits for something to do.
     waker: Option<Waker>,
 }
 
-/// Whether the socket has lost events that came before the log's end, and what caused it.
+/// Whether the socket has lost events of the service or of a room, and what caused it. It then starts over as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hole {
     No,
@@ -117,25 +86,6 @@ enum Hole {
 pub(super) enum Fault {
     Client,
     Node,
-}
-
-/// The differences between the log and what a socket gets.
-#[derive(Default)]
-struct Backlog {
-    /// The ranges of the log that the socket does not get: events about its own user.
-    skips: VecDeque<(u64, u64)>,
-    /// Frames for this socket alone, in order.
-    private: VecDeque<Private>,
-    private_bytes: usize,
-}
-
-/// A frame for one socket alone.
-struct Private {
-    /// Its place in the log. The frame comes before the first event at that place or above.
-    position: u64,
-    /// The change of the view that the frame tells. It is 0 if the frame tells none.
-    sequence: u64,
-    frame: Bytes,
 }
 
 /// The limit of private bytes. Above the limit, the client counts as one that does not read its answers. Its further
@@ -162,7 +112,7 @@ impl Listener {
             dismissed: false,
             number: 0,
             heard_ms: 0,
-            last_resync: None,
+            seldom: None,
             waker: None,
         }
     }
@@ -207,13 +157,12 @@ impl Listener {
         self.is_paused = is_paused;
     }
 
-    /// Whether the socket misses events that it should have heard, and whether its client caused that. `log` is the one that
-    /// it reads.
-    pub(super) fn hole(&self, log: &BroadcastLog) -> Option<Fault> {
+    /// Whether the socket misses events that it should have heard, and whether its client caused that.
+    pub(super) fn hole(&self, streams: &Streams) -> Option<Fault> {
         match self.hole {
             Hole::ReadTooSlowly => Some(Fault::Client),
             Hole::Skipped | Hole::SkippedAndDue => Some(Fault::Node),
-            Hole::No if self.is_behind(log) => Some(Fault::Client),
+            Hole::No if self.is_behind_in_any(streams) => Some(Fault::Client),
             Hole::No => None,
         }
     }
@@ -258,8 +207,8 @@ impl Listener {
         let Some(watches) = &mut self.watches else { return false };
         match (watches.take(user, sequence, mark, can_tell), frame) {
             (Taken::Told, Some(frame)) => {
-                let private = Private { position: self.position, sequence, frame: frame.clone() };
-                self.backlog.get_or_insert_default().put(private, 0);
+                let place = Some((StreamKey::SERVICE, self.position));
+                self.backlog.get_or_insert_default().put(Private { place, sequence, frame: frame.clone() });
                 true
             }
             (Taken::Told | Taken::Known | Taken::Due, _) => false,
@@ -281,57 +230,66 @@ impl Listener {
         self.hears_everyone = true;
         self.position = position;
         if let Some(backlog) = &mut self.backlog {
-            backlog.skips.retain(|(_, end)| *end > position);
+            backlog.forget_skips_up_to(position);
         }
+        // Events of rooms may be missing as well. Then the socket still starts over.
+        if !self.hears_rooms() {
+            self.heal();
+        }
+    }
+
+    /// The socket misses nothing any more: it was shown everything, or does not want to hear anything.
+    pub(super) fn heal(&mut self) {
         if std::mem::replace(&mut self.hole, Hole::No) == Hole::ReadTooSlowly {
-            self.last_resync = Some(Box::new(Instant::now()));
+            self.seldom.get_or_insert_default().last_resync = Some(Instant::now());
         }
     }
 
     /// Does not hear of everyone any more.
     pub(crate) fn mute(&mut self) {
         self.forget_skips();
-        self.hole = Hole::No;
         self.hears_everyone = false;
+        self.forget_hole_of_nothing();
     }
 
-    /// Leaves out an event about the socket's own user. The log starts at `log_start`. Ranges before that are dropped,
-    /// because the log has forgotten them. So a socket that never reads has no more ranges than the log has events.
+    /// Who hears nothing can miss nothing.
+    fn forget_hole_of_nothing(&mut self) {
+        if !self.hears_everyone && !self.hears_rooms() {
+            self.hole = Hole::No;
+        }
+    }
+
+    /// Leaves out an event about the socket's own user. The service's log starts at `log_start`. Ranges before that are
+    /// dropped, because the log has forgotten them. So a socket that never reads has no more ranges than the log has events.
     pub(crate) fn skip(&mut self, begin: u64, end: u64, log_start: u64) {
-        let skips = &mut self.backlog.get_or_insert_default().skips;
-        while skips.front().is_some_and(|(_, end)| *end <= log_start) {
-            skips.pop_front();
-        }
-        match skips.back_mut() {
-            Some((_, last)) if *last == begin => *last = end,
-            _ => skips.push_back((begin, end)),
-        }
+        self.backlog.get_or_insert_default().skip(begin, end, log_start);
     }
 
-    /// Puts a frame for this socket alone at `position` of the log, which is the log's end.
+    /// Puts a frame for this socket alone at `position` of the service's log, which is the log's end.
     pub(crate) fn send(&mut self, position: u64, frame: Bytes) {
-        self.backlog.get_or_insert_default().put(Private { position, sequence: 0, frame }, 0);
+        let place = Some((StreamKey::SERVICE, position));
+        self.backlog.get_or_insert_default().put(Private { place, sequence: 0, frame });
     }
 
     /// Does the same with a frame that tells the change number `sequence` of the own user, unless the socket was shown it
     /// or is paused.
     pub(crate) fn tell(&mut self, position: u64, sequence: u64, frame: Bytes) {
         if sequence > self.shown_up_to && !self.is_paused {
-            self.backlog.get_or_insert_default().put(Private { position, sequence, frame }, 0);
+            let place = Some((StreamKey::SERVICE, position));
+            self.backlog.get_or_insert_default().put(Private { place, sequence, frame });
         }
     }
 
-    /// Does the same with a frame that shows the view at the change number `sequence`, which is at `position`. Frames that
-    /// tell later changes come after it. None of them has been written in part, because the view was read just now.
-    pub(crate) fn show(&mut self, position: u64, sequence: u64, frame: Bytes) {
-        let backlog = self.backlog.get_or_insert_default();
-        let n_later = backlog.private.iter().rev().take_while(|private| private.sequence > sequence).count();
-        backlog.put(Private { position, sequence: 0, frame }, n_later);
+    /// Puts a frame that shows the views at the change number `sequence`. `place` is where that is in a stream. Frames that
+    /// tell later changes come after it. None of them has been written in part, because the views were read just now.
+    pub(crate) fn show(&mut self, place: Option<(StreamKey, u64)>, sequence: u64, frame: Bytes) {
+        let private = Private { place, sequence: 0, frame };
+        self.backlog.get_or_insert_default().put_before_later(sequence, private);
     }
 
     /// Whether the client does not read its answers.
     pub(crate) fn is_congested(&self) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.private_bytes > CONGESTED_BYTES)
+        self.backlog.as_ref().is_some_and(|backlog| backlog.private_bytes() > CONGESTED_BYTES)
     }
 
     /// Whether the socket takes bytes, as far as is known.
@@ -341,12 +299,7 @@ impl Listener {
 
     /// Whether everything that waits for this socket alone has been written.
     pub(crate) fn is_drained(&self) -> bool {
-        self.backlog.as_ref().is_none_or(|backlog| backlog.private.is_empty()) || self.broken
-    }
-
-    /// Whether the log has bytes that were not written to the socket.
-    pub(crate) fn is_behind(&self, log: &BroadcastLog) -> bool {
-        self.hears() && self.position < log.end()
+        self.backlog.as_ref().is_none_or(|backlog| backlog.has_no_private()) || self.broken
     }
 
     /// The socket can be written to again.
@@ -391,7 +344,8 @@ impl Listener {
 
     /// What the session must do now, if anything. If there is nothing, the session is woken when there is something.
     pub(crate) fn attention(&mut self, resync_interval: Duration, waker: &Waker) -> Option<Attention> {
-        let is_too_soon = || self.last_resync.as_ref().is_some_and(|last| last.elapsed() < resync_interval);
+        let last_resync = self.seldom.as_ref().and_then(|seldom| seldom.last_resync);
+        let is_too_soon = || last_resync.is_some_and(|last| last.elapsed() < resync_interval);
         if self.broken {
             Some(Attention::Broken)
         } else if self.dismissed {
@@ -400,6 +354,8 @@ impl Listener {
             Some(Attention::TooSlow)
         } else if self.blocked {
             Some(Attention::Blocked)
+        } else if self.was_removed_from_rooms() {
+            Some(Attention::Removed)
         } else if matches!(self.hole, Hole::ReadTooSlowly | Hole::SkippedAndDue) {
             Some(Attention::Resync)
         } else if self.owes_states() && self.is_drained() {
@@ -422,7 +378,7 @@ impl Listener {
         if let Some(watches) = &mut self.watches {
             watches.make_all_due();
         }
-        if self.hears_everyone && self.hole != Hole::ReadTooSlowly {
+        if (self.hears_everyone || self.hears_rooms()) && self.hole != Hole::ReadTooSlowly {
             self.hole = Hole::Skipped;
             self.forget_skips();
         }
@@ -439,7 +395,7 @@ impl Listener {
         true
     }
 
-    /// The log has forgotten bytes that the socket has not got. The client caused this only if the socket refused bytes
+    /// A log has forgotten bytes that the socket has not got. The client caused this only if the socket refused bytes
     /// meanwhile. Otherwise more events came at once than the log holds.
     fn fall_off(&mut self) {
         self.hole = if self.lagged { Hole::ReadTooSlowly } else { Hole::SkippedAndDue };
@@ -447,126 +403,11 @@ impl Listener {
         self.wake();
     }
 
-    /// Writes what can be written without waiting, and counts it in `sent`.
-    pub(crate) fn flush(&mut self, log: &BroadcastLog, sent: &mut Sent) {
-        while !self.blocked && !self.broken {
-            if self.hears() && self.position < log.start() {
-                self.fall_off();
-            }
-            let hears = self.hears();
-            if let Some(private) = self.backlog.as_ref().and_then(|backlog| backlog.private.front())
-                && (!hears || private.position <= self.position)
-            {
-                let written = self.outbound.try_write(&private.frame);
-                self.advance_private(written, sent);
-            } else if hears && self.position < log.end() {
-                // The position may move over ranges to be left out. It stops at the end or at the place of a private
-                // frame.
-                let to = self.end_of_run(log);
-                if to > self.position {
-                    let written = self.outbound.try_write(log.read(self.position, to));
-                    self.advance_log(written, log, sent);
-                }
-            } else {
-                self.lagged = false;
-                if self.owes_states() {
-                    self.wake();
-                }
-                return;
-            }
-        }
-    }
-
-    fn hears(&self) -> bool {
-        self.hears_everyone && self.hole == Hole::No
-    }
-
-    /// Returns the end of the bytes that can be written in one piece from `position`. `position` moves over a range to
-    /// be left out.
-    fn end_of_run(&mut self, log: &BroadcastLog) -> u64 {
-        let mut to = log.end();
-        let Some(backlog) = &mut self.backlog else { return to };
-        while let Some((begin, end)) = backlog.skips.front().copied() {
-            if end <= self.position {
-                backlog.skips.pop_front();
-            } else if begin <= self.position {
-                self.position = end;
-            } else {
-                to = to.min(begin);
-                break;
-            }
-        }
-        let to = match backlog.private.front() {
-            Some(private) => to.min(private.position.max(self.position)),
-            None => to,
-        };
-        self.release_backlog();
-        to
-    }
-
-    fn advance_private(&mut self, written: io::Result<usize>, sent: &mut Sent) {
-        let Some(n_bytes) = self.check(written, sent) else { return };
-        let Some(backlog) = &mut self.backlog else { return };
-        backlog.private_bytes -= n_bytes;
-        if let Some(private) = backlog.private.front_mut() {
-            private.frame.advance(n_bytes);
-            if private.frame.is_empty() {
-                backlog.private.pop_front();
-                sent.n_frames += 1;
-            }
-        }
-        self.release_backlog();
-    }
-
-    fn release_backlog(&mut self) {
-        if self.backlog.as_ref().is_some_and(|backlog| backlog.skips.is_empty() && backlog.private.is_empty()) {
-            self.backlog = None;
-        }
-    }
-
     fn forget_skips(&mut self) {
         if let Some(backlog) = &mut self.backlog {
-            backlog.skips.clear();
+            backlog.forget_skips();
         }
         self.release_backlog();
-    }
-
-    fn advance_log(&mut self, written: io::Result<usize>, log: &BroadcastLog, sent: &mut Sent) {
-        let Some(n_bytes) = self.check(written, sent) else { return };
-        sent.n_frames += log.n_frames(self.position, self.position + n_bytes as u64);
-        self.position += n_bytes as u64;
-        let end = log.end_of_frame(self.position - 1);
-        if end > self.position {
-            // A frame was begun. Its rest must come next, even if the log forgets it.
-            let mut rest = Vec::with_capacity((end - self.position) as usize);
-            while self.position < end {
-                let piece = log.read(self.position, end);
-                rest.extend_from_slice(piece);
-                self.position += piece.len() as u64;
-            }
-            let backlog = self.backlog.get_or_insert_default();
-            backlog.private_bytes += rest.len();
-            backlog.private.push_front(Private { position: self.position, sequence: 0, frame: rest.into() });
-        }
-    }
-
-    /// The bytes written, if any.
-    fn check(&mut self, written: io::Result<usize>, sent: &mut Sent) -> Option<usize> {
-        sent.n_writes += 1;
-        match written {
-            Ok(n_bytes) if n_bytes > 0 => {
-                sent.n_bytes += n_bytes as u64;
-                return Some(n_bytes);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                self.lagged = true;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
-            Ok(_) | Err(_) => self.broken = true,
-        }
-        self.wake();
-        None
     }
 
     /// Wakes the session: it may have something to do.
@@ -574,14 +415,6 @@ impl Listener {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-}
-
-impl Backlog {
-    /// Adds a frame before the last `n_later` frames.
-    fn put(&mut self, private: Private, n_later: usize) {
-        self.private_bytes += private.frame.len();
-        self.private.insert(self.private.len() - n_later, private);
     }
 }
 

@@ -7,14 +7,20 @@ use std::collections::VecDeque;
 /// load.
 #[derive(Debug, Default)]
 pub(crate) struct BroadcastLog {
-    bytes: VecDeque<u8>,
-    entries: VecDeque<Entry>,
+    /// It is none while the log is empty. Every room has a log, and nearly all of them are empty.
+    kept: Option<Box<Kept>>,
     /// Position of the first byte that the log still has.
     start: u64,
     /// Sequence of the last change before the first entry. From there on no change is missing.
     start_sequence: u64,
     /// Sequence of the last change appended or skipped.
     end_sequence: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: VecDeque<u8>,
+    entries: VecDeque<Entry>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +34,10 @@ impl BroadcastLog {
     /// Appends the frame of the view's change number `sequence`. Returns where the frame begins and ends.
     pub(crate) fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
         let begin = self.end();
-        self.bytes.extend(frame);
-        let end = self.end();
-        self.entries.push_back(Entry { sequence, end });
+        let end = begin + frame.len() as u64;
+        let kept = self.kept.get_or_insert_default();
+        kept.bytes.extend(frame);
+        kept.entries.push_back(Entry { sequence, end });
         self.end_sequence = sequence;
         (begin, end)
     }
@@ -42,7 +49,7 @@ impl BroadcastLog {
 
     /// Sequence of the oldest frame kept.
     pub(crate) fn first_sequence(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.sequence)
+        self.entries().front().map(|entry| entry.sequence)
     }
 
     /// Goes on after the change number `sequence`. The changes up to there that were not appended are left out. A
@@ -54,15 +61,14 @@ impl BroadcastLog {
 
     /// Bytes kept.
     pub(crate) fn len_bytes(&self) -> usize {
-        self.bytes.len()
+        self.kept.as_ref().map_or(0, |kept| kept.bytes.len())
     }
 
     /// Forgets everything, because every socket has read it. Gives the memory back. Positions go on.
     pub(crate) fn forget_all(&mut self) {
         self.start = self.end();
         self.start_sequence = self.end_sequence;
-        self.bytes = VecDeque::new();
-        self.entries = VecDeque::new();
+        self.kept = None;
     }
 
     /// Position of the oldest frame kept. A socket behind this position has fallen off.
@@ -72,7 +78,7 @@ impl BroadcastLog {
 
     /// Position after the newest frame.
     pub(crate) fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
+        self.start + self.len_bytes() as u64
     }
 
     /// Position of the first frame whose sequence is above `sequence`, or the end. It is none if frames above
@@ -81,40 +87,53 @@ impl BroadcastLog {
         if sequence < self.start_sequence {
             return None;
         }
-        match self.entries.partition_point(|entry| entry.sequence <= sequence) {
+        match self.entries().partition_point(|entry| entry.sequence <= sequence) {
             0 => Some(self.start),
-            n => Some(self.entries[n - 1].end),
+            n => Some(self.entries()[n - 1].end),
         }
     }
 
     /// The end of the frame that contains the byte at `position`.
     pub(crate) fn end_of_frame(&self, position: u64) -> u64 {
-        let index = self.entries.partition_point(|entry| entry.end <= position);
-        self.entries.get(index).map_or(self.end(), |entry| entry.end)
+        let index = self.entries().partition_point(|entry| entry.end <= position);
+        self.entries().get(index).map_or(self.end(), |entry| entry.end)
     }
 
     /// Number of frames that end after `from` and not after `to`.
     pub(crate) fn n_frames(&self, from: u64, to: u64) -> u64 {
-        let up_to = |position| self.entries.partition_point(|entry| entry.end <= position);
+        let up_to = |position| self.entries().partition_point(|entry| entry.end <= position);
         (up_to(to) - up_to(from)) as u64
     }
 
     /// The bytes from `from` on. They end at `to`, or earlier where the memory is not contiguous.
     pub(crate) fn read(&self, from: u64, to: u64) -> &[u8] {
+        let Some(kept) = &self.kept else { return &[] };
         let (from, to) = ((from - self.start) as usize, (to - self.start) as usize);
-        let (head, tail) = self.bytes.as_slices();
+        let (head, tail) = kept.bytes.as_slices();
         if from < head.len() { &head[from..to.min(head.len())] } else { &tail[from - head.len()..to - head.len()] }
     }
 
     /// Forgets the oldest frame.
     pub(crate) fn forget_first(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.bytes.drain(..(entry.end - self.start) as usize);
+        let Some(kept) = &mut self.kept else { return };
+        if let Some(entry) = kept.entries.pop_front() {
+            kept.bytes.drain(..(entry.end - self.start) as usize);
             self.start = entry.end;
             self.start_sequence = entry.sequence;
         }
+        if kept.entries.is_empty() {
+            self.kept = None;
+        }
+    }
+
+    fn entries(&self) -> &VecDeque<Entry> {
+        const NONE: &VecDeque<Entry> = &VecDeque::new();
+        self.kept.as_ref().map_or(NONE, |kept| &kept.entries)
     }
 }
+
+/// Each room has one for each format.
+const _: () = assert!(size_of::<BroadcastLog>() <= 32);
 
 #[cfg(test)]
 mod tests {

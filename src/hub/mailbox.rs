@@ -1,4 +1,4 @@
-//! What waits for one worker: events and errands.
+//! What waits for one worker: events, whispers and errands.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,10 +7,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::listener::ListenerAccount;
 use super::watch::Mark;
-use crate::domain::{Inquiry, UserId};
+use crate::domain::{Inquiry, RoomId, UserId};
 use crate::wire::Format;
 
-/// Events and errands on their way to one worker. Other threads write them, and the worker's thread takes them out.
+/// Events, whispers and errands on their way to one worker. Other threads write them, and the worker's thread takes them out.
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     filled: Notify,
@@ -20,12 +20,13 @@ pub(super) struct Mailbox {
 /// What a worker takes out at once.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Present if some events are not told one by one: the view after the last of them. Every listener of the worker
-    /// misses the events up to there.
-    pub(super) skipped: Option<Seen>,
+    /// Present if some events are not told one by one. Every listener of the worker misses the events up to there.
+    pub(super) skipped: Option<Skipped>,
     /// The events after that, in order.
-    pub(super) events: Vec<EncodedEvent>,
+    pub(super) events: Vec<Encoded>,
     n_bytes: usize,
+    /// The frames that are of no use later, in order.
+    pub(super) whispers: Vec<Whisper>,
     /// What other parts of the node want to know of the worker's sockets, or want done.
     pub(super) errands: Vec<Errand>,
 }
@@ -42,6 +43,34 @@ pub(super) struct Errand {
 
 /// How many errands may wait for one worker. Above that they are refused.
 const ERRANDS_MAX: usize = 64;
+
+/// A frame that is of no use later. A socket gets it at once, or not at all.
+#[derive(Debug, Clone)]
+pub(super) struct Whisper {
+    pub(super) to: WhisperTo,
+    pub(super) frames: Frames,
+}
+
+/// Whose sockets get a whisper.
+#[derive(Debug, Clone)]
+pub(super) enum WhisperTo {
+    /// Those that hear of everyone in the room, except those of one user.
+    Room { room: RoomId, except: UserId },
+    /// Those of this user.
+    User(UserId),
+}
+
+/// How many whispers may wait for one worker. Above that they are dropped.
+pub(super) const WHISPERS_MAX: usize = 256;
+
+/// Up to where events are not told one by one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Skipped {
+    /// The number of the last of them.
+    pub(super) sequence: u64,
+    /// How many users are online in the service after it. It is none if none of them was an event of the service.
+    pub(super) n_online: Option<usize>,
+}
 
 /// The view after a change.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +90,26 @@ pub(super) struct Sight {
     pub(super) mark: Mark,
 }
 
-/// One encoded event.
+/// One encoded event of any scope.
+#[derive(Clone)]
+pub(super) enum Encoded {
+    Service(EncodedEvent),
+    Room(EncodedRoomEvent),
+}
+
+/// One encoded event of a room.
+#[derive(Clone)]
+pub(super) struct EncodedRoomEvent {
+    /// The number of the change.
+    pub(super) sequence: u64,
+    pub(super) room: RoomId,
+    /// How many users the room shows after it.
+    pub(super) n_online: usize,
+    /// For all sockets in the room that hear of everyone there.
+    pub(super) frames: Frames,
+}
+
+/// One encoded event of the service.
 #[derive(Clone)]
 pub(super) struct EncodedEvent {
     pub(super) seen: Seen,
@@ -78,18 +126,40 @@ pub(super) struct EncodedEvent {
 /// the event.
 pub(super) type Frames = [Option<Bytes>; Format::ALL.len()];
 
-impl EncodedEvent {
+impl Encoded {
     /// The bytes that the event takes, with its frames. An event without frames counts too: without speakers there are
     /// no frames.
     pub(super) fn n_bytes(&self) -> usize {
-        size_of::<Self>() + self.frames.iter().chain(&self.own).flatten().map(Bytes::len).sum::<usize>()
+        let n_bytes = |frames: &Frames| frames.iter().flatten().map(Bytes::len).sum::<usize>();
+        size_of::<Self>()
+            + match self {
+                Self::Service(event) => n_bytes(&event.frames) + n_bytes(&event.own),
+                Self::Room(event) => n_bytes(&event.frames),
+            }
+    }
+
+    /// What is known of the views after the event.
+    pub(super) fn as_skipped(&self) -> Skipped {
+        match self {
+            Self::Service(event) => Skipped { sequence: event.seen.sequence, n_online: Some(event.seen.n_online) },
+            Self::Room(event) => Skipped { sequence: event.sequence, n_online: None },
+        }
+    }
+}
+
+impl Skipped {
+    /// What is known after `self` and the later `next`.
+    pub(super) fn then(self, next: Self) -> Self {
+        Self { sequence: next.sequence, n_online: next.n_online.or(self.n_online) }
     }
 }
 
 impl Mail {
-    fn skip_to(&mut self, seen: Seen) {
-        let errands = std::mem::take(&mut self.errands);
-        *self = Self { skipped: Some(seen), errands, ..Self::default() };
+    /// Drops the waiting events. None of the events up to `last` is told.
+    fn skip_to(&mut self, last: Skipped) {
+        let waiting = std::mem::take(&mut self.events);
+        let skipped = waiting.iter().map(Encoded::as_skipped).fold(self.skipped.unwrap_or_default(), Skipped::then);
+        (self.skipped, self.n_bytes) = (Some(skipped.then(last)), 0);
     }
 }
 
@@ -101,12 +171,12 @@ impl Mailbox {
     }
 
     /// Adds events, in order. If the events are too many, all waiting events are skipped.
-    pub(super) fn put(&self, events: impl IntoIterator<Item = EncodedEvent>) {
+    pub(super) fn put(&self, events: impl IntoIterator<Item = Encoded>) {
         let mut mail = self.lock();
         for event in events {
             let n_bytes = event.n_bytes();
             if mail.n_bytes + n_bytes > self.max_bytes
-                && let Some(last) = mail.events.last().map(|last| last.seen)
+                && let Some(last) = mail.events.last().map(Encoded::as_skipped)
             {
                 mail.skip_to(last);
             }
@@ -118,8 +188,8 @@ impl Mailbox {
     }
 
     /// Skips everything up to there, and also the waiting events.
-    pub(super) fn skip_to(&self, seen: Seen) {
-        self.lock().skip_to(seen);
+    pub(super) fn skip_to(&self, last: Skipped) {
+        self.lock().skip_to(last);
         self.filled.notify_one();
     }
 
@@ -128,6 +198,16 @@ impl Mailbox {
         let mut mail = self.lock();
         if mail.errands.len() < ERRANDS_MAX {
             mail.errands.push(errand);
+        }
+        drop(mail);
+        self.filled.notify_one();
+    }
+
+    /// Adds a whisper, unless too many wait already.
+    pub(super) fn put_whisper(&self, whisper: Whisper) {
+        let mut mail = self.lock();
+        if mail.whispers.len() < WHISPERS_MAX {
+            mail.whispers.push(whisper);
         }
         drop(mail);
         self.filled.notify_one();

@@ -9,9 +9,11 @@ mod hub;
 mod node;
 mod peers;
 mod replica;
+mod room_reads;
 mod session;
 mod store;
 mod sweeper;
+mod typing;
 
 use std::sync::atomic::AtomicU64;
 
@@ -28,10 +30,13 @@ pub use self::hub::HubMetrics;
 pub(crate) use self::hub::Sent;
 pub use self::node::{TableMetrics, WriterMetrics};
 pub(crate) use self::peers::PeerMetrics;
-pub(crate) use self::replica::{CatchUpSource, ReplicaMetrics};
+pub(crate) use self::replica::CatchUpSource;
+pub use self::replica::ReplicaMetrics;
+pub(crate) use self::room_reads::RoomReadMetrics;
 pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
 pub(crate) use self::store::StoreMetrics;
 pub(crate) use self::sweeper::{AuditorMetrics, SweeperMetrics};
+pub(crate) use self::typing::TypingMetrics;
 
 /// All metrics of one node.
 pub struct Registry {

@@ -4,18 +4,21 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::{Counters, Registry};
 use crate::domain::{OfflineReason, Told};
 
 /// The metrics of the replica.
-pub(crate) struct ReplicaMetrics {
+pub struct ReplicaMetrics {
     transitions: Counters,
     offline: Counters,
     catch_ups: Counters,
     lag: Histogram,
     degraded_seconds: Counter<f64, AtomicU64>,
+    rooms_open: Gauge,
+    room_snapshots: Counter,
 }
 
 /// Where a catch-up read from.
@@ -40,7 +43,7 @@ impl CatchUpSource {
 
 impl ReplicaMetrics {
     /// Registers them.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
+    pub fn new(registry: &mut Registry) -> Self {
         let (kinds, reasons) =
             (["online", "changed", "status_changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
         let sources = CatchUpSource::ALL.map(CatchUpSource::as_str);
@@ -66,6 +69,8 @@ impl ReplicaMetrics {
                 "degraded",
                 "Time in which the view may have been out of date, counted when it is over",
             ),
+            rooms_open: registry.gauge("rooms_open", "Rooms that this node follows"),
+            room_snapshots: registry.counter("room_snapshots", "Snapshots of rooms that this node read"),
         }
     }
 
@@ -96,5 +101,15 @@ impl ReplicaMetrics {
     /// The view was degraded for this long.
     pub(crate) fn degraded_for(&self, duration: Duration) {
         self.degraded_seconds.inc_by(duration.as_secs_f64());
+    }
+
+    /// So many rooms are open.
+    pub(crate) fn rooms_open(&self, n_rooms: usize) {
+        self.rooms_open.set(n_rooms as i64);
+    }
+
+    /// The snapshot of a room was read.
+    pub(crate) fn room_read(&self) {
+        self.room_snapshots.inc();
     }
 }

@@ -61,7 +61,7 @@ impl Registration {
     }
 
     /// The client says something new of its user. The receiver gets the position of the store's reply.
-    pub(crate) fn say(&self, said: Said) -> oneshot::Receiver<Position> {
+    pub fn say(&self, said: Said) -> oneshot::Receiver<Position> {
         if !said.hides() {
             self.said_idle.set(false);
         }
@@ -86,6 +86,11 @@ impl Registration {
     /// The rooms that the socket is in, in the order in which it entered them.
     pub fn rooms(&self) -> Vec<RoomId> {
         self.table.rooms_of(self.socket())
+    }
+
+    /// Whether the socket is to be in a room.
+    pub(crate) fn is_in_room(&self, room: &RoomId) -> bool {
+        self.table.is_in_room(self.socket(), room)
     }
 
     /// The client said goodbye. The socket goes at once, and the user's sockets in grace go too.

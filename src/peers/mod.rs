@@ -2,10 +2,11 @@
 //!
 //! Transitions are facts, and come through the replica. Signals are not: a signal is never stored, comes once at most, and
 //! may come from anybody who can write to the store. So this file believes little of what it hears, and bounds all of it.
-//! It knows three kinds: who was active, questions about a user, and answers.
+//! It knows four kinds: who was active, who types, questions about a user, and answers.
 
 mod explanation;
 mod questions;
+mod removal;
 mod summary;
 
 use std::collections::{BTreeSet, HashMap};
@@ -23,12 +24,13 @@ use tracing::{debug, warn};
 pub(crate) use self::explanation::{Explanation, Lease, NodeAccount, SocketStory, StoreAccount};
 use self::questions::Questions;
 use crate::backoff::{Backoff, Reminder};
-use crate::domain::{Inquiry, NodeId, Signal, SocketAccount, Timestamp, UserId};
+use crate::domain::{Inquiry, NodeId, Signal, SocketAccount, Timestamp, TypingTarget, UserId};
 use crate::hub::{Fanout, ListenerAccount};
 use crate::metrics::PeerMetrics;
 use crate::node::Table;
 use crate::replica::Replica;
 use crate::store::{Examination, PresenceStore};
+use crate::typing::Typing;
 
 /// This node among its peers: it asks them, and answers them.
 pub(crate) struct Peers {
@@ -37,17 +39,18 @@ pub(crate) struct Peers {
     replica: Arc<Replica>,
     fanout: Arc<Fanout>,
     metrics: PeerMetrics,
+    typing: Typing,
     questions: Questions,
     /// How often a node signals itself. If it does not hear that before the next time, its subscription is deaf.
     echo_every: Duration,
     backoff_max: Duration,
 }
 
-/// What became of a call to disconnect a user.
+/// What became of a call to disconnect a user, or to make the user leave a room.
 pub(crate) enum Disconnection {
     /// All nodes were asked.
     Everywhere(Vec<Disconnected>),
-    /// The store does not answer. Only this node has closed its sockets, and nobody knows the other nodes.
+    /// The store does not answer. Only this node has done it, and nobody knows the other nodes.
     OnlyHere,
 }
 
@@ -56,9 +59,9 @@ pub(crate) enum Disconnection {
 pub(crate) struct Disconnected {
     /// The node.
     pub(crate) node: NodeId,
-    /// How many sockets of the user the node had.
+    /// How many sockets of the user the node had, or how many in the room.
     pub(crate) n_sockets: usize,
-    /// Whether the node has said that it closes them.
+    /// Whether the node has said that it closes them, or that they leave.
     pub(crate) is_confirmed: bool,
 }
 
@@ -95,19 +98,19 @@ impl Peers {
     /// This node among its peers. It hears them while [`Peers::run`] runs.
     pub(crate) fn new(
         (store, table, replica): (Arc<dyn PresenceStore>, Arc<Table>, Arc<Replica>),
-        fanout: Arc<Fanout>,
+        (fanout, typing): (Arc<Fanout>, Typing),
         metrics: PeerMetrics,
         (beat, backoff_max): (Duration, Duration),
     ) -> Arc<Self> {
         let (questions, echo_every) = (Questions::default(), beat * BEATS_AN_ECHO);
-        Arc::new(Self { store, table, replica, fanout, metrics, questions, echo_every, backoff_max })
+        Arc::new(Self { store, table, replica, fanout, metrics, typing, questions, echo_every, backoff_max })
     }
 
     /// Why a user is, or is not, online: what the store says, what the nodes say, and what this node tells.
     pub(crate) async fn explain(&self, user: &UserId) -> Explanation {
         let examined = self.examine(user).await;
         let nodes = self.concerned(examined.as_ref());
-        let answers = self.ask(user, Inquiry::Explain, &nodes).await;
+        let answers = self.ask(user, &Inquiry::Explain, &nodes).await;
         let view = self.replica.account(user);
         Explanation::new(user, self.table.node(), examined, answers, view)
     }
@@ -117,7 +120,7 @@ impl Peers {
         // The store is asked first: the first node that closes a socket takes the sockets in grace out of the store.
         let examined = self.examine(user).await;
         let nodes = self.concerned(examined.as_ref());
-        let answers = self.ask(user, Inquiry::Disconnect, &nodes).await;
+        let answers = self.ask(user, &Inquiry::Disconnect, &nodes).await;
         let Some(examined) = examined else { return Disconnection::OnlyHere };
         let outcome = answers.into_iter().map(|(node, answer)| {
             let held = examined.sockets.iter().filter(|held| held.socket.node == node).map(|held| held.socket.number);
@@ -133,7 +136,7 @@ impl Peers {
     pub(crate) async fn ask(
         &self,
         user: &UserId,
-        inquiry: Inquiry,
+        inquiry: &Inquiry,
         nodes: &[NodeId],
     ) -> Vec<(NodeId, Option<Vec<SocketAccount>>)> {
         let here = self.table.node();
@@ -147,7 +150,7 @@ impl Peers {
     async fn ask_others(
         &self,
         user: &UserId,
-        inquiry: Inquiry,
+        inquiry: &Inquiry,
         nodes: &[NodeId],
     ) -> HashMap<NodeId, Vec<SocketAccount>> {
         let mut answers = HashMap::new();
@@ -157,7 +160,8 @@ impl Peers {
         let asked = async {
             let Some(mut question) = self.questions.open(nodes) else { return };
             let from = self.table.node();
-            let signal = Signal::Question { from, number: question.number, user: user.clone(), inquiry };
+            let (user, inquiry) = (user.clone(), inquiry.clone());
+            let signal = Signal::Question { from, number: question.number, user, inquiry };
             let sent = join_all(nodes.iter().map(|node| self.send(*node, &signal)));
             let gathered = async {
                 while let Some((node, sockets)) = question.next_answer().await {
@@ -173,13 +177,14 @@ impl Peers {
     }
 
     /// Answers a question, from this node's table and its workers. It is none if the answer is not known.
-    async fn answer(&self, user: &UserId, inquiry: Inquiry) -> Option<Vec<SocketAccount>> {
+    async fn answer(&self, user: &UserId, inquiry: &Inquiry) -> Option<Vec<SocketAccount>> {
         let mut sockets = match inquiry {
             Inquiry::Explain => self.table.account(user),
             Inquiry::Disconnect => self.table.disconnect(user),
+            Inquiry::RemoveFromRoom { room } => self.table.remove_from_room(user, room),
         };
-        let listeners = timeout(WORKERS_ANSWER_WITHIN, self.fanout.ask(user, inquiry)).await.ok().flatten();
-        if listeners.is_none() && inquiry == Inquiry::Disconnect {
+        let listeners = timeout(WORKERS_ANSWER_WITHIN, self.fanout.ask(user, inquiry.clone())).await.ok().flatten();
+        if listeners.is_none() && *inquiry != Inquiry::Explain {
             return None;
         }
         let listeners = listeners.unwrap_or_default();
@@ -292,8 +297,11 @@ impl Peers {
             }
             // The subscription has dealt with it.
             Signal::Echo { .. } => {}
-            // No client can be told of it yet.
-            Signal::Typing { .. } => {}
+            Signal::Typing { target: target @ TypingTarget::User(_), user, is_typing } => {
+                self.typing.hear(user, target, is_typing);
+            }
+            // What is signalled in a room comes on the room's own channel.
+            Signal::Typing { target: TypingTarget::Room(_), .. } => {}
         }
     }
 
@@ -305,7 +313,7 @@ impl Peers {
     }
 
     async fn reply(&self, to: NodeId, number: u64, user: UserId, inquiry: Inquiry) {
-        if let Some(sockets) = self.answer(&user, inquiry).await {
+        if let Some(sockets) = self.answer(&user, &inquiry).await {
             let from = self.table.node();
             self.send(to, &Signal::Answer { from, number, sockets }).await;
         }

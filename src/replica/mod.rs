@@ -2,24 +2,37 @@
 //!
 //! `View` decides, without I/O. This file feeds the view. It subscribes and applies transitions in order. It notices
 //! that the subscription is silent or that transitions are missing. It fills the gap from the store's log or from a
-//! snapshot.
+//! snapshot. `RoomView` decides the same for a room, and `rooms.rs` feeds it.
 
 mod people;
+mod room_agenda;
+mod room_view;
+mod room_views;
+mod rooms;
+mod sequence;
 mod view;
+mod views;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub(crate) use self::people::{Noted, Stated};
+pub use self::room_view::RoomView;
+pub use self::room_views::RoomViews;
+use self::room_views::ServiceState;
+pub use self::rooms::RoomAnnouncement;
 pub use self::view::Announcement;
+pub use self::view::View;
+pub(crate) use self::view::ViewAccount;
 use self::view::{Applied, Tell};
-pub(crate) use self::view::{View, ViewAccount};
+pub use self::views::ViewGuard;
+use self::views::Views;
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::{Position, Presence, Timestamp, Transition, UserId};
@@ -34,6 +47,9 @@ pub trait Announce: Send + Sync {
     /// Takes the announcement up for delivery.
     fn announce(&self, announcement: &Announcement);
 
+    /// Takes the announcement about a room up for delivery.
+    fn announce_room(&self, announcement: &RoomAnnouncement);
+
     /// The announcements from here to [`Announce::end_catch_up`] fill one gap. If there are many, listeners may be told
     /// to start over instead.
     fn begin_catch_up(&self);
@@ -43,31 +59,39 @@ pub trait Announce: Send + Sync {
 }
 
 /// The view, and the tasks that keep it in step with the store.
-pub(crate) struct Replica {
+pub struct Replica {
     store: Arc<dyn PresenceStore>,
     table: Arc<Table>,
     announce: Arc<dyn Announce>,
     metrics: ReplicaMetrics,
-    view: RwLock<View>,
+    views: Views,
     ready: AtomicBool,
     started_at: Timestamp,
     link: watch::Receiver<Link>,
     backoff_max: Duration,
     /// How often the store is told that a user is active (`presence.active_every`).
     active_every: Duration,
+    /// How long a room stays open that nobody uses (`rooms.linger`).
+    rooms_linger: Duration,
     catch_up_wanted: Notify,
     deaf: Notify,
+    /// There is something to do about rooms.
+    rooms_changed: Notify,
+    /// Rooms were opened or closed.
+    rooms_turned: Notify,
 }
 
 /// The settings of a replica.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub struct Times {
     /// For this long, the replica knows the chosen status of a user who has gone (`presence.lease`).
-    pub(crate) lease: Duration,
+    pub lease: Duration,
     /// The longest delay between two tries (`redis.backoff_max`).
-    pub(crate) backoff_max: Duration,
+    pub backoff_max: Duration,
     /// How often the store is told that a user is active (`presence.active_every`).
-    pub(crate) active_every: Duration,
+    pub active_every: Duration,
+    /// How long a room stays open that nobody uses (`rooms.linger`).
+    pub rooms_linger: Duration,
 }
 
 /// How long a joiner waits for its own transition: first until a catch-up starts, then until the joiner is welcomed
@@ -88,38 +112,41 @@ enum GivenUp {
 
 impl Replica {
     /// A replica of what `store` holds. `link` is the writer's.
-    pub(crate) fn new(
+    pub fn new(
         store: Arc<dyn PresenceStore>,
         table: Arc<Table>,
         announce: Arc<dyn Announce>,
         metrics: ReplicaMetrics,
         link: watch::Receiver<Link>,
-        Times { lease, backoff_max, active_every }: Times,
+        Times { lease, backoff_max, active_every, rooms_linger }: Times,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             table,
             announce,
             metrics,
-            view: RwLock::new(View::new(lease)),
+            views: Views::new(View::new(lease)),
             ready: AtomicBool::new(false),
             started_at: clock::now(),
             link,
             backoff_max,
             active_every,
+            rooms_linger,
             catch_up_wanted: Notify::new(),
             deaf: Notify::new(),
+            rooms_changed: Notify::new(),
+            rooms_turned: Notify::new(),
         })
     }
 
-    /// The view, for reading. Hold the lock only for a short time, because transitions wait for it.
-    pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    /// The view, and the views of rooms, for reading. Hold the lock only for a short time, because transitions wait for it.
+    pub fn view(&self) -> ViewGuard<'_> {
+        self.views.read()
     }
 
     /// Whether the node can answer. Before that, the node must have read a first snapshot. All nodes must also have had
     /// time to assert their users.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
@@ -130,7 +157,7 @@ impl Replica {
     }
 
     /// A socket of `user` was inserted into the table here.
-    pub(crate) fn arrived(&self, user: &UserId, presence: &Presence) {
+    pub fn arrived(&self, user: &UserId, presence: &Presence) {
         if self.view().awaits_arrival(user) {
             self.update(|view, tell| view.arrive(user, presence, clock::now(), tell));
         }
@@ -177,7 +204,7 @@ impl Replica {
         let deadline = Instant::now() + WELCOME_AFTER;
         let Ok(Some(position)) = timeout(WELCOME_AFTER, confirmed).await else { return false };
         let reflected = {
-            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let view = &mut self.views.write().service;
             if view.position().revision >= position.revision {
                 return true;
             }
@@ -192,11 +219,12 @@ impl Replica {
     }
 
     /// Keeps the view in step until `stop`.
-    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
             () = self.follow_link() => {}
             () = self.follow_store(&stop) => {}
             () = self.end_overdue_choices() => {}
+            () = self.follow_rooms() => {}
             () = stop.cancelled() => {}
         }
     }
@@ -256,6 +284,7 @@ impl Replica {
     fn degrade(&self, as_of: Timestamp) {
         // The table is read while the view is locked. So a socket that is inserted after this finds the view degraded.
         self.update_many(|view, tell| view.degrade(as_of, self.table.wanted_users(), clock::now(), tell));
+        self.show_wanted_members();
     }
 
     /// Compares positions. The store was at `position` at this beat, and at `before` at the beat before.
@@ -278,6 +307,7 @@ impl Replica {
             self.update_many(|view, tell| {
                 view.settle_provisional(|user| self.table.wants(user), |user| self.is_local(user), clock::now(), tell);
             });
+            self.settle_rooms();
         }
     }
 
@@ -454,21 +484,35 @@ impl Replica {
         })
     }
 
-    /// Changes the view, and tells every change while the view is locked.
+    /// Changes the view, and tells every change while the view is locked. What follows for rooms is told behind each change.
     fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut view, &mut |announcement| {
+        let mut views = self.views.write();
+        let (service, rooms) = views.parts();
+        let result = change(service, &mut |announcement| {
             if let Some(told) = &announcement.others {
                 self.metrics.told(told);
             }
             self.announce.announce(&announcement);
+            if let Some(told) = &announcement.others {
+                rooms.follow(&announcement.user, told, announcement.at, &mut |told| self.announce.announce_room(&told));
+            }
         });
-        let due = view.take_due_waiters();
-        drop(view);
-        for waiter in due {
-            // A session that has ended does not wait any more.
-            let _ = waiter.send(());
+        let state = ServiceState {
+            epoch: service.position().epoch,
+            is_holding: service.is_holding(),
+            is_degraded: service.degraded().is_some(),
+        };
+        if rooms.follow_service(state) {
+            self.rooms_changed.notify_one();
         }
+        let due = service.take_due_waiters();
+        drop(views);
+        wake(due);
         result
     }
+}
+
+/// Wakes sessions. A session that has ended does not wait any more.
+fn wake(waiters: Vec<oneshot::Sender<()>>) {
+    waiters.into_iter().for_each(|waiter| _ = waiter.send(()));
 }

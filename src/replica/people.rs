@@ -1,7 +1,6 @@
 //! What the replica does about single users: it asks when they were seen, and hands on what is said of them.
 
 use std::future::ready;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -75,7 +74,7 @@ impl Replica {
 
     /// Nodes heard that these users were active.
     pub(crate) fn observe_activity(&self, users: &[(UserId, Timestamp)]) {
-        self.view.write().unwrap_or_else(PoisonError::into_inner).note_activity(users);
+        self.views.write().service.note_activity(users);
     }
 
     /// Notes that a user who is online is active. The store is told once in [`super::Times::active_every`].

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::account::ViewAccount;
 use self::departed::Departed;
+use super::sequence::Sequence;
 use crate::domain::{
     Change, Departure, OfflineReason, Position, Presence, Roster, Timestamp, Told, Transition, UserId,
 };
@@ -18,8 +19,8 @@ use crate::domain::{
 /// One change of the view. Every listener on this node is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Counts the changes of this node's view, from 1. A list carries the sequence of its view. Changes with a higher
-    /// sequence come after the list.
+    /// Counts the changes of this node's views, from 1, those of rooms too. A list carries the sequence of its view. Changes
+    /// with a higher sequence come after the list.
     pub sequence: u64,
     /// The user that the change is about.
     pub user: UserId,
@@ -68,13 +69,13 @@ pub(crate) enum Applied {
 /// Invariant: the view announces a user as online only if the user is not visible in `told`, and as offline only if the
 /// user is. So no listener hears the same user come twice in a row, or go twice in a row (test:
 /// `a_listener_never_hears_the_same_twice`).
-pub(crate) struct View {
+pub struct View {
     told: Roster,
     /// What the store says of users of whom this node knows a later statement. While the store may be behind, the later
     /// statement holds. After that the store is right.
     behind: HashMap<UserId, Presence>,
     departed: Departed,
-    sequence: u64,
+    sequence: Sequence,
     provisional: HashSet<UserId>,
     /// The provisional users that had no wanted socket here at the last beat. The view drops such a user if the next
     /// beat finds no wanted socket either.
@@ -130,7 +131,7 @@ impl View {
             told: Roster::default(),
             behind: HashMap::new(),
             departed: Departed::new(remember),
-            sequence: 0,
+            sequence: Sequence::default(),
             provisional: HashSet::new(),
             parting: HashSet::new(),
             holding: Hold::LostData,
@@ -142,13 +143,18 @@ impl View {
     }
 
     /// The users, as listeners were told.
-    pub(crate) fn roster(&self) -> &Roster {
+    pub fn roster(&self) -> &Roster {
         &self.told
     }
 
-    /// The number of the last announcement.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
+    /// The number of the last announcement of this view, or of a room.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.last()
+    }
+
+    /// What numbers the announcements of this view and of all rooms.
+    pub(super) fn numbering(&self) -> Sequence {
+        self.sequence.clone()
     }
 
     /// The position of the store that the view reflects.
@@ -157,7 +163,7 @@ impl View {
     }
 
     /// The last time at which the view was surely up to date. It is none while the view is not degraded.
-    pub(crate) fn degraded(&self) -> Option<Timestamp> {
+    pub fn degraded(&self) -> Option<Timestamp> {
         self.degraded
     }
 
@@ -515,9 +521,8 @@ impl View {
             *departure = cause.hiding.departure(hidden);
         }
         if effect.others.is_some() || effect.own.is_some() {
-            self.sequence += 1;
             let Cause { revision, catch_up, at, .. } = cause;
-            let (sequence, epoch) = (self.sequence, self.position().epoch);
+            let (sequence, epoch) = (self.sequence.next(), self.position().epoch);
             let (user, others, own) = (user.clone(), effect.others, effect.own);
             let n_online = self.told.len();
             tell(Announcement { sequence, user, others, own, n_online, epoch, revision, catch_up, at });

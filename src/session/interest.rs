@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Session;
 use crate::clock;
 use crate::domain::{Interest, LastSeen, OfflineReason, Presence, Told, UserId};
-use crate::hub::{Mark, Missed};
+use crate::hub::{Mark, Missed, ShownRoom};
 use crate::replica::View;
 use crate::wire::message::{ErrorCode, Event, Message, MissedChange, Standing, WatchedUser};
 
@@ -20,7 +20,7 @@ const OWED_CHUNK: usize = 64;
 /// What becomes of a client that resumes.
 enum CatchUp {
     /// The frames show what it has missed, as the view has it at `sequence`.
-    Shown { sequence: u64, frames: [Option<Bytes>; 2] },
+    Shown { sequence: u64, frames: [Option<Bytes>; 2], rooms: Vec<ShownRoom> },
     /// Too many answers wait for their clients. It has been told so, and stays paused.
     Refused,
     /// It has missed too much, or it is not known what.
@@ -67,17 +67,18 @@ impl Session {
         self.take_interest(Some(interest));
         self.is_subscribed = true;
         self.heartbeat.joined();
-        let (sequence, n_online, frames) = {
+        let (sequence, n_online, frames, rooms) = {
             let view = self.services.replica.view();
             let (standing, n_online) = (self.standing(&view), view.roster().len());
             let subscribed = Message::Subscribed { interest, n_online, standing };
             let subscribed = self.format.encode(&subscribed, reference);
             // The client may have missed a change of its own status.
             let frames = [subscribed, self.list_of_everyone(&view, standing), self.own_status(&view, standing)];
-            (view.sequence(), n_online, frames)
+            (view.sequence(), n_online, frames, self.missed_rooms(&view))
         };
         self.listen(sequence, n_online);
         self.attachment.send_at(sequence, frames.into_iter().flatten());
+        self.hear_rooms(rooms, sequence);
     }
 
     /// The client wants to hear of these users, and of nobody else. It is shown how they are.
@@ -184,10 +185,11 @@ impl Session {
             return;
         }
         match self.catch_up(reference) {
-            CatchUp::Shown { sequence, frames } => {
+            CatchUp::Shown { sequence, frames, rooms } => {
                 // If the number of users is another one now, the hub tells it.
                 self.attachment.listen(self.user(), self.interest, sequence);
                 self.attachment.send_at(sequence, frames.into_iter().flatten());
+                self.hear_rooms(rooms, sequence);
             }
             CatchUp::Refused => {}
             CatchUp::StartOver => {
@@ -219,7 +221,8 @@ impl Session {
             return CatchUp::Refused;
         };
         self.attachment.settle_watches(view.sequence(), usize::MAX, |user, _| now(user));
-        CatchUp::Shown { sequence: view.sequence(), frames: [Some(resumed), self.own_status(&view, standing)] }
+        let frames = [Some(resumed), self.own_status(&view, standing)];
+        CatchUp::Shown { sequence: view.sequence(), frames, rooms: self.missed_rooms(&view) }
     }
 
     /// Tells some of the states that could not be told when they changed.

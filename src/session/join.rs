@@ -31,7 +31,10 @@ impl Session {
     }
 
     /// Makes the user present. Then it shows the user who else is present.
-    async fn come(&mut self, Join { user, arrival, interest, reference }: Join) {
+    async fn come(&mut self, Join { user, mut arrival, interest, reference }: Join) {
+        let (rooms, mut entering) = self.admit_each(&user, std::mem::take(&mut arrival.rooms)).await;
+        // The rooms are inserted together with the socket. So the writer takes them together.
+        arrival.rooms.clone_from(&rooms);
         let Services { table, replica, .. } = &*self.services;
         let known = replica.last_known(&user);
         let max_sockets = self.services.limits.sockets_per_user;
@@ -43,6 +46,7 @@ impl Session {
         };
         // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
         self.registration = Some(registration);
+        self.ask_for_each(rooms, &mut entering);
         self.attachment.begin_as(&user);
         if let Some(interest) = interest {
             self.interest = interest;
@@ -60,14 +64,19 @@ impl Session {
             replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
         }
         self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
+        self.enter_each(&user, entering).await;
     }
 
-    /// A further `join_user` of the same user states something new. The device stays: it belongs to the socket.
+    /// A further `join_user` of the same user states something new, and enters further rooms. The device stays: it belongs to
+    /// the socket.
     async fn join_again(&mut self, Join { user, arrival, interest, reference }: Join) {
         self.take_interest(interest);
         let asked_at = clock::now();
+        let (rooms, mut entering) = self.admit_each(&user, arrival.rooms).await;
+        self.ask_for_each(rooms, &mut entering);
         let reflected = self.tell_the_store(arrival.said).await;
         self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
+        self.enter_each(&user, entering).await;
     }
 
     /// States something about the user. Returns whether the view reflects it.
@@ -88,7 +97,7 @@ impl Session {
     fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(joined) = &self.registration else { return };
         let socket = joined.socket();
-        let (sequence, n_online, frames) = {
+        let (sequence, n_online, frames, rooms) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
             standing.degraded = standing.degraded.or(unconfirmed_since);
@@ -96,26 +105,30 @@ impl Session {
             let n_online = view.roster().len();
             let welcome = Message::Welcome { user, socket, n_online, own: &own, standing };
             let frames = [self.format.encode(&welcome, reference), self.list_of_everyone(&view, standing)];
-            (view.sequence(), n_online, frames)
+            (view.sequence(), n_online, frames, self.missed_rooms(&view))
         };
         self.attachment.set_number(socket.number);
         self.listen(sequence, n_online);
         self.attachment.send_at(sequence, frames.into_iter().flatten());
+        self.hear_rooms(rooms, sequence);
         // The server may have closed the sockets of the user before the hub knew that this is one of them.
         if !joined.is_wanted() {
             self.attachment.dismiss();
         }
     }
 
-    /// The socket missed events. The client is told to forget everything, and gets a fresh first page.
+    /// The socket missed events. The client is told to forget everything. It gets a fresh first page, if it hears of everyone,
+    /// and each of its rooms.
     pub(super) fn resync(&mut self) {
-        let (sequence, list, own) = {
+        self.tell_removed();
+        let (sequence, list, own, rooms) = {
             let view = self.services.replica.view();
             let standing = self.standing(&view);
-            (view.sequence(), self.first_page(&view, standing), self.own_status(&view, standing))
+            let list = self.list_of_everyone(&view, standing);
+            (view.sequence(), list, self.own_status(&view, standing), self.all_rooms(&view))
         };
         let frames = [self.format.encode(&Message::Resync, None), list, own];
-        self.attachment.restart(sequence, frames.into_iter().flatten());
+        self.attachment.restart(self.interest, sequence, frames.into_iter().flatten(), rooms);
     }
 
     /// The status of the socket's own user, for a client that may have missed a change of it.

@@ -93,8 +93,13 @@ fn is_costly(request: &Request) -> bool {
         | Request::WatchCount
         | Request::UnwatchCount
         | Request::Pause
-        | Request::Resume => true,
-        Request::Activity { idle: false } | Request::Check { .. } => false,
+        | Request::Resume
+        | Request::JoinRoom { .. }
+        | Request::LeaveRoom { .. }
+        | Request::RoomUsers { .. }
+        | Request::RoomCount { .. } => true,
+        // Typing has a limit of its own (`typing.rs`).
+        Request::Activity { idle: false } | Request::Check { .. } | Request::Typing { .. } => false,
     }
 }
 

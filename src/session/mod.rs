@@ -11,7 +11,10 @@ mod limits;
 mod outbound;
 mod people;
 mod requests;
+mod room_questions;
+mod rooms;
 mod totals;
+mod typing;
 
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -34,12 +37,15 @@ pub(crate) use self::limits::RequestRate;
 use self::limits::Used;
 use self::requests::Later;
 pub(crate) use self::totals::log_totals;
+use self::typing::TypingRate;
 use crate::domain::{Interest, OfflineReason, Said, SaidStatus, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
 use crate::node::{Arrival, Registration, Table};
 use crate::replica::Replica;
+use crate::rooms::Rooms;
 use crate::settings::{LimitSettings, WebsocketSettings};
+use crate::typing::Typing;
 use crate::wire::message::ErrorCode;
 use crate::wire::reader::Incoming;
 use crate::wire::{Format, frame};
@@ -56,10 +62,14 @@ pub(crate) struct Services {
     pub table: Arc<Table>,
     /// Who is online.
     pub replica: Arc<Replica>,
+    /// The rooms, for those who ask about them.
+    pub rooms: Arc<Rooms>,
     /// The large answers that wait for their clients.
     pub answers: Arc<Answers>,
     /// How many costly requests a socket may make.
     pub requests: RequestRate,
+    /// Where what clients say of typing goes.
+    pub typing: Typing,
     /// What the sessions count.
     pub metrics: SessionMetrics,
     /// Cancelled once the store knows of the drain. Then every session says goodbye.
@@ -123,6 +133,8 @@ struct Session {
     is_subscribed: bool,
     /// What the socket has used of its requests.
     used: Used,
+    /// How often the client has said lately that its user types. Most clients never do.
+    typing: Option<Box<TypingRate>>,
     /// The session's place on the node.
     _seat: Seat,
 }
@@ -159,6 +171,7 @@ impl Session {
             interest: Interest::default(),
             is_subscribed: false,
             used: Used::default(),
+            typing: None,
             _seat: seat,
         }
     }
@@ -249,6 +262,7 @@ impl Session {
     fn on_attention(&mut self, attention: Attention) -> Result<Option<Chore>, End> {
         match attention {
             Attention::Blocked => return Ok(Some(Chore::Unblock)),
+            Attention::Removed => self.tell_removed(),
             Attention::Resync => self.resync(),
             Attention::Owed => self.tell_owed_states(),
             Attention::TooSlow => return Err(End::TooSlow),

@@ -8,7 +8,8 @@ use super::Session;
 use super::close::End;
 use super::join::Join;
 use super::limits::Verdict;
-use crate::domain::{OfflineReason, ProfilePatch, SaidStatus, UserId};
+use super::room_questions::{AskedOfRoom, RoomQuestion};
+use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, SaidStatus, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::settings::LimitSettings;
@@ -44,6 +45,17 @@ pub(super) enum Later {
         /// The client's mark for the request.
         reference: Option<String>,
     },
+    /// To be in a room, or to hear something else of it.
+    JoinRoom {
+        /// The room.
+        room: RoomId,
+        /// What the client wants to hear of it.
+        interest: Interest,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
+    /// To say who is in a room in which the socket may not be.
+    LookIntoRoom(RoomQuestion),
     /// To say when a user who is not online was last seen.
     Recall {
         /// The user.
@@ -54,16 +66,21 @@ pub(super) enum Later {
 }
 
 /// About the size of a socket's first page while too many answers wait for their clients.
-const SHORT_PAGE_BYTES: usize = 8 * 1024;
+pub(super) const SHORT_PAGE_BYTES: usize = 8 * 1024;
 
 /// If a page was refused because too many answers wait, the client may ask again after this time.
-const ANSWERS_RETRY: Duration = Duration::from_secs(1);
+pub(super) const ANSWERS_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Answers a text. A request that takes time is returned instead.
     pub(super) fn on_text(&mut self, text: &str) -> Result<Option<Later>, End> {
-        let LimitSettings { page_max, watches_per_socket, .. } = self.services.limits;
-        let limits = RequestLimits { profile: self.profile_limits(), page_max, watches_max: watches_per_socket };
+        let LimitSettings { page_max, watches_per_socket, rooms_per_socket, .. } = self.services.limits;
+        let limits = RequestLimits {
+            profile: self.profile_limits(),
+            page_max,
+            watches_max: watches_per_socket,
+            rooms_max: rooms_per_socket,
+        };
         match self.format.parse(text, limits) {
             Ok(message) => self.answer(message),
             Err(BadRequest { code, message, reference }) => {
@@ -85,10 +102,10 @@ impl Session {
                 let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
                 self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
             }
-            (Request::Join { user, said, device, interest }, _) => {
+            (Request::Join { user, said, device, interest, rooms }, _) => {
                 return Ok(Some(Later::Join(Join {
                     user,
-                    arrival: Arrival { said, device, ..Arrival::default() },
+                    arrival: Arrival { said, device, rooms },
                     interest,
                     reference,
                 })));
@@ -117,6 +134,21 @@ impl Session {
             (Request::Unwatch { users }, _) if self.listens() => self.unwatch(&users, reference.as_deref()),
             (Request::WatchCount, _) if self.listens() => self.watch_count(reference.as_deref()),
             (Request::UnwatchCount, _) if self.listens() => self.unwatch_count(reference.as_deref()),
+            (Request::JoinRoom { room, interest }, Some(_)) => {
+                return Ok(Some(Later::JoinRoom { room, interest, reference }));
+            }
+            (Request::Typing { target, is_typing }, Some(_)) => {
+                self.type_to(target, is_typing, reference.as_deref());
+            }
+            (Request::LeaveRoom { room }, Some(_)) => self.leave_room(&room, reference.as_deref()),
+            (Request::RoomUsers { room, limit, cursor }, _) if self.may_ask_of_rooms() => {
+                let limit = limit.unwrap_or(self.services.limits.page_default);
+                let what = AskedOfRoom::Users { limit, cursor };
+                return Ok(self.ask_of_room(RoomQuestion { room, what, reference }));
+            }
+            (Request::RoomCount { room }, _) if self.may_ask_of_rooms() => {
+                return Ok(self.ask_of_room(RoomQuestion { room, what: AskedOfRoom::Count, reference }));
+            }
             (Request::Pause, _) if self.listens() => self.pause(reference.as_deref()),
             (Request::Resume, _) if self.listens() => self.resume(reference.as_deref()),
             (
@@ -129,8 +161,17 @@ impl Session {
                 | Request::Resume,
                 _,
             ) => self.refuse(ErrorCode::NotJoined, "`join_user` or `subscribe` first", reference.as_deref()),
+            (Request::RoomUsers { .. } | Request::RoomCount { .. }, _) if self.services.rooms.are_open() => {
+                self.refuse(ErrorCode::NotJoined, "`join_user` or `subscribe` first", reference.as_deref());
+            }
+            (Request::RoomUsers { .. } | Request::RoomCount { .. }, _) => {
+                self.refuse(ErrorCode::NotJoined, "`join_user` first", reference.as_deref());
+            }
             (
                 Request::Devices
+                | Request::JoinRoom { .. }
+                | Request::LeaveRoom { .. }
+                | Request::Typing { .. }
                 | Request::Activity { .. }
                 | Request::Leave
                 | Request::SetStatus(_)
@@ -148,6 +189,10 @@ impl Session {
             Later::Choose { status, reference } => self.choose(status, reference).await,
             Later::Update { patch, reference } => self.update(patch, reference).await,
             Later::Devices { reference } => self.show_devices(reference.as_deref()).await,
+            Later::JoinRoom { room, interest, reference } => {
+                self.join_room(&room, interest, reference.as_deref()).await;
+            }
+            Later::LookIntoRoom(question) => self.look_into_room(question).await,
             Later::Watch { users, reference } => self.watch(&users, reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
@@ -207,13 +252,13 @@ impl Session {
 
     /// Says that a request is not carried out.
     pub(super) fn refuse(&self, code: ErrorCode, message: &str, reference: Option<&str>) {
-        self.say(&Message::Error { code, message, retry_after: None }, reference);
+        self.say(&Message::Error { code, message, retry_after: None, room: None }, reference);
     }
 
     /// Says that a request is not carried out before `delay` is over.
     pub(super) fn refuse_for_now(&self, message: &str, delay: Duration, reference: Option<&str>) {
         let retry_after = Some(delay);
-        self.say(&Message::Error { code: ErrorCode::RateLimited, message, retry_after }, reference);
+        self.say(&Message::Error { code: ErrorCode::RateLimited, message, retry_after, room: None }, reference);
     }
 
     /// Tells this socket alone. If its format has no words for the message, nothing is sent.

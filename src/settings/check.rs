@@ -36,8 +36,8 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 47] {
-        let Self { server, redis, presence, websocket, limits, fanout, drain, telemetry } = self;
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 48] {
+        let Self { server, redis, presence, rooms, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
             ("server.workers", server.workers as u64, 0..=1024),
@@ -61,6 +61,7 @@ impl Settings {
             ("presence.audit_ms", ms(presence.audit), 100..=86_400_000),
             ("presence.idle_ms", ms(presence.idle), 0..=86_400_000),
             ("presence.active_every_ms", ms(presence.active_every), 100..=86_400_000),
+            ("rooms.linger_ms", ms(rooms.linger), 0..=3_600_000),
             ("websocket.ping_interval_ms", ms(websocket.ping_interval), 50..=300_000),
             ("websocket.silence_timeout_ms", ms(websocket.silence_timeout), 101..=900_000),
             ("websocket.join_timeout_ms", ms(websocket.join_timeout), 50..=300_000),

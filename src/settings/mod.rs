@@ -27,6 +27,7 @@ pub struct Settings {
     pub server: ServerSettings,
     pub redis: RedisSettings,
     pub presence: PresenceSettings,
+    pub rooms: RoomSettings,
     pub websocket: WebsocketSettings,
     pub limits: LimitSettings,
     pub fanout: FanoutSettings,
@@ -147,6 +148,39 @@ impl PresenceSettings {
         let idle = if self.idle.is_zero() { GATHER } else { self.idle / 4 };
         const LEAST: Duration = Duration::from_millis(20);
         GATHER.min(self.refresh_all() / 4).min(idle).min(self.active_every).max(LEAST)
+    }
+}
+
+/// What a node keeps of rooms, and who may enter one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomSettings {
+    /// Who may enter a room, and ask who is in it.
+    pub access: RoomRule,
+    /// How long a node follows a room after the last of its sockets has left it.
+    #[serde(rename = "linger_ms", with = "duration_ms")]
+    pub linger: Duration,
+}
+
+/// Who may enter a room, and ask who is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum RoomRule {
+    /// Everybody, and any id names a room.
+    Open,
+    /// The members that the application's server has registered, in the rooms that it has registered.
+    Registered,
+}
+
+impl TryFrom<String> for RoomRule {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "open" => Ok(Self::Open),
+            "registered" => Ok(Self::Registered),
+            _ => Err("must be \"open\" or \"registered\""),
+        }
     }
 }
 

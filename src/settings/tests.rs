@@ -38,6 +38,7 @@ fn every_key_of_the_default_file_is_read_and_explained() {
         let other = match (key.as_str(), &value.kind) {
             (_, ValueKind::I64(number)) => ValueKind::I64(number + 1),
             ("redis.url", _) => "redis://elsewhere".into(),
+            ("rooms.access", _) => "registered".into(),
             ("telemetry.log_format", _) => "json".into(),
             (_, ValueKind::Array(_)) => vec!["https://a.example"].into(),
             _ => "another".into(),
@@ -179,6 +180,11 @@ fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
             "",
             ("PORT", "x"),
             "server.port must be an integer, not \"x\" (server.port comes from PORT in the environment)",
+        ),
+        (
+            "rooms.access = 'closed'",
+            ("", ""),
+            "rooms.access must be \"open\" or \"registered\" (rooms.access comes from FILE)",
         ),
         (
             "telemetry.log_format = 'xml'",

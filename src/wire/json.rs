@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::clock;
-use crate::domain::{IdError, Presence, Timestamp, UserId};
+use crate::domain::{IdError, Presence, RoomId, Timestamp, UserId};
 
 /// A JSON object that is being written. All names are our own, so they need no escaping.
 pub(crate) struct Object(Vec<u8>);
@@ -165,10 +165,22 @@ pub fn list_capacity(n_users: usize) -> usize {
 /// # Errors
 /// Says what the value must be. The text is the rest of a sentence that begins with the name of the value.
 pub(crate) fn user_id(value: &Value) -> Result<UserId, String> {
+    id(value, UserId::parse)
+}
+
+/// Reads a room id, in the same way.
+///
+/// # Errors
+/// As [`user_id`].
+pub(super) fn room_id(value: &Value) -> Result<RoomId, String> {
+    id(value, RoomId::parse)
+}
+
+fn id<Id>(value: &Value, parse: impl Fn(&str) -> Result<Id, IdError>) -> Result<Id, String> {
     let parsed = match value {
-        Value::String(text) => UserId::parse(text),
-        Value::Number(number) if number.is_i64() || number.is_u64() => UserId::parse(&number.to_string()),
+        Value::String(text) => parse(text),
+        Value::Number(number) if number.is_i64() || number.is_u64() => parse(&number.to_string()),
         _ => return Err("must be a string or a whole number".to_owned()),
     };
-    parsed.map_err(|error: IdError| error.to_string())
+    parsed.map_err(|error| error.to_string())
 }

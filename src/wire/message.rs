@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::domain::{
-    Device, HeldSocket, Interest, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RosterPage, Said,
-    SaidStatus, SocketId, Timestamp, Told, UserId,
+    Device, HeldSocket, Interest, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RoomId, RoomTold,
+    RosterPage, Said, SaidStatus, SocketId, Timestamp, Told, TypingTarget, UserId,
 };
 
 /// A client's message after it was read.
@@ -30,6 +30,41 @@ pub enum Request {
         device: Option<Device>,
         /// What the client wants to hear of others. It stays as it is if this is none.
         interest: Option<Interest>,
+        /// The rooms that the client wants to be in, too, each once.
+        rooms: Vec<RoomId>,
+    },
+    /// To be in a room. Whoever is in it already may want to hear something else of it.
+    JoinRoom {
+        /// The room.
+        room: RoomId,
+        /// What the client wants to hear of the room. [`Interest::Watched`] is not for rooms.
+        interest: Interest,
+    },
+    /// Not to be in a room any more.
+    LeaveRoom {
+        /// The room.
+        room: RoomId,
+    },
+    /// Others are to be told that the user types, or has stopped.
+    Typing {
+        /// Who is told.
+        target: TypingTarget,
+        /// Whether the user types now.
+        is_typing: bool,
+    },
+    /// A page of those in a room.
+    RoomUsers {
+        /// The room.
+        room: RoomId,
+        /// The number of users on the page.
+        limit: Option<usize>,
+        /// The last id of the page before.
+        cursor: Option<UserId>,
+    },
+    /// How many users are in a room.
+    RoomCount {
+        /// The room.
+        room: RoomId,
     },
     /// To hear of others with or without being online, or to hear of others than before.
     Subscribe {
@@ -90,6 +125,8 @@ pub struct RequestLimits {
     pub page_max: usize,
     /// Users that one request can watch (`limits.watches_per_socket`).
     pub watches_max: usize,
+    /// Rooms that one request can name (`limits.rooms_per_socket`).
+    pub rooms_max: usize,
 }
 
 /// A text that is no request. The connection goes on.
@@ -131,6 +168,14 @@ pub enum ErrorCode {
     /// The socket, or all sockets of this node together, may not watch more users (`limits.watches_per_socket`,
     /// `limits.watches`).
     TooManyWatches,
+    /// The socket may not be in more rooms (`limits.rooms_per_socket`).
+    TooManyRooms,
+    /// The socket is not in the room.
+    NotInRoom,
+    /// The room is not registered (`rooms.access`).
+    RoomNotFound,
+    /// The user is no registered member of the room (`rooms.access`).
+    NotAMember,
 }
 
 impl ErrorCode {
@@ -149,6 +194,10 @@ impl ErrorCode {
             Self::TooManySockets => "too_many_sockets",
             Self::StoreUnavailable => "store_unavailable",
             Self::TooManyWatches => "too_many_watches",
+            Self::TooManyRooms => "too_many_rooms",
+            Self::NotInRoom => "not_in_room",
+            Self::RoomNotFound => "room_not_found",
+            Self::NotAMember => "not_a_member",
         }
     }
 }
@@ -196,6 +245,66 @@ pub enum Message<'a> {
         /// See [`Standing`].
         standing: Standing,
     },
+    /// The socket is in a room from now on, or has missed events of a room in which it is: this is how the room is now.
+    RoomJoined {
+        /// The room.
+        room: &'a RoomId,
+        /// The first page of those in the room. It is none if the client does not want to hear who they are.
+        page: Option<&'a RosterPage<'a>>,
+        /// How many users the room shows, on all pages.
+        total: usize,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// A page of those in a room.
+    RoomUsers {
+        /// The room.
+        room: &'a RoomId,
+        /// The page.
+        page: &'a RosterPage<'a>,
+        /// How many users the room shows, on all pages.
+        total: usize,
+        /// See [`Standing`].
+        standing: Standing,
+    },
+    /// How many users a room shows.
+    RoomCount {
+        /// The room.
+        room: &'a RoomId,
+        /// The number.
+        n_online: usize,
+        /// See [`Standing`]. It is none if this is an event.
+        standing: Option<Standing>,
+    },
+    /// The socket is not in a room any more.
+    RoomLeft {
+        /// The room.
+        room: &'a RoomId,
+        /// Whether the server has made it leave.
+        is_removed: bool,
+    },
+    /// Somebody came into a room, changed there, or went.
+    RoomEvent {
+        /// The room.
+        room: &'a RoomId,
+        /// Whom it is about.
+        user: &'a UserId,
+        /// What is told.
+        what: &'a RoomTold,
+        /// The time of the event.
+        at: Timestamp,
+    },
+    /// Somebody types, or has stopped.
+    Typing {
+        /// The room. It is none if this user alone is told.
+        room: Option<&'a RoomId>,
+        /// Who types.
+        user: &'a UserId,
+        /// Whether the user types now.
+        is_typing: bool,
+    },
+    /// The answer to a request about typing that asked for one.
+    TypingAck,
     /// The socket's own user has another profile.
     Updated {
         /// The user.
@@ -270,6 +379,8 @@ pub enum Message<'a> {
         message: &'a str,
         /// The time after which the client may try again, if that helps.
         retry_after: Option<Duration>,
+        /// The room, if the request was about one.
+        room: Option<&'a RoomId>,
     },
     /// Somebody else came, changed or went.
     Event(Event<'a, Told>),

@@ -9,7 +9,9 @@ use super::frame;
 use super::json::{Object, list_capacity, push_user, push_users};
 use super::message::{Event, Message, MissedChange, Standing, WatchedUser};
 use crate::clock;
-use crate::domain::{Departure, HeldSocket, LastSeen, Presence, SocketId, Timestamp, Told, UserId};
+use crate::domain::{
+    Departure, HeldSocket, LastSeen, Presence, RoomId, RoomTold, RosterPage, SocketId, Timestamp, Told, UserId,
+};
 
 /// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
@@ -46,6 +48,40 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             push_standing(&mut out, standing);
             out
         }
+        Message::RoomJoined { room, page, total, standing } => {
+            let mut out = room_object("room_joined", room, list_capacity(page.map_or(0, |page| page.users.len())));
+            push_room_page(&mut out, page, total, standing);
+            out
+        }
+        Message::RoomUsers { room, page, total, standing } => {
+            let mut out = room_object("room_users", room, list_capacity(page.users.len()));
+            push_room_page(&mut out, Some(page), total, standing);
+            out
+        }
+        Message::RoomCount { room, n_online, standing } => {
+            let mut out = room_object("room_count", room, 192);
+            out.number("onlineCount", n_online as u64);
+            out.degraded(standing.and_then(|standing| standing.degraded));
+            out.time("timestamp", clock::now());
+            out
+        }
+        Message::RoomLeft { room, is_removed } => {
+            let mut out = room_object("room_left", room, 128);
+            if is_removed {
+                out.boolean("removed", true);
+            }
+            out
+        }
+        Message::RoomEvent { room, user, what, at } => room_event_object(room, user, what, at),
+        Message::Typing { room, user, is_typing } => {
+            let mut out = object("typing", 128);
+            if let Some(room) = room {
+                out.string("roomId", room.as_str());
+            }
+            out.string("userId", user.as_str()).boolean("isTyping", is_typing);
+            out
+        }
+        Message::TypingAck => object("typing_ack", 64),
         Message::Updated { user, own, standing } => {
             let mut out = object("presence_updated", 256);
             push_user(out.member("user"), user, own);
@@ -99,9 +135,12 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         }
         Message::ActivityAck => object("user_activity_ack", 64),
         Message::Resync => object("resync", 64),
-        Message::Error { code, message, retry_after } => {
+        Message::Error { code, message, retry_after, room } => {
             let mut out = object("error", 128);
             out.string("code", code.as_str()).string("message", message);
+            if let Some(room) = room {
+                out.string("roomId", room.as_str());
+            }
             if let Some(delay) = retry_after {
                 // The delay is rounded up. So a client that waits for this time is never too early.
                 out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
@@ -187,6 +226,35 @@ fn event_object(event: &Event<'_, Told>) -> Object {
     out
 }
 
+/// `room_user_joined`, `room_user_changed` or `room_user_left`. The order of these frames is the order of the events, so they
+/// have no number.
+fn room_event_object(room: &RoomId, user: &UserId, what: &RoomTold, at: Timestamp) -> Object {
+    let kind = match what {
+        RoomTold::Joined(_) => "room_user_joined",
+        RoomTold::Changed(_) => "room_user_changed",
+        RoomTold::Left(_) => "room_user_left",
+    };
+    let mut out = room_object(kind, room, 256);
+    out.string("userId", user.as_str());
+    match what {
+        RoomTold::Joined(presence) | RoomTold::Changed(presence) => push_user(out.member("user"), user, presence),
+        RoomTold::Left(reason) => _ = out.string("reason", reason.as_str()),
+    }
+    out.time("timestamp", at);
+    out
+}
+
+fn push_room_page(out: &mut Object, page: Option<&RosterPage<'_>>, total: usize, standing: Standing) {
+    if let Some(page) = page {
+        push_users(out.member("users"), page.users.iter().copied());
+    }
+    out.number("total", total as u64);
+    if let Some(cursor) = page.and_then(|page| page.next_cursor) {
+        out.string("nextCursor", cursor.as_str());
+    }
+    out.degraded(standing.degraded);
+}
+
 /// What every event has.
 fn push_event<What>(out: &mut Object, event: &Event<'_, What>) {
     match event.revision {
@@ -245,6 +313,13 @@ fn push_active_at(out: &mut Object, active_at: Option<Timestamp>) {
 fn object(kind: &str, capacity: usize) -> Object {
     let mut out = Object::new(capacity);
     out.string("type", kind);
+    out
+}
+
+/// An object about a room.
+fn room_object(kind: &str, room: &RoomId, capacity: usize) -> Object {
+    let mut out = object(kind, capacity);
+    out.string("roomId", room.as_str());
     out
 }
 

@@ -43,7 +43,7 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         // A client that missed events begins anew, as after a reconnect. It asks over HTTP who is there.
         Message::Welcome { user, .. } => Some(about("CONNECTION_ESTABLISHED", user, clock::now())),
         Message::Resync => Some(finish(object("RESYNC"), clock::now())),
-        Message::Error { code, message, retry_after: _ } => {
+        Message::Error { code, message, retry_after: _, room: _ } => {
             let mut out = object("ERROR");
             out.string("code", code.as_str()).string("message", message);
             Some(finish(out, clock::now()))
@@ -67,6 +67,13 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         | Message::Paused
         | Message::Resumed { .. }
         | Message::Left { .. }
+        | Message::RoomJoined { .. }
+        | Message::RoomUsers { .. }
+        | Message::RoomCount { .. }
+        | Message::RoomLeft { .. }
+        | Message::RoomEvent { .. }
+        | Message::Typing { .. }
+        | Message::TypingAck
         | Message::ActivityAck => None,
     }
 }

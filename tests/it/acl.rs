@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rollcall::domain::{NodeId, OfflineReason, Presence, RoomId, Scope, Signal, SocketId, Timestamp, UserId};
+use rollcall::domain::{
+    NodeId, OfflineReason, Presence, RoomId, Scope, Signal, SocketId, Timestamp, TypingTarget, UserId,
+};
 use rollcall::store::redis::RedisStore;
 use rollcall::store::{Beat, Claim, Intent, Join, Order, Outcome, PresenceStore, RoomStore};
 use serde_json::json;
@@ -102,7 +104,7 @@ async fn the_documented_rights_are_enough_for_all_that_a_store_does_about_rooms(
         assert!(matches!(outcomes[0], Outcome::Done { .. }), "{outcomes:?}");
     }
     assert_eq!(writer.held_room_entries().await.expect("entries").len(), 1);
-    let signal = Signal::Typing { room: Some(room.clone()), user: user.clone(), to: None, is_typing: true };
+    let signal = Signal::Typing { target: TypingTarget::Room(room.clone()), user: user.clone(), is_typing: true };
     store.signal_room(&room, &signal).await.expect("it is sent");
     store.signal_user(&user, &signal).await.expect("it is sent");
     assert!(heard.deliveries.recv().await.is_some() && signals.deliveries.recv().await.is_some());

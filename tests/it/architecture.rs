@@ -57,11 +57,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
     ("hub", &["wire", "replica", "domain", "settings", "metrics"]),
+    // Who types.
+    ("typing", &["store", "node", "replica", "wire", "hub", "domain", "metrics", "backoff"]),
     // What nodes ask one another.
-    ("peers", &["store", "node", "replica", "hub", "domain", "clock", "metrics", "backoff"]),
+    ("peers", &["typing", "store", "node", "replica", "hub", "domain", "clock", "metrics", "backoff"]),
+    // What is asked about rooms.
+    ("rooms", &["store", "replica", "domain", "settings", "clock", "metrics"]),
     // The edges.
-    ("session", &["node", "hub", "replica", "wire", "domain", "settings", "clock", "metrics"]),
-    ("http", &["session", "peers", "replica", "wire", "domain", "settings", "clock", "metrics"]),
+    ("session", &["typing", "rooms", "node", "hub", "replica", "wire", "domain", "settings", "clock", "metrics"]),
+    ("http", &["session", "peers", "rooms", "replica", "wire", "domain", "settings", "clock", "metrics"]),
     ("shutdown", &["node"]),
     // The commands that ask a running node. They are clients: what they share with the service, they could not notice.
     ("cli", &[]),

@@ -82,6 +82,9 @@ fn every_message_that_is_written_is_documented_and_no_other() {
     let answers = text.split("object(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name);
     let mut written: BTreeSet<String> = answers.map(str::to_owned).collect();
     written.extend(names_in("native.rs", "let kind = match", "};"));
+    let of_rooms = text.split_once("fn room_event_object").expect("the function").1;
+    let of_rooms = of_rooms.split_once("};").expect("the end of its names").0;
+    written.extend(of_rooms.split('"').skip(1).step_by(2).map(str::to_owned));
     assert_eq!(Wire::read().types(Side::Server), written);
 }
 
@@ -202,6 +205,37 @@ async fn the_frames_of_a_real_run_are_as_documented() {
             tab.say(request).await;
             tab.hear(answer).await;
         }
+        ada.say(json!({"type": "join_user", "userId": "42", "rooms": ["lobby", 7]})).await;
+        for _ in ["lobby", "7"] {
+            ada.hear("room_joined").await;
+        }
+        watch.say(json!({"type": "join_room", "roomId": "lobby", "presence": "everyone", "ref": 1})).await;
+        watch.hear("room_joined").await;
+        ada.hear("room_user_joined").await;
+        watch.say(json!({"type": "set_status", "status": "busy"})).await;
+        ada.hear("room_user_changed").await;
+        for target in [json!({"roomId": "lobby"}), json!({"toUserId": "watch"})] {
+            let heard = until_typing_is_heard(&mut ada.client, &mut watch.client, target.clone()).await;
+            wire.check(Side::Server, &heard);
+            let mut stop = target;
+            (stop["type"], stop["ref"]) = ("typing_stop".into(), 1.into());
+            ada.say(stop).await;
+            ada.hear("typing_ack").await;
+            watch.hear("typing").await;
+        }
+        for (request, answer) in [
+            (json!({"type": "get_room_users", "roomId": "lobby", "limit": 1, "cursor": "4", "ref": 1}), "room_users"),
+            (json!({"type": "get_room_count", "roomId": 7, "ref": 2}), "room_count"),
+            (json!({"type": "join_room", "roomId": "lobby", "presence": "count"}), "room_joined"),
+            (json!({"type": "leave_room", "roomId": "lobby", "ref": "l"}), "room_left"),
+            (json!({"type": "leave_room", "roomId": "lobby"}), "error"),
+        ] {
+            watch.say(request).await;
+            watch.hear(answer).await;
+        }
+        ada.hear("room_user_left").await;
+        place.node(2).register(reqwest::Method::DELETE, "7").await;
+        ada.hear("room_left").await;
         tab.say(json!({"type": "leave"})).await;
         tab.hear("left").await;
         ada.say(json!({"type": "leave", "ref": 3})).await;

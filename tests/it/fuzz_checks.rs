@@ -69,10 +69,11 @@ proptest! {
     fn a_random_message_is_understood_or_refused_in_few_words(
         kind in prop_oneof![
             "join_user|set_status|update_presence|user_activity|get_online_users|check_user_online|get_devices|leave|\
-             subscribe|watch|unwatch|watch_count|unwatch_count|pause|resume",
+             subscribe|watch|unwatch|watch_count|unwatch_count|pause|resume|\
+             join_room|leave_room|get_room_users|get_room_count",
             any::<String>(),
         ],
-        fields in vec(("userId|userIds|presence|name|username|email|avatar|limit|cursor|ref|type", value()), 0..6),
+        fields in vec(("userId|userIds|roomId|rooms|presence|name|username|email|avatar|limit|cursor|ref|type", value()), 0..6),
     ) {
         let kind = serde_json::Value::from(kind);
         let fields: String = fields.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();

@@ -73,12 +73,14 @@ async fn node() -> Node {
 }
 
 /// Every resource, an error of one resource, and a path that does not exist.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 12] = [
     "/api/online-users",
     "/api/online-users?countOnly=true",
     "/api/online-users?limit=0",
     "/api/users/nobody/explain",
     "/api/users/nobody/sockets",
+    "/api/chatroom/nobody/online-users",
+    "/api/rooms",
     "/healthz",
     "/readyz",
     "/metrics",

@@ -82,14 +82,28 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
     assert_eq!(balancer.get("/readyz").await, not_found);
     assert_eq!(balancer.get("/metrics").await, not_found);
     // The nodes of this test are on the machine of the balancer, so they would answer.
-    let hidden = ["/api/users/ada/explain", "/api//users/ada/explain", "/api/%75sers/ada/explain", "/api/x/../users/a"];
+    let hidden = [
+        "/api/users/ada/explain",
+        "/api//users/ada/explain",
+        "/api/%75sers/ada/explain",
+        "/api/x/../users/a",
+        "/api/rooms",
+        "/api/rooms?limit=1",
+        "/api/rooms/lobby",
+        "/api/%72ooms",
+    ];
     for path in hidden {
         let answer = answer_to(&balancer, path).await;
         assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains(r#""message":"not found""#), "{path}: {answer}");
     }
     let sockets = balancer.request(Method::DELETE, "/api/users/ada/sockets", &[], "").await;
     assert!(sockets.status == 404 && sockets.body.contains(r#""message":"not found""#), "{sockets:?}");
+    for path in ["/api/rooms/lobby", "/api/rooms/lobby/members/ada"] {
+        let room = balancer.request(Method::DELETE, path, &[], "").await;
+        assert!(room.status == 404 && room.body.contains(r#""message":"not found""#), "{room:?}");
+    }
     assert_eq!(balancer.get("/healthz").await.0, 200);
+    assert_eq!(balancer.get("/api/chatroom/lobby/online-users").await.0, 200);
     let refusal = WsClient::try_connect(balancer.addr(), "/ws?userId=a%0Ab").await.err().expect("a refusal");
     assert_eq!((refusal.status, &refusal.json()["code"]), (400, &json!("invalid_parameter")));
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
+use rollcall::settings::RoomRule;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,11 +23,13 @@ struct Api {
 }
 
 /// Answers that are provoked elsewhere, because a place of its own is needed for them.
-const ELSEWHERE: [(&str, u16, &str); 3] = [
+const ELSEWHERE: [(&str, u16, &str); 4] = [
     // tests/it/http.rs, a_draining_node_is_not_ready
     ("isReady", 503, "draining"),
     // tests/it/drain.rs
     ("openWebSocket", 503, "draining"),
+    // src/rooms/reads.rs, above_the_bounds_reads_are_refused_or_not_kept
+    ("listRoomUsers", 503, "too_many_room_reads"),
     // Every test with a WebSocket.
     ("openWebSocket", 101, ""),
 ];
@@ -194,6 +197,7 @@ fn every_resource_is_documented_and_no_other() {
         ("postable", &["post"]),
         ("puttable", &["put"]),
         ("deletable", &["delete"]),
+        ("registrable", &["put", "delete"]),
     ] {
         for call in source.split(&format!("{function}(\"")).skip(1) {
             let path = call.split_once('"').expect("a text ends").0;
@@ -255,6 +259,11 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
         ("/api/users/ada/explain", 200),
         ("/api/users/went/explain", 200),
         ("/api/users/%ff/explain", 400),
+        ("/api/chatroom/lobby/online-users?userId=ada&limit=1", 200),
+        ("/api/chatroom/nobody/online-users", 200),
+        ("/api/chatroom/lobby/online-users?limit=0", 400),
+        ("/api/rooms?limit=1", 200),
+        ("/api/rooms?cursor=x", 400),
         ("/healthz", 200),
         ("/readyz", 200),
         ("/metrics", 200),
@@ -306,6 +315,19 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
     let page = [("origin", "https://chat.example.com")];
     assert_eq!(api.ask_with(node, Method::GET, "/api/users/ada/explain", &page, "").await, 403);
     assert_eq!(api.ask_with(node, Method::DELETE, "/api/users/ada/sockets", &page, "").await, 403);
+    assert_eq!(api.ask_with(node, Method::GET, "/api/rooms", &page, "").await, 403);
+    for (method, path) in [
+        (Method::PUT, "/api/rooms/lobby"),
+        (Method::PUT, "/api/rooms/lobby/members/ada"),
+        (Method::DELETE, "/api/rooms/lobby/members/ada"),
+        (Method::DELETE, "/api/rooms/lobby"),
+    ] {
+        assert_eq!(api.ask_with(node, method.clone(), path, &page, "").await, 403, "{method} {path}");
+        assert_eq!(api.ask(node, method.clone(), path, "").await, 200, "{method} {path}");
+        let bad = path.replace("lobby", "%ff");
+        assert_eq!(api.ask(node, method.clone(), &bad, "").await, 400, "{method} {bad}");
+    }
+    assert_eq!(api.ask(node, Method::PUT, "/api/rooms/unknown/members/ada", "").await, 404);
     for (user, status) in [("nobody", 200), ("hidden", 200), ("%ff", 400)] {
         let path = format!("/api/users/{user}/sockets");
         assert_eq!(api.ask(node, Method::DELETE, &path, "").await, status, "{path}");
@@ -320,7 +342,7 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
     let operations: Vec<_> =
         api.operations().iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
     for (path, method) in operations {
-        let (path, method) = (path.replace("{userId}", "ada"), method.to_uppercase());
+        let (path, method) = (path.replace("{userId}", "ada").replace("{roomId}", "lobby"), method.to_uppercase());
         assert_eq!(api.announce(node, &method, &path, 768 * 1024 + 1).await, 413, "{method} {path}");
     }
 }
@@ -331,20 +353,28 @@ async fn narrow_answers(api: &mut Api) {
         settings.server.max_sockets = 2;
         settings.websocket.max_frame_bytes = 1_048_576;
         settings.limits.profile_bytes = 65_536;
+        settings.limits.rooms_per_socket = 500;
         settings.limits.page_bytes = 16_384;
         settings.limits.answers_bytes = 65_536;
         settings.limits.bodies_bytes = 1_048_576;
     })
     .await;
     let mut sockets = Vec::new();
-    for user in ["ada", "bob"] {
+    // One is large, and one is in many rooms.
+    let rooms: Vec<String> = (0..450).map(|n| format!("{n:0>128}")).collect();
+    for request in [
+        json!({"type": "join_user", "userId": "ada", "username": "x".repeat(65_500), "rooms": ["large"]}),
+        json!({"type": "join_user", "userId": "bob", "rooms": rooms}),
+    ] {
         let mut socket = node.ws("/ws").await;
-        socket.send_json(json!({"type": "join_user", "userId": user, "name": "x".repeat(65_500)})).await;
+        socket.send_json(request).await;
         socket.expect_type("welcome").await;
         sockets.push(socket);
     }
+    let list = async || node.get("/api/rooms").await.1["code"].clone();
+    eventually_eq(list, "too_many_answers", "the list of rooms is large").await;
     // One user alone is more than all answers may have.
-    for path in ["/api/online-users", "/api/user-status/online"] {
+    for path in ["/api/online-users", "/api/user-status/online", "/api/chatroom/large/online-users", "/api/rooms"] {
         assert_eq!(api.ask(&node, Method::GET, path, "").await, 503, "{path}");
     }
     let both = r#"{"userIds":["ada","bob"]}"#;
@@ -371,6 +401,22 @@ async fn narrow_answers(api: &mut Api) {
         (Method::PUT, "/api/users/ada/presence"),
     ] {
         assert_eq!(api.ask(&node, method, path, &large).await, 503, "{path}");
+    }
+}
+
+/// A node on which members of rooms are registered.
+async fn answers_about_registered_rooms(api: &mut Api) {
+    let node = Node::start_with(|settings| settings.rooms.access = RoomRule::Registered).await;
+    for path in ["/api/rooms/lobby", "/api/rooms/lobby/members/ada"] {
+        assert_eq!(api.ask(&node, Method::PUT, path, "").await, 200, "{path}");
+    }
+    for (path, status) in [
+        ("/api/chatroom/lobby/online-users?userId=ada", 200),
+        ("/api/chatroom/lobby/online-users?userId=eve", 403),
+        ("/api/chatroom/unknown/online-users?userId=ada", 404),
+        ("/api/chatroom/lobby/online-users", 400),
+    ] {
+        assert_eq!(api.ask(&node, Method::GET, path, "").await, status, "{path}");
     }
 }
 
@@ -423,6 +469,12 @@ async fn answers_without_redis(api: &mut Api) {
         (Method::PUT, "/api/users/ada/presence", r#"{"status":"busy"}"#, 503),
         (Method::GET, "/api/users/ada/explain", "", 200),
         (Method::DELETE, "/api/users/nobody/sockets", "", 503),
+        (Method::GET, "/api/chatroom/other/online-users", "", 503),
+        (Method::GET, "/api/rooms", "", 503),
+        (Method::PUT, "/api/rooms/lobby", "", 503),
+        (Method::DELETE, "/api/rooms/lobby", "", 503),
+        (Method::PUT, "/api/rooms/lobby/members/ada", "", 503),
+        (Method::DELETE, "/api/rooms/lobby/members/ada", "", 503),
     ] {
         assert_eq!(api.ask(node, method, path, body).await, status, "{path}");
     }
@@ -442,6 +494,9 @@ async fn every_documented_answer_is_given_and_is_as_documented() {
             socket.expect_type("welcome").await;
             sockets.push(socket);
         }
+        sockets[0].send_json(json!({"type": "join_room", "roomId": "lobby", "ref": "r"})).await;
+        sockets[0].wait_for(|frame| frame["ref"] == "r").await;
+        eventually_eq(async || place.node(0).room_ids("lobby").await, ["ada"], "the room shows one user").await;
         sockets.pop().expect("the last one").close(1000).await;
         let node = place.node(0);
         eventually_eq(async || node.online_ids().await, ["7", "ada"], "one has gone").await;
@@ -449,6 +504,7 @@ async fn every_documented_answer_is_given_and_is_as_documented() {
         large_bodies(&mut api, node).await;
     }
     narrow_answers(&mut api).await;
+    answers_about_registered_rooms(&mut api).await;
     narrow_entrance(&mut api).await;
     answers_without_redis(&mut api).await;
 

@@ -299,6 +299,12 @@ async fn every_answer_echoes_the_ref_of_its_request() {
         (json!({"type": "set_status", "status": "busy"}), "own_status"),
         (json!({"type": "update_presence", "name": "Ada"}), "presence_updated"),
         (json!({"type": "get_devices"}), "devices"),
+        (json!({"type": "join_room", "roomId": "lobby"}), "room_joined"),
+        (json!({"type": "get_room_users", "roomId": "lobby"}), "room_users"),
+        (json!({"type": "get_room_users", "roomId": "nobody"}), "room_users"),
+        (json!({"type": "get_room_count", "roomId": "lobby"}), "room_count"),
+        (json!({"type": "leave_room", "roomId": "lobby"}), "room_left"),
+        (json!({"type": "leave_room", "roomId": "lobby"}), "error"),
         (json!({"type": "dance"}), "error"),
         (json!({"type": "leave"}), "left"),
     ];
@@ -394,8 +400,8 @@ async fn what_needs_a_join_says_so_before_it_and_after_leaving() {
     let node = node().await;
     let mut ada = node.ws("/ws").await;
     for _ in ["before", "after"] {
-        for request in ["get_online_users", "user_activity", "leave"] {
-            ada.send_json(json!({"type": request, "ref": request})).await;
+        for request in ["get_online_users", "user_activity", "leave", "join_room", "leave_room", "get_room_count"] {
+            ada.send_json(json!({"type": request, "roomId": "lobby", "ref": request})).await;
             let error = ada.expect_type("error").await;
             assert_eq!((&error["code"], &error["ref"]), (&json!("not_joined"), &json!(request)));
         }
@@ -448,6 +454,12 @@ async fn every_bad_frame_gets_an_error_and_the_connection_goes_on() {
         (r#"{"type":"get_online_users","limit":"5"}"#, "invalid_field"),
         (r#"{"type":"get_online_users","cursor":false}"#, "invalid_field"),
         (r#"{"type":"get_online_users","cursor":""}"#, "invalid_field"),
+        (r#"{"type":"join_room"}"#, "missing_field"),
+        (r#"{"type":"join_room","roomId":""}"#, "invalid_field"),
+        (r#"{"type":"join_room","roomId":"a","presence":"watch"}"#, "invalid_field"),
+        (r#"{"type":"leave_room","roomId":{}}"#, "invalid_field"),
+        (r#"{"type":"get_room_users","roomId":"a","limit":0}"#, "invalid_field"),
+        (r#"{"type":"join_user","userId":"ada","rooms":"a"}"#, "invalid_field"),
         (r#"{"type":"leave","ref":{}}"#, "invalid_field"),
         (r#"{"type":"leave","ref":true}"#, "invalid_field"),
         (&long_reference, "invalid_field"),

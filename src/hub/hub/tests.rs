@@ -1,26 +1,14 @@
 //! Tests of the order and of the gaps in what a socket hears from its hub.
 
-use std::io;
-
 use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::{Interest, OfflineReason, Presence, Status, Timestamp, Told};
+use crate::hub::test_sockets::Written;
 use crate::hub::{Attention, Mark, Missed};
 use crate::metrics::Registry;
 use crate::replica::{Announce, Announcement};
 use crate::settings::Settings;
-
-/// A socket that takes everything.
-#[derive(Default)]
-struct Written(RefCell<Vec<u8>>);
-
-impl Outbound for Written {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-}
 
 impl Written {
     /// A socket of its own in a hub of its own.
@@ -97,9 +85,9 @@ fn whoever_begins_to_listen_or_starts_over_while_the_mailbox_overflows_starts_ov
         assert_eq!(attachment.attention().await, Attention::Resync);
         // The socket is shown the view of that moment, and the same happens again.
         (n_events + 1..=2 * n_events).for_each(|sequence| fanout.announce(&announcement(sequence)));
-        attachment.restart(n_events, ["list".into()]);
+        attachment.restart(Interest::Everyone, n_events, ["list".into()], Vec::new());
         assert_eq!(attachment.attention().await, Attention::Resync, "the node is not the client's slowness");
-        attachment.restart(2 * n_events, ["list".into()]);
+        attachment.restart(Interest::Everyone, 2 * n_events, ["list".into()], Vec::new());
         assert!(attachment.attention().now_or_never().is_none(), "nothing is missing");
     });
 }
@@ -124,7 +112,7 @@ fn a_catch_up_that_fits_is_told_and_a_larger_one_is_skipped() {
             fanout.end_catch_up();
             attachment.hub.take_in();
             assert_eq!(attachment.attention().await, Attention::Resync);
-            attachment.restart(100 * round + 100, []);
+            attachment.restart(Interest::Everyone, 100 * round + 100, [], Vec::new());
         }
         assert_eq!(socket.0.borrow().len(), n_bytes, "none of it was told one by one");
     });
@@ -151,7 +139,7 @@ fn an_errand_reaches_the_sockets_of_its_user_and_no_others() {
         let ada = user("ada");
         let mut asked = Box::pin(fanout.ask(&ada, Inquiry::Disconnect));
         assert!((&mut asked).now_or_never().is_none());
-        hub.mailbox.skip_to(Seen { sequence: 1, n_online: 0 });
+        hub.mailbox.skip_to(Skipped { sequence: 1, n_online: Some(0) });
         assert_eq!(asked.await.map(|accounts| accounts.len()), Some(2));
         for attachment in [&first, &second] {
             assert_eq!(attachment.attention().await, Attention::Disconnect);

@@ -1,29 +1,10 @@
 //! Tests of one socket in the hub. A kernel buffer takes some bytes, or none.
 
-use std::cell::{Cell, RefCell};
-
 use proptest::prelude::*;
 
 use super::*;
-
-/// A kernel buffer: takes as much as it has room for.
-#[derive(Default)]
-struct Pipe {
-    room: Cell<usize>,
-    taken: RefCell<Vec<u8>>,
-}
-
-impl Outbound for Pipe {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let n_bytes = bytes.len().min(self.room.get());
-        if n_bytes == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.room.set(self.room.get() - n_bytes);
-        self.taken.borrow_mut().extend_from_slice(&bytes[..n_bytes]);
-        Ok(n_bytes)
-    }
-}
+use crate::hub::test_sockets::Pipe;
+use crate::metrics::Sent;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -46,7 +27,7 @@ proptest! {
     #[test]
     fn a_socket_gets_every_frame_whole_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
         let pipe = Rc::new(Pipe::default());
-        let mut log = BroadcastLog::default();
+        let mut streams = Streams::new(1 << 20);
         let mut listener = Listener::new(pipe.clone(), Format::Native);
         listener.listen(0);
         let mut expected = Vec::new();
@@ -54,25 +35,25 @@ proptest! {
             match step {
                 Step::Event { own, length } => {
                     let frame = vec![i as u8; *length];
-                    let (begin, end) = log.append(i as u64, &frame);
-                    if *own { listener.skip(begin, end, log.start()) } else { expected.extend(frame) }
+                    let (begin, end) = streams.native().append(i as u64, &frame);
+                    if *own { listener.skip(begin, end, streams.native().start()) } else { expected.extend(frame) }
                 }
                 Step::Private { length } => {
                     let frame = vec![i as u8; *length];
-                    listener.send(log.end(), frame.clone().into());
+                    listener.send(streams.native().end(), frame.clone().into());
                     expected.extend(frame);
                 }
                 Step::Room(room) => {
                     pipe.room.set(*room);
                     listener.unblock();
                 }
-                Step::Flush => listener.flush(&log, &mut Sent::default()),
+                Step::Flush => listener.flush(&streams, None, &mut Sent::default()),
             }
             prop_assert!(expected.starts_with(&pipe.taken.borrow()));
         }
         pipe.room.set(usize::MAX);
         listener.unblock();
-        listener.flush(&log, &mut Sent::default());
+        listener.flush(&streams, None, &mut Sent::default());
         prop_assert_eq!(&*pipe.taken.borrow(), &expected);
         prop_assert!(listener.is_drained() && listener.backlog.is_none());
     }
@@ -82,65 +63,66 @@ proptest! {
 fn what_is_left_out_stays_so_when_the_socket_is_placed_before_it() {
     let pipe = Rc::new(Pipe::default());
     pipe.room.set(100);
-    let mut log = BroadcastLog::default();
+    let mut streams = Streams::new(1 << 20);
     let mut listener = Listener::new(pipe.clone(), Format::Native);
-    let (before, own, after) = (log.append(1, &[1; 3]), log.append(2, &[2; 3]), log.append(3, &[3; 3]));
-    listener.skip(own.0, own.1, log.start());
+    let (before, own, after) =
+        (streams.native().append(1, &[1; 3]), streams.native().append(2, &[2; 3]), streams.native().append(3, &[3; 3]));
+    listener.skip(own.0, own.1, streams.native().start());
     listener.listen(before.1);
-    listener.flush(&log, &mut Sent::default());
+    listener.flush(&streams, None, &mut Sent::default());
     assert_eq!(*pipe.taken.borrow(), [3; 3], "only {after:?}");
 }
 
 #[test]
 fn a_socket_that_does_not_read_falls_off_with_its_last_frame_whole() {
     let pipe = Rc::new(Pipe::default());
-    let mut log = BroadcastLog::default();
+    let mut streams = Streams::new(1 << 20);
     let mut listener = Listener::new(pipe.clone(), Format::Native);
     listener.listen(0);
     pipe.room.set(4);
     for sequence in 1..=10 {
-        if log.len_bytes() == 30 {
-            log.forget_first();
+        if streams.native().len_bytes() == 30 {
+            streams.native().forget_first();
         }
-        log.append(sequence, &[sequence as u8; 10]);
-        listener.flush(&log, &mut Sent::default());
+        streams.native().append(sequence, &[sequence as u8; 10]);
+        listener.flush(&streams, None, &mut Sent::default());
     }
     let waker = Waker::noop();
     let interval = Duration::from_secs(30);
     assert_eq!(listener.attention(interval, waker), Some(Attention::Blocked));
     pipe.room.set(100);
     listener.unblock();
-    listener.flush(&log, &mut Sent::default());
+    listener.flush(&streams, None, &mut Sent::default());
     assert_eq!(*pipe.taken.borrow(), [1; 10], "the frame that was begun is completed, nothing else is written");
     assert_eq!(listener.attention(interval, waker), Some(Attention::Resync));
 
-    let fall_off_again = |listener: &mut Listener, log: &mut BroadcastLog, room: usize| {
-        listener.listen(log.end());
+    let fall_off_again = |listener: &mut Listener, streams: &mut Streams, room: usize| {
+        listener.listen(streams.native().end());
         pipe.room.set(room);
         for sequence in 11..=12 {
-            log.append(sequence, &[sequence as u8; 10]);
-            listener.flush(log, &mut Sent::default());
-            log.forget_all();
+            streams.native().append(sequence, &[sequence as u8; 10]);
+            listener.flush(streams, None, &mut Sent::default());
+            streams.native().forget_all();
         }
         pipe.room.set(100);
         listener.unblock();
-        listener.flush(log, &mut Sent::default());
+        listener.flush(streams, None, &mut Sent::default());
         listener.attention(interval, waker)
     };
-    assert_eq!(fall_off_again(&mut listener, &mut log, 0), Some(Attention::TooSlow));
+    assert_eq!(fall_off_again(&mut listener, &mut streams, 0), Some(Attention::TooSlow));
 }
 
 #[test]
 fn more_than_the_log_holds_at_once_is_not_the_clients_doing() {
     let pipe = Rc::new(Pipe::default());
     pipe.room.set(100);
-    let mut log = BroadcastLog::default();
+    let mut streams = Streams::new(1 << 20);
     let mut listener = Listener::new(pipe, Format::Native);
     for sequence in 1..=3 {
-        listener.listen(log.end());
-        log.append(sequence, &[1; 10]);
-        log.forget_all();
-        listener.flush(&log, &mut Sent::default());
+        listener.listen(streams.native().end());
+        streams.native().append(sequence, &[1; 10]);
+        streams.native().forget_all();
+        listener.flush(&streams, None, &mut Sent::default());
         let attention = listener.attention(Duration::from_secs(30), Waker::noop());
         assert_eq!(attention, Some(Attention::Resync));
     }
@@ -149,20 +131,21 @@ fn more_than_the_log_holds_at_once_is_not_the_clients_doing() {
 #[test]
 fn a_pause_does_not_make_a_slow_client_a_quick_one() {
     let pipe = Rc::new(Pipe::default());
-    let mut log = BroadcastLog::default();
+    let mut streams = Streams::new(1 << 20);
     let mut listener = Listener::new(pipe.clone(), Format::Native);
     let interval = Duration::from_secs(30);
     for expected in [Attention::Resync, Attention::TooSlow] {
-        listener.listen(log.end());
+        listener.listen(streams.native().end());
         pipe.room.set(0);
-        log.append(log.end() + 1, &[1; 10]);
-        listener.flush(&log, &mut Sent::default());
-        let fault = listener.hole(&log).expect("it is behind");
+        let next = streams.native().end() + 1;
+        streams.native().append(next, &[1; 10]);
+        listener.flush(&streams, None, &mut Sent::default());
+        let fault = listener.hole(&streams).expect("it is behind");
         listener.mute();
         // It goes on.
         pipe.room.set(100);
         listener.unblock();
-        listener.listen(log.end());
+        listener.listen(streams.native().end());
         listener.fall_off_by(fault);
         assert_eq!(listener.attention(interval, Waker::noop()), Some(expected));
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Table;
 use super::contents::{Contents, Socket};
-use crate::domain::{SocketAccount, SocketId, UserId};
+use crate::domain::{RoomId, SocketAccount, SocketId, UserId};
 use crate::node::entry::Wanted;
 
 impl Table {
@@ -26,6 +26,23 @@ impl Table {
         drop(contents);
         self.changed.notify_one();
         accounts
+    }
+
+    /// The server makes the user leave a room. The user's entries there go at once, also those in grace. Returns the sockets
+    /// that were in the room. A socket that was leaving already is not among them.
+    pub(crate) fn remove_from_room(&self, user: &UserId, room: &RoomId) -> Vec<SocketAccount> {
+        let mut contents = self.lock();
+        let numbers = contents.rooms.open_of(room, user);
+        let known = contents.account(user, self.grace, Instant::now());
+        for number in &numbers {
+            contents.rooms.leave(room, *number);
+        }
+        drop(contents);
+        self.changed.notify_one();
+        // The table may have forgotten a socket whose entry was still in grace.
+        let account =
+            |number: u64| known.iter().find(|known| known.number == number).cloned().unwrap_or_else(|| gone(number));
+        numbers.into_iter().map(account).collect()
     }
 
     /// Whether the node wants the socket. A socket in grace does not count.
@@ -56,15 +73,25 @@ impl Socket {
     /// What the socket itself says.
     fn account(&self, number: u64) -> SocketAccount {
         SocketAccount {
-            number,
             state: self.entry.to_string(),
             is_idle: self.entry.is_idle(),
             device: self.device.clone(),
-            format: String::new(),
-            heard_ms_ago: None,
-            active_ms_ago: None,
-            grace_left_ms: None,
+            ..gone(number)
         }
+    }
+}
+
+/// A socket of which nothing is known.
+fn gone(number: u64) -> SocketAccount {
+    SocketAccount {
+        number,
+        state: String::new(),
+        is_idle: false,
+        device: None,
+        format: String::new(),
+        heard_ms_ago: None,
+        active_ms_ago: None,
+        grace_left_ms: None,
     }
 }
 

@@ -59,6 +59,17 @@ impl RoomEntries {
         rooms.filter(|room| self.get(room, number).is_some_and(|held| held.entry.is_wanted())).cloned().collect()
     }
 
+    /// Whether a socket is to be in a room.
+    pub(super) fn is_in(&self, number: u64, room: &RoomId) -> bool {
+        self.get(room, number).is_some_and(|held| held.entry.is_wanted())
+    }
+
+    /// The sockets of a user that are in a room, or in grace there.
+    pub(super) fn open_of(&self, room: &RoomId, user: &UserId) -> Vec<u64> {
+        let is_open = |number: &&u64| self.get(room, **number).is_some_and(|held| held.entry.is_open());
+        self.of_user.get(user).into_iter().flatten().filter(is_open).copied().collect()
+    }
+
     /// How many rooms other than `room` a socket is to be in.
     pub(super) fn n_others(&self, number: u64, room: &RoomId) -> usize {
         self.of_socket(number).iter().filter(|other| *other != room).count()

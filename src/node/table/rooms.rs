@@ -114,6 +114,10 @@ impl Table {
         self.changed.notify_one();
     }
 
+    pub(in crate::node) fn is_in_room(&self, socket: SocketId, room: &RoomId) -> bool {
+        self.lock().rooms.is_in(socket.number, room)
+    }
+
     pub(in crate::node) fn rooms_of(&self, socket: SocketId) -> Vec<RoomId> {
         self.lock().rooms.of_socket(socket.number)
     }

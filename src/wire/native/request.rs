@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::domain::{Interest, ProfilePatch, Said, UserId};
+use crate::domain::{Interest, ProfilePatch, RoomId, Said, TypingTarget, UserId};
 use crate::wire::fields::{
     Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, patch, present, profile, required,
     required_user,
 };
-use crate::wire::json::user_id;
+use crate::wire::json::{room_id, user_id};
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits};
 
 /// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
@@ -49,7 +49,17 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
             said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields, true)? },
             device: device(fields)?,
             interest: interest(fields)?,
+            rooms: rooms(fields, limits.rooms_max)?,
         }),
+        "join_room" => Ok(Request::JoinRoom { room: room(fields)?, interest: room_interest(fields)? }),
+        "typing_start" => Ok(Request::Typing { target: typing_target(fields)?, is_typing: true }),
+        "typing_stop" => Ok(Request::Typing { target: typing_target(fields)?, is_typing: false }),
+        "leave_room" => Ok(Request::LeaveRoom { room: room(fields)? }),
+        "get_room_users" => {
+            let (room, limit, cursor) = (room(fields)?, limit(fields, limits)?, cursor(fields)?);
+            Ok(Request::RoomUsers { room, limit, cursor })
+        }
+        "get_room_count" => Ok(Request::RoomCount { room: room(fields)? }),
         "subscribe" => Ok(Request::Subscribe {
             interest: interest(fields)?.ok_or_else(|| (ErrorCode::MissingField, "`presence` is missing".to_owned()))?,
         }),
@@ -89,6 +99,46 @@ fn interest(fields: &Map<String, Value>) -> Result<Option<Interest>, Fault> {
         Some(interest) => Ok(Some(interest)),
         None => Err(invalid("presence", &format!("must be one of {}", Interest::ALL.map(Interest::as_str).join(", ")))),
     }
+}
+
+/// What the client wants to hear of a room: everything, unless it says something else.
+fn room_interest(fields: &Map<String, Value>) -> Result<Interest, Fault> {
+    let Some(value) = present(fields, "presence") else { return Ok(Interest::Everyone) };
+    let named = value.as_str().and_then(Interest::from_name);
+    named.filter(|interest| Interest::OF_ROOMS.contains(interest)).ok_or_else(|| {
+        invalid("presence", &format!("must be one of {}", Interest::OF_ROOMS.map(Interest::as_str).join(", ")))
+    })
+}
+
+/// Who is told that the user types: those in a room, or one user.
+fn typing_target(fields: &Map<String, Value>) -> Result<TypingTarget, Fault> {
+    match (present(fields, "roomId"), present(fields, "toUserId")) {
+        (Some(_), None) => room(fields).map(TypingTarget::Room),
+        (None, Some(to)) => user_id(to).map(TypingTarget::User).map_err(|what| invalid("toUserId", &what)),
+        (Some(_), Some(_)) => Err(invalid("toUserId", "cannot stand beside `roomId`")),
+        (None, None) => Err((ErrorCode::MissingField, "`roomId` or `toUserId` is missing".to_owned())),
+    }
+}
+
+fn room(fields: &Map<String, Value>) -> Result<RoomId, Fault> {
+    room_id(required(fields, "roomId")?).map_err(|what| invalid("roomId", &what))
+}
+
+/// The rooms that a join names, each once, in their order.
+fn rooms(fields: &Map<String, Value>, max: usize) -> Result<Vec<RoomId>, Fault> {
+    let Some(value) = present(fields, "rooms") else { return Ok(Vec::new()) };
+    let ids = value.as_array().ok_or_else(|| invalid("rooms", "must be an array"))?;
+    if ids.len() > max {
+        return Err(invalid("rooms", &format!("must have at most {max} ids")));
+    }
+    let mut rooms = Vec::with_capacity(ids.len());
+    for id in ids {
+        let room = room_id(id).map_err(|what| invalid("rooms", &what))?;
+        if !rooms.contains(&room) {
+            rooms.push(room);
+        }
+    }
+    Ok(rooms)
 }
 
 /// The users that a request names, each once.
@@ -136,17 +186,23 @@ mod tests {
         profile: ProfileLimits { fields_bytes: 100, metadata_bytes: 50 },
         page_max: 1000,
         watches_max: 3,
+        rooms_max: 3,
     };
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).unwrap()
     }
 
+    fn room(id: &str) -> RoomId {
+        RoomId::parse(id).unwrap()
+    }
+
     #[test]
     fn requests_are_understood() {
         let parse = |text| parse(text, LIMITS).unwrap();
         let join = parse(r#"{"type":"join_user","userId":42,"name":"A","ref":7}"#);
-        let Request::Join { user: joined, said, device: None, interest: None } = join.request else { panic!() };
+        let Request::Join { user: joined, said, device: None, interest: None, rooms } = join.request else { panic!() };
+        assert_eq!(rooms, []);
         assert_eq!((joined, said.profile.unwrap().unwrap().members()), (user("42"), r#""name":"A""#));
         assert_eq!(join.reference.as_deref(), Some("7"));
         assert_eq!(parse(r#"{"type":"user_activity"}"#).request, Request::Activity { idle: false });
@@ -162,6 +218,30 @@ mod tests {
         assert!(matches!(join, Request::Join { interest: Some(Interest::Count), .. }));
         let subscribe = parse(r#"{"type":"subscribe","presence":"none"}"#).request;
         assert_eq!(subscribe, Request::Subscribe { interest: Interest::Nobody });
+        let join = parse(r#"{"type":"join_user","userId":"a","rooms":["b",7,"b"]}"#).request;
+        assert!(matches!(join, Request::Join { rooms, .. } if rooms == [room("b"), room("7")]));
+        assert_eq!(
+            parse(r#"{"type":"join_room","roomId":7}"#).request,
+            Request::JoinRoom { room: room("7"), interest: Interest::Everyone }
+        );
+        assert_eq!(
+            parse(r#"{"type":"join_room","roomId":"a b","presence":"count"}"#).request,
+            Request::JoinRoom { room: room("a b"), interest: Interest::Count }
+        );
+        assert_eq!(parse(r#"{"type":"leave_room","roomId":"a"}"#).request, Request::LeaveRoom { room: room("a") });
+        assert_eq!(
+            parse(r#"{"type":"get_room_users","roomId":"a","limit":2,"cursor":7}"#).request,
+            Request::RoomUsers { room: room("a"), limit: Some(2), cursor: Some(user("7")) }
+        );
+        assert_eq!(
+            parse(r#"{"type":"typing_start","roomId":7}"#).request,
+            Request::Typing { target: TypingTarget::Room(room("7")), is_typing: true }
+        );
+        assert_eq!(
+            parse(r#"{"type":"typing_stop","toUserId":"b"}"#).request,
+            Request::Typing { target: TypingTarget::User(user("b")), is_typing: false }
+        );
+        assert_eq!(parse(r#"{"type":"get_room_count","roomId":-1}"#).request, Request::RoomCount { room: room("-1") });
         let watch = parse(r#"{"type":"watch","userIds":["b",7,"b"]}"#).request;
         assert_eq!(watch, Request::Watch { users: vec![user("7"), user("b")] });
         assert_eq!(parse(r#"{"type":"unwatch","userIds":[]}"#).request, Request::Unwatch { users: Vec::new() });
@@ -208,6 +288,26 @@ mod tests {
             (r#"{"type":"watch","userIds":[true]}"#, ErrorCode::InvalidField),
             (r#"{"type":"watch","userIds":["a","b","c","d"]}"#, ErrorCode::InvalidField),
             (r#"{"type":"unwatch","userIds":[""]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_room"}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_room","roomId":null}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_room","roomId":""}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_room","roomId":1.5}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_room","roomId":"a\u0000"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_room","roomId":"a","presence":"watch"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_room","roomId":"a","presence":1}"#, ErrorCode::InvalidField),
+            (r#"{"type":"leave_room"}"#, ErrorCode::MissingField),
+            (r#"{"type":"typing_start"}"#, ErrorCode::MissingField),
+            (r#"{"type":"typing_stop","roomId":null}"#, ErrorCode::MissingField),
+            (r#"{"type":"typing_start","roomId":true}"#, ErrorCode::InvalidField),
+            (r#"{"type":"typing_stop","toUserId":""}"#, ErrorCode::InvalidField),
+            (r#"{"type":"typing_start","roomId":"a","toUserId":"b"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_room_users","roomId":["a"]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_room_users","roomId":"a","limit":0}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_room_users","roomId":"a","cursor":true}"#, ErrorCode::InvalidField),
+            (r#"{"type":"get_room_count"}"#, ErrorCode::MissingField),
+            (r#"{"type":"join_user","userId":"a","rooms":"a"}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","rooms":[""]}"#, ErrorCode::InvalidField),
+            (r#"{"type":"join_user","userId":"a","rooms":["a","a","a","a"]}"#, ErrorCode::InvalidField),
         ];
         for (text, code) in cases {
             assert_eq!(parse(text, LIMITS).unwrap_err().code, code, "{text}");

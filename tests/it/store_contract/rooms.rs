@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rollcall::domain::{RoomChange, RoomId, RoomPosition, RoomRoster, RoomTransition, Signal};
+use rollcall::domain::{RoomChange, RoomId, RoomPosition, RoomRoster, RoomTransition, Signal, TypingTarget};
 use rollcall::store::{OpenRooms, RoomAccess, RoomNews, RoomPage, RoomSubscription};
 
 use super::*;
@@ -159,8 +159,12 @@ fn tales(transitions: &[RoomTransition]) -> Vec<String> {
     transitions.iter().map(tale).collect()
 }
 
-fn typing(place: Option<&str>, to: Option<&str>) -> Signal {
-    Signal::Typing { room: place.map(room), user: user("a\"b"), to: to.map(user), is_typing: true }
+fn typing_in(place: &str) -> Signal {
+    Signal::Typing { target: TypingTarget::Room(room(place)), user: user("a\"b"), is_typing: true }
+}
+
+fn typing_to(id: &str) -> Signal {
+    Signal::Typing { target: TypingTarget::User(user(id)), user: user("a\"b"), is_typing: true }
 }
 
 async fn only_the_first_entry_of_a_user_and_the_last_make_a_transition(truth: &impl Truth) {
@@ -591,20 +595,20 @@ async fn a_signal_to_a_room_reaches_those_who_have_opened_it(truth: &impl Truth)
     let subscription = node.store.subscribe_room_signals().await.expect("a subscription");
     let RoomSubscription { mut rooms, mut deliveries } = subscription;
     let mut transitions = RoomListener::to(&node, &["r"]).await;
-    node.signal_room("r", &typing(Some("r"), None)).await;
+    node.signal_room("r", &typing_in("r")).await;
     rooms.open(&rooms_of(&["r", "a:b"])).await.expect("the subscription lasts");
     for place in ["s", "a:b", "r"] {
-        node.signal_room(place, &typing(Some(place), None)).await;
+        node.signal_room(place, &typing_in(place)).await;
     }
     for place in ["a:b", "r"] {
         let heard = timeout(DEADLINE, deliveries.recv()).await.expect("a signal in time");
-        assert_eq!(heard, Some((room(place), typing(Some(place), None))));
+        assert_eq!(heard, Some((room(place), typing_in(place))));
     }
     rooms.close(&rooms_of(&["r"])).await.expect("the subscription lasts");
-    node.signal_room("r", &typing(Some("r"), None)).await;
-    node.signal_room("a:b", &typing(None, Some("ada"))).await;
+    node.signal_room("r", &typing_in("r")).await;
+    node.signal_room("a:b", &typing_to("ada")).await;
     let heard = timeout(DEADLINE, deliveries.recv()).await.expect("a signal in time");
-    assert_eq!(heard, Some((room("a:b"), typing(None, Some("ada")))));
+    assert_eq!(heard, Some((room("a:b"), typing_to("ada"))));
     assert!(transitions.is_empty(), "a signal is no transition");
 }
 
@@ -615,10 +619,10 @@ async fn a_signal_to_a_user_comes_once_to_a_node(truth: &impl Truth) {
     node.drive(2, "ada", join()).await;
     node.enter("r", 3, "bob").await;
     for id in ["bob", "nobody", "ada"] {
-        node.store.signal_user(&user(id), &typing(None, Some(id))).await.expect("it is sent");
+        node.store.signal_user(&user(id), &typing_to(id)).await.expect("it is sent");
     }
     node.store.signal(node.id, &Signal::Echo { number: 1 }).await.expect("it is sent");
-    for expected in [typing(None, Some("ada")), Signal::Echo { number: 1 }] {
+    for expected in [typing_to("ada"), Signal::Echo { number: 1 }] {
         let heard = timeout(DEADLINE, signals.recv()).await.expect("a signal in time");
         assert_eq!(heard, Some(expected));
     }
@@ -630,7 +634,7 @@ async fn a_signal_to_a_room_that_nobody_reads_is_dropped(truth: &impl Truth) {
     let RoomSubscription { mut rooms, mut deliveries } = subscription;
     rooms.open(&rooms_of(&["r"])).await.expect("the subscription lasts");
     for _ in 0..1500 {
-        node.signal_room("r", &typing(Some("r"), None)).await;
+        node.signal_room("r", &typing_in("r")).await;
     }
     // The answer to this comes behind the signals.
     rooms.open(&rooms_of(&["r"])).await.expect("the subscription lasts");
@@ -639,7 +643,7 @@ async fn a_signal_to_a_room_that_nobody_reads_is_dropped(truth: &impl Truth) {
         n_heard += 1;
     }
     assert!((1..1500).contains(&n_heard), "{n_heard}");
-    node.signal_room("r", &typing(Some("r"), None)).await;
+    node.signal_room("r", &typing_in("r")).await;
     assert!(timeout(DEADLINE, deliveries.recv()).await.expect("a signal in time").is_some(), "it goes on");
 }
 
@@ -724,6 +728,20 @@ async fn a_room_has_keys_with_a_life_and_leaves_none_behind() {
     assert!(entry.starts_with(r#"{"grace":0,"since":"#) && entry.ends_with(&format!(r#","node":"{}"}}"#, node.id)));
     node.drive_in("a:b", 1, "ada", Intent::Leave).await;
     other.drive_in("a:b", 1, "bob", LOST).await;
+    assert_eq!(room_keys(&truth).await, NOBODY);
+}
+
+#[tokio::test]
+async fn a_room_whose_keys_have_expired_is_listed_no_more_when_its_entries_go() {
+    let truth = Shared::start().await;
+    let mut node = TestNode::join(&truth, 1).await;
+    node.enter("r", 1, "ada").await;
+    // What an outage does that lasts longer than the keys live.
+    for key in truth.redis.keys("online:room:r:*").await {
+        truth.redis.command(&["DEL", &key]).await;
+    }
+    assert_eq!(truth.redis.smembers("online:rooms:set").await, ["r"]);
+    node.drive_in("r", 1, "ada", LOST).await;
     assert_eq!(room_keys(&truth).await, NOBODY);
 }
 
@@ -1094,11 +1112,11 @@ async fn a_signal_to_a_user_goes_to_every_node_with_a_socket_and_to_no_other() {
     first.drive(1, "ada", join()).await;
     second.drive(1, "ada", join()).await;
     second.drive(1, "ada", Intent::Grace).await;
-    third.store.signal_user(&user("ada"), &typing(None, Some("ada"))).await.expect("it is sent");
+    third.store.signal_user(&user("ada"), &typing_to("ada")).await.expect("it is sent");
     third.store.signal(third.id, &Signal::Echo { number: 7 }).await.expect("it is sent");
     for (inbox, expected) in inboxes.iter_mut().zip([true, true, false]) {
         let heard = timeout(DEADLINE, inbox.recv()).await.expect("a signal in time").expect("the subscription lasts");
-        assert_eq!(heard == typing(None, Some("ada")), expected, "{heard:?}");
+        assert_eq!(heard == typing_to("ada"), expected, "{heard:?}");
     }
 }
 

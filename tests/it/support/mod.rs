@@ -37,6 +37,7 @@ mod node;
 mod places;
 pub(crate) mod raw_ws;
 mod redis_server;
+mod room_client;
 mod schema;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
@@ -56,6 +57,7 @@ pub(crate) use node::{Node, NodeProcess};
 pub(crate) use places::Place;
 pub(crate) use raw_ws::RawWs;
 pub(crate) use redis_server::RedisServer;
+pub(crate) use room_client::{shown, told_of, until_typing_is_heard};
 pub(crate) use schema::{Document, NO_VIOLATIONS};
 pub(crate) use sentinel::Sentinels;
 pub(crate) use shared::DEADLINE;

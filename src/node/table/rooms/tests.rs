@@ -314,6 +314,32 @@ fn a_socket_that_the_server_closes_leaves_its_rooms() {
 }
 
 #[test]
+fn a_user_whom_the_server_removes_leaves_the_room_with_every_socket() {
+    let table = table();
+    let socket = come_into(&table, &["x", "y"]);
+    drop(come_into(&table, &["x"]));
+    let other = come_into(&table, &["y"]);
+    drive(&table, 6);
+    let numbers = |accounts: Vec<crate::domain::SocketAccount>| -> Vec<u64> {
+        accounts.iter().map(|account| account.number).collect()
+    };
+    let mut removed = numbers(table.remove_from_room(&user(), &room("x")));
+    removed.sort_unstable();
+    assert_eq!(removed, [1, 2], "the one in grace, too");
+    let mut said = drive(&table, 7);
+    said.sort();
+    assert_eq!(said, ["1 x left", "2 x left"]);
+    assert_eq!((socket.rooms(), other.rooms()), (vec![room("y")], vec![room("y")]));
+    assert!(!socket.is_in_room(&room("x")) && socket.is_in_room(&room("y")));
+    assert_eq!(numbers(table.remove_from_room(&user(), &room("x"))), [0; 0], "they have gone already");
+    assert_eq!(drive(&table, 8), nothing());
+    // The session whose entry was under way learns that it has come to nothing.
+    let mut entered = enter(&socket, "z");
+    assert_eq!(numbers(table.remove_from_room(&user(), &room("z"))), [1]);
+    assert!(entered.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+}
+
+#[test]
 fn a_socket_is_in_so_many_rooms_and_no_more() {
     let table = table();
     let socket = come_into(&table, &["x", "y"]);

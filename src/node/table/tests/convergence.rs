@@ -41,6 +41,11 @@ enum Event {
     Disconnect {
         user: usize,
     },
+    /// The server makes a user leave a room.
+    RemoveFromRoom {
+        user: usize,
+        room: usize,
+    },
     EndGraces,
     EndRound {
         seconds: u64,
@@ -108,6 +113,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => socket_and_room.clone().prop_map(|(socket, room)| Event::JoinRoom(socket, room)),
         3 => socket_and_room.clone().prop_map(|(socket, room)| Event::LeaveRoom(socket, room)),
         1 => user.clone().prop_map(|user| Event::Disconnect { user }),
+        1 => user_and_room.clone().prop_map(|(user, room)| Event::RemoveFromRoom { user, room }),
         1 => Just(Event::EndGraces),
         3 => (1..200_u64).prop_map(|seconds| Event::EndRound { seconds }),
         1 => (user.clone(), words()).prop_map(|(user, words)| Event::OtherNodeJoins { user, words }),
@@ -404,6 +410,12 @@ impl World {
             Event::Disconnect { user } => {
                 self.table.disconnect(&user_id(user));
                 self.clients.retain(|client| client.registration.is_wanted());
+            }
+            Event::RemoveFromRoom { user, room } => {
+                self.table.remove_from_room(&user_id(user), &room_id(room));
+                for client in self.clients.iter_mut().filter(|client| *client.registration.user() == user_id(user)) {
+                    client.rooms.remove(&room_id(room));
+                }
             }
             Event::EndGraces => _ = self.table.end_due_graces(Instant::now() + Duration::from_hours(2)),
             Event::EndRound { seconds } => self.end_round(seconds),

@@ -68,7 +68,11 @@ local function leave_room(room, user, nodes, reason)
   local birth, revision = head_of(keys)
   if remains then return true, birth, revision end
   -- Somebody may have deleted the member by hand. Nodes know of the member, so they are told.
-  if redis.call('SREM', keys .. 'users:set', user) == 0 and not went then return false, birth, revision end
+  if redis.call('SREM', keys .. 'users:set', user) == 0 and not went then
+    -- The keys of the room may have expired in an outage. The set of rooms does not expire.
+    forget_if_empty(room, keys)
+    return false, birth, revision
+  end
   local is_lost = not birth
   if is_lost then birth, revision = new_birth(false) end
   revision = revision + 1

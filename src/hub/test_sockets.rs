@@ -1,0 +1,36 @@
+//! Sockets for the tests of the hub.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use super::Outbound;
+
+/// A socket that takes everything.
+#[derive(Default)]
+pub(super) struct Written(pub(super) RefCell<Vec<u8>>);
+
+/// A kernel buffer: takes as much as it has room for.
+#[derive(Default)]
+pub(super) struct Pipe {
+    pub(super) room: Cell<usize>,
+    pub(super) taken: RefCell<Vec<u8>>,
+}
+
+impl Outbound for Written {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl Outbound for Pipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = bytes.len().min(self.room.get());
+        if n_bytes == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room.set(self.room.get() - n_bytes);
+        self.taken.borrow_mut().extend_from_slice(&bytes[..n_bytes]);
+        Ok(n_bytes)
+    }
+}
