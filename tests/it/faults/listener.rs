@@ -1,5 +1,7 @@
 //! A client that listens in the background, and keeps what a real one would: who it believes to be online and with which
-//! status, and its own status.
+//! status, who is in its rooms, and its own status.
+
+mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +17,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use self::rooms::RoomPictures;
+pub(crate) use self::rooms::{Picture, RoomInterest};
 use crate::support::{DEADLINE, eventually};
 
 /// One socket that reads all the time, answers pings, and checks every event against what was told before.
@@ -27,18 +31,27 @@ pub(crate) struct Listener {
 /// What a listener was told so far.
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Whom it believes to be online, without itself, each as last shown: the list, and every event since.
+    /// Whom it believes to be online, without itself, each as last shown: the list, and every event since. A client that
+    /// watches knows of nobody else whom it watches.
     online: BTreeMap<String, Value>,
     listed: bool,
+    /// Whom it watches, as the node has confirmed; none if it hears of everyone.
+    watched: Option<BTreeSet<String>>,
+    /// Its rooms.
+    rooms: RoomPictures,
+    /// Whether it is paused, as the node has confirmed.
+    is_paused: bool,
+    /// The id of the socket, from the last `welcome`.
+    socket_id: Option<String>,
     /// The own status, as last shown.
     own: Option<OwnStatus>,
     /// The own status of the last event, since the last answer that shows it.
     own_event: Option<OwnStatus>,
     /// The marks of the questions that were answered.
     passed: BTreeSet<String>,
-    /// The events about others since the first list.
+    /// The events about others since the first list, and what a `resumed` says that was missed of them.
     pub(crate) events: Vec<Event>,
-    /// All other frames that show something: `welcome`, lists, own statuses and answers.
+    /// All other frames that show something: `welcome`, lists, own statuses, answers, and what is told of rooms.
     pub(crate) answers: Vec<Event>,
     /// What must never be, for example: somebody came or went twice in a row, or is shown as invisible.
     pub(crate) wrong: Vec<String>,
@@ -80,6 +93,9 @@ enum Order {
     Abort,
 }
 
+/// The `ref` of a question who is in a room, if it need not have an answer.
+pub(crate) const ROOM_PAGE: &str = "page";
+
 /// For the handshake. A node that cannot answer now is a fault that a test wants to see, so this is no panic.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -98,9 +114,25 @@ impl Listener {
 
     /// Does the same as [`Listener::connect`], with this end of the URL: `&status=busy`.
     pub(crate) async fn connect_with(addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
+        let watches = query.contains("presence=watch");
+        let listener = Listener::open(addr, user, &format!("?userId={user}{query}")).await?;
+        listener.heard().watched = watches.then(BTreeSet::new);
+        Ok(listener)
+    }
+
+    /// Connects, and joins with a `join_user` that has these members. The answer may come later.
+    pub(crate) async fn connect_and_join(addr: SocketAddr, user: &str, mut join: Value) -> Result<Listener, String> {
+        let listener = Listener::open(addr, user, "").await?;
+        listener.heard().watched = (join["presence"] == "watch").then(BTreeSet::new);
+        (join["type"], join["userId"]) = ("join_user".into(), user.into());
+        listener.send(&join);
+        Ok(listener)
+    }
+
+    async fn open(addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
         let socket = async {
             let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
-            let url = format!("ws://{addr}/ws?userId={user}{query}");
+            let url = format!("ws://{addr}/ws{query}");
             let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|error| error.to_string())?;
             Ok::<_, String>(socket)
         };
@@ -126,6 +158,55 @@ impl Listener {
         let mut online: BTreeSet<String> = self.heard().online.keys().cloned().collect();
         online.insert(self.user.clone());
         online.into_iter().collect()
+    }
+
+    /// The id of the socket, once the node has said it.
+    pub(crate) fn socket_id(&self) -> Option<String> {
+        self.heard().socket_id.clone()
+    }
+
+    /// What the listener knows of every room in which it is.
+    pub(crate) fn rooms(&self) -> BTreeMap<String, Picture> {
+        self.heard().rooms.all()
+    }
+
+    /// Whom the listener believes to be in a room. It is none if the listener is not there, or does not hear who is.
+    pub(crate) fn in_room(&self, room: &str) -> Option<Vec<String>> {
+        match self.heard().rooms.get(room) {
+            Some(Picture::Everyone(users)) => Some(users.keys().cloned().collect()),
+            _ => None,
+        }
+    }
+
+    /// Asks to be in a room.
+    pub(crate) fn enter(&self, room: &str, interest: RoomInterest) {
+        let name = interest.name();
+        self.send(&json!({"type": "join_room", "roomId": room, "presence": name, "ref": name}));
+    }
+
+    /// Asks to be in a room, and returns once the room was shown.
+    pub(crate) async fn join_room(&self, room: &str) {
+        self.enter(room, RoomInterest::Everyone);
+        eventually(async || self.in_room(room).is_some(), &format!("{} is in {room}", self.user)).await;
+    }
+
+    /// Asks to be in a room no more.
+    pub(crate) fn leave_room(&self, room: &str) {
+        self.send(&json!({"type": "leave_room", "roomId": room, "ref": "leave"}));
+    }
+
+    /// Waits until everything that the node told this socket of a room before now has been read. The socket is in the room.
+    pub(crate) async fn fence_in_room(&self, room: &str) {
+        let mark = format!("fence-{}", rand::random::<u64>());
+        self.send(&json!({"type": "get_room_users", "roomId": room, "ref": mark}));
+        let passed = async || self.heard().answers.iter().rev().any(|event| event.frame["ref"] == *mark);
+        eventually(passed, &format!("the answer to a question of {} about {room}", self.user)).await;
+    }
+
+    /// The events of this type and room, in the order they came.
+    pub(crate) fn room_events(&self, kind: &str, room: &str) -> Vec<Event> {
+        let is_one = |event: &&Event| event.frame["type"] == kind && event.frame["roomId"] == room;
+        self.heard().answers.iter().filter(is_one).cloned().collect()
     }
 
     /// Everybody else whom the listener believes to be online, as last shown.
@@ -235,6 +316,7 @@ async fn listen(
 impl Heard {
     fn take_in(&mut self, frame: Value, own: &str) {
         let at = Instant::now();
+        self.expect(!self.is_paused || !is_event(&frame), "an event comes in a pause", &frame);
         match frame["type"].as_str().unwrap_or_default() {
             "user_online" | "user_offline" | "user_changed" | "user_status_changed" => {
                 self.take_event(&frame, own);
@@ -246,12 +328,40 @@ impl Heard {
                 self.passed.insert(frame["userId"].as_str().unwrap_or_default().to_owned());
                 self.expect(frame["user"]["status"] != "invisible", "somebody is shown as invisible", &frame);
             }
-            "welcome" | "own_status" => self.take_own(&frame),
-            "resync" => self.own_event = None,
+            "welcome" => {
+                self.rooms.leave_all();
+                self.socket_id = frame["socketId"].as_str().map(str::to_owned);
+                self.take_own(&frame);
+            }
+            "own_status" => self.take_own(&frame),
+            "left" => self.rooms.leave_all(),
+            "watching" => self.take_watching(&frame),
+            "unwatched" => self.take_unwatched(&frame),
+            "subscribed" => self.take_interest(&frame),
+            "paused" => self.is_paused = true,
+            "resumed" => self.take_resumed(at, &frame, own),
+            "resync" => self.forget(),
+            // Nobody can say who is in a room that was entered while Redis was away.
+            "error" if frame["code"] == "store_unavailable" && frame["ref"] == ROOM_PAGE => {}
             "error" => self.expect(false, "a request is refused", &frame),
+            kind if kind.starts_with("room_") => {
+                if let Err(what) = self.rooms.take_in(&frame) {
+                    self.wrong.push(format!("{what}: {frame}"));
+                }
+            }
             _ => {}
         }
         self.answers.push(Event { at, frame });
+    }
+
+    /// Who watches is told the states that it misses, all the same.
+    fn forget(&mut self) {
+        self.own_event = None;
+        self.rooms.forget();
+        if self.watched.is_none() {
+            self.online.clear();
+            self.listed = false;
+        }
     }
 
     fn take_list(&mut self, frame: &Value, own: &str) {
@@ -262,6 +372,63 @@ impl Heard {
         self.expect(!self.online.values().any(is_invisible), "somebody is shown as invisible", frame);
         self.online.remove(own);
         self.listed = true;
+    }
+
+    /// From now on the client hears of those whom it watches, and of nobody else.
+    fn take_watching(&mut self, frame: &Value) {
+        if self.watched.is_none() {
+            self.online.clear();
+        }
+        let watched = self.watched.get_or_insert_default();
+        for state in frame["users"].as_array().expect("it says how they are") {
+            let user = state["userId"].as_str().expect("a user");
+            watched.insert(user.to_owned());
+            match state.get("user") {
+                Some(shown) => _ = self.online.insert(user.to_owned(), shown.clone()),
+                None => _ = self.online.remove(user),
+            }
+        }
+        self.expect(!self.online.values().any(is_invisible), "somebody is shown as invisible", frame);
+    }
+
+    fn take_unwatched(&mut self, frame: &Value) {
+        for user in frame["userIds"].as_array().expect("it says whom").iter().filter_map(Value::as_str) {
+            let was_watched = self.watched.as_mut().is_some_and(|watched| watched.remove(user));
+            if was_watched {
+                self.online.remove(user);
+            }
+        }
+    }
+
+    fn take_interest(&mut self, frame: &Value) {
+        assert_eq!(frame["presence"], "everyone", "the tests ask for nothing else");
+        (self.watched, self.listed) = (None, false);
+        self.online.clear();
+    }
+
+    /// What was missed may be known already, but nobody comes or goes twice.
+    fn take_resumed(&mut self, at: Instant, frame: &Value, own: &str) {
+        self.is_paused = false;
+        self.own_event = None;
+        for change in frame["changes"].as_array().expect("it says what was missed") {
+            let id = change["userId"].as_str().unwrap_or_default();
+            let before = match change["type"].as_str().unwrap_or_default() {
+                "user_offline" => self.online.remove(id),
+                _ => self.online.insert(id.to_owned(), change["user"].clone()),
+            };
+            let fits = (change["type"] == "user_online") == before.is_none();
+            let is_right = fits && self.hears_of(id, own) && !is_invisible(&change["user"]);
+            self.expect(is_right, &format!("{change} is told to one who knew {before:?}"), frame);
+            let mut change = change.clone();
+            (change["epoch"], change["revision"]) = (frame["epoch"].clone(), frame["revision"].clone());
+            self.events.push(Event { at, frame: change });
+        }
+    }
+
+    /// Whether an event about this user may be told.
+    fn hears_of(&self, user: &str, own: &str) -> bool {
+        let is_of_interest = self.watched.as_ref().map_or(self.listed, |watched| watched.contains(user));
+        is_of_interest && user != own
     }
 
     /// An event must fit to what was told before, and change it.
@@ -282,7 +449,7 @@ impl Heard {
             }
             _ => false,
         };
-        if !fits || id == own || !self.listed {
+        if !fits || !self.hears_of(id, own) {
             let earlier = self.events.iter().filter(|event| event.frame["userId"] == id);
             let earlier: Vec<String> = earlier.map(|event| event.frame.to_string()).collect();
             self.wrong.push(format!("{frame} to one who knew {before:?}, after {earlier:#?}"));
@@ -316,6 +483,13 @@ impl Heard {
             self.wrong.push(format!("{what}: {frame}"));
         }
     }
+}
+
+/// Whether the node tells this by itself. Such a frame answers nothing, and says when it happened.
+fn is_event(frame: &Value) -> bool {
+    let kind = frame["type"].as_str().unwrap_or_default();
+    let is_told = kind.starts_with("user_") || kind.starts_with("room_") || kind == "own_status";
+    is_told && kind != "user_activity_ack" && kind != "user_online_status" && frame.get("ref").is_none()
 }
 
 fn is_invisible(user: &Value) -> bool {

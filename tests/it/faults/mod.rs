@@ -14,6 +14,7 @@ mod outage;
 mod races;
 mod roaming;
 mod rolling_restart;
+mod rooms;
 mod simulation;
 mod slow_reads;
 mod storm;

@@ -44,6 +44,8 @@ const SHORT_LIVED: [(&str, &str); 6] = [
     ("ROLLCALL__DRAIN__RECONNECT_SPREAD_MS", "300"),
     ("ROLLCALL__REDIS__CALL_TIMEOUT_MS", "500"),
 ];
+/// So that nodes open and close rooms.
+const ROOMS: [(&str, &str); 1] = [("ROLLCALL__ROOMS__LINGER_MS", "300")];
 const FALLS_IDLE: [(&str, &str); 1] = [("ROLLCALL__PRESENCE__IDLE_MS", "2000")];
 
 impl Variant {
@@ -54,7 +56,8 @@ impl Variant {
     /// What nodes are started with, over [`test_environment`].
     fn environment<'a>(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let short_lived = SHORT_LIVED.into_iter().filter(move |_| self.short_lived);
-        short_lived.chain(FALLS_IDLE.into_iter().filter(move |_| self.falls_idle))
+        let falls_idle = FALLS_IDLE.into_iter().filter(move |_| self.falls_idle);
+        ROOMS.into_iter().chain(short_lived).chain(falls_idle)
     }
 }
 
@@ -147,8 +150,8 @@ impl Simulation {
         self.story.tell(format_args!("every node is ready"));
     }
 
-    /// Kills a node, or drains it. Its clients do not come back.
-    pub(super) fn end_node(&mut self) {
+    /// Kills a node, or drains it. Some of its clients come back, on other nodes.
+    pub(super) async fn end_node(&mut self) {
         let Some(index) = self.some_node_that_is_up() else { return };
         let (until, drains) = (self.soon(4000), self.random.random_bool(0.3));
         self.story.tell(format_args!("node {index} ends, drains: {drains}"));
@@ -164,7 +167,12 @@ impl Simulation {
         let sockets = std::mem::take(&mut self.sockets);
         let (ended, rest): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.node == id);
         self.sockets = rest;
-        ended.iter().for_each(Socket::assert_heard_nothing_wrong);
+        for socket in ended {
+            socket.assert_heard_nothing_wrong();
+            if self.random.random_bool(0.5) {
+                self.come_back(socket).await;
+            }
+        }
     }
 
     pub(super) fn stop_node(&mut self) {

@@ -24,20 +24,28 @@ pub(super) struct Looks {
     n_sure: usize,
     /// Those of which it was that somebody hides.
     n_hidden: usize,
+    /// The frames about rooms.
+    n_of_rooms: usize,
 }
 
 impl Looks {
-    /// A long run in which the model was hardly ever sure, or in which nobody hid, has shown nothing.
+    /// A long run in which the model was hardly ever sure, in which nobody hid, or in which no room told anything, has
+    /// shown nothing.
     pub(super) fn assert_enough(&self) {
         let is_long = self.n_answers > 50;
-        assert!(!is_long || 3 * self.n_sure_answers > self.n_answers && self.n_hidden > 0, "{self}");
+        let is_enough = 3 * self.n_sure_answers > self.n_answers && self.n_hidden > 0;
+        assert!(!is_long || is_enough && self.n_of_rooms > 0, "{self}");
     }
 }
 
 impl std::fmt::Display for Looks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Looks { n_answers, n_sure_answers, n_sure, n_hidden } = self;
-        write!(f, "{n_sure_answers} of {n_answers} answers were sure; {n_sure} looks, {n_hidden} for somebody who hid")
+        let Looks { n_answers, n_sure_answers, n_sure, n_hidden, n_of_rooms } = self;
+        write!(
+            f,
+            "{n_sure_answers} of {n_answers} answers were sure; {n_sure} looks, {n_hidden} for somebody who hid; "
+        )?;
+        write!(f, "{n_of_rooms} frames about rooms")
     }
 }
 
@@ -46,6 +54,7 @@ impl Simulation {
     /// socket may have ended that neither its client nor the death of its node has ended.
     pub(super) fn listen(&mut self) {
         self.model.pass(Instant::now());
+        self.speak_after_welcome();
         let mut frames = Vec::new();
         for socket in &mut self.sockets {
             socket.listener.assert_sound();
@@ -55,6 +64,7 @@ impl Simulation {
         for frame in &frames {
             self.take_answer(frame);
         }
+        self.looks.n_of_rooms += frames.iter().filter(|frame| frame.event.frame.get("roomId").is_some()).count();
         let clocks = (Instant::now(), rollcall::clock::now().0);
         for frame in &frames {
             if let Some(position) = position(&frame.event.frame) {
@@ -94,8 +104,7 @@ impl Simulation {
     /// Each user is shown with a status, words and a name that this user has said.
     fn assert_nothing_is_made_up(&self, Frame { user, event, .. }: &Frame) {
         let frame = &event.frame;
-        let listed = frame["users"].as_array().into_iter().flatten();
-        for shown in listed.chain(frame.get("user")) {
+        for shown in listed(frame).chain(frame.get("user")) {
             let whom = shown["id"].as_str().expect("a user has an id");
             let (status, words) = (&shown["status"], &shown["statusText"]);
             // The answer to a change of the name shows its own user, who may hide.
@@ -112,7 +121,10 @@ impl Simulation {
 
     fn assert_what_is_sure(&mut self, frame: &Frame, clocks: (Instant, u64)) {
         let Frame { user, node, event } = frame;
-        for sure in self.model.sure().iter().filter(|sure| self.model.knows(node, sure)) {
+        // What a node tells of a room has no position. It need not come in order with what it tells of the service.
+        let is_of_room = event.frame.get("roomId").is_some();
+        let knows = |sure: &Sure<'_>| if is_of_room { sure.is_of(node) } else { self.model.knows(node, sure) };
+        for sure in self.model.sure().iter().filter(|sure| knows(sure)) {
             self.looks.look_for(sure);
             let is_wrong = is_later(event, sure, clocks) && shown(&event.frame, sure.user).any(|of| !sure.allows(of));
             assert!(!is_wrong, "{sure:?}, and {user} is shown on {node}: {}", event.frame);
@@ -164,8 +176,14 @@ impl Socket {
 /// The user objects of this user in an event or a list.
 fn shown<'a>(frame: &'a Value, user: &'a str) -> impl Iterator<Item = &'a Value> {
     let of_event = frame.get("user").filter(|_| frame["userId"] == user && frame["type"] != "user_online_status");
-    let listed = frame["users"].as_array().into_iter().flatten().filter(move |listed| listed["id"] == user);
-    of_event.into_iter().chain(listed)
+    of_event.into_iter().chain(listed(frame).filter(move |listed| listed["id"] == user))
+}
+
+/// The user objects of a list, or of the states of watched users.
+fn listed(frame: &Value) -> impl Iterator<Item = &Value> {
+    let is_state = frame["type"] == "watching";
+    let entries = frame["users"].as_array().into_iter().flatten();
+    entries.filter_map(move |entry| if is_state { entry.get("user") } else { Some(entry) })
 }
 
 /// Whether a frame was made after the answer, and before the choice ends. `clocks` is one moment by two clocks: the

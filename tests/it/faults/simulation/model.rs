@@ -331,6 +331,11 @@ impl Statement {
 }
 
 impl Sure<'_> {
+    /// Whether this node has answered.
+    pub(super) fn is_of(&self, node: &str) -> bool {
+        self.node == node
+    }
+
     /// Whether this user object of the user may be shown to others. Nothing may be shown of a user who hides.
     pub(super) fn allows(&self, shown: &Value) -> bool {
         match self.said {

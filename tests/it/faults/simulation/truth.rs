@@ -12,7 +12,7 @@ use super::*;
 
 /// What must be known of a user with an open socket.
 #[derive(Debug)]
-struct Truth {
+pub(super) struct Truth {
     effective: String,
     own: OwnStatus,
     name: Option<String>,
@@ -22,11 +22,12 @@ struct Truth {
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// The users whom others see, each with the user object.
-type Shown = BTreeMap<String, Value>;
+pub(super) type Shown = BTreeMap<String, Value>;
 
 impl Simulation {
     /// Everybody knows the truth: whose sockets are really open, and what these users said.
     pub(super) async fn check(&mut self) {
+        self.resume_everybody().await;
         self.state_anew().await;
         let since = Instant::now();
         let truth = self.truth();
@@ -36,10 +37,20 @@ impl Simulation {
             check_node(process, &truth).await;
         }
         self.check_sockets(&truth).await;
+        self.check_rooms(&truth).await;
+        self.listen();
+        self.leave_all_rooms();
+        self.check_that_no_room_is_left().await;
+        // To leave a room changes nothing else.
+        self.check_sockets(&truth).await;
         self.listen();
         let (n_sockets, looks) = (self.sockets.len(), &self.looks);
+        let n_watch = self.sockets.iter().filter(|socket| socket.wishes.watches.is_some()).count();
         looks.assert_enough();
-        eprintln!("agreement {:?} after all nodes were well; {n_sockets} sockets; {looks}", since.elapsed());
+        let since = since.elapsed();
+        eprintln!(
+            "agreement {since:?} after all nodes were well; {n_sockets} sockets, {n_watch} of them watch; {looks}"
+        );
     }
 
     /// A user of whom the model is not sure says something once more, after all that was said before.
@@ -111,7 +122,8 @@ impl Simulation {
         for socket in &self.sockets {
             let (user, node) = (socket.listener.user(), &socket.node);
             let mut others = shown(truth);
-            others.remove(user);
+            let watches = socket.wishes.watches.as_ref();
+            others.retain(|other, _| other != user && watches.is_none_or(|watches| watches.contains(other)));
             let what = format!("the view of {user} on {node} is the truth");
             becomes(async || socket.listener.others(), others, &what).await;
             let what = format!("the own status of {user} on {node} is the truth");
@@ -141,7 +153,7 @@ impl Truth {
     }
 
     /// The user object that others are shown, unless the user hides.
-    fn shown(&self, user: &str) -> Option<Value> {
+    pub(super) fn shown(&self, user: &str) -> Option<Value> {
         let mut shown = json!({"id": user, "status": self.effective, "statusText": self.own.text, "name": self.name});
         shown.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
         (!self.is_hidden()).then_some(shown)
@@ -189,6 +201,7 @@ fn in_redis(stored: Option<String>) -> Option<(String, String)> {
     Some((stored["status"].as_str()?.to_owned(), chosen.to_owned()))
 }
 
-async fn becomes<T: PartialEq<E> + Debug, E: Debug>(value: impl AsyncFnMut() -> T, truth: E, what: &str) {
+/// Waits until a value is the truth.
+pub(super) async fn becomes<T: PartialEq<E> + Debug, E: Debug>(value: impl AsyncFnMut() -> T, truth: E, what: &str) {
     eventually_eq_within(2 * DEADLINE, value, truth, what).await;
 }

@@ -3,6 +3,7 @@
 use rand::RngExt;
 use serde_json::json;
 
+use super::interests::Wishes;
 use super::model::Said;
 use super::*;
 
@@ -17,6 +18,10 @@ pub(super) struct Socket {
     is_idle: bool,
     /// Whether the client ever said `user_activity`. Otherwise it is never idle by the time alone.
     says_activity: bool,
+    /// What the client wants to hear.
+    pub(super) wishes: Wishes,
+    /// What it has to say of this once it is welcomed.
+    unsaid: Option<Wishes>,
     /// How many events and answers were looked at ([`Simulation::listen`]).
     pub(super) n_looked_at: (usize, usize),
 }
@@ -32,6 +37,11 @@ impl Socket {
         self.listener.own_status().is_some()
     }
 
+    /// Whether the client was welcomed, and has said what it wants to hear.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.is_welcomed() && self.unsaid.is_none()
+    }
+
     /// Whether the socket is idle when nobody has said anything for a while.
     pub(super) fn is_idle_in_the_end(&self, variant: Variant) -> bool {
         self.is_idle || variant.falls_idle && self.says_activity
@@ -44,22 +54,37 @@ impl Socket {
 
 impl Simulation {
     pub(super) async fn open(&mut self) {
-        let user = format!("user-{:02}", self.random.random_range(0..N_USERS));
+        let user = self.some_user();
         if let Some(index) = self.some_node_that_is_up() {
             let status = self.random.random_bool(0.2).then(|| self.some_status());
-            self.open_on(index, &user, status).await;
+            self.open_on(index, &user, status, Wishes::default()).await;
         }
     }
 
-    async fn open_on(&mut self, index: usize, user: &str, status: Option<&str>) {
+    /// Opens a socket that joins as this user. There are two ways: by the URL, and by a message that also says in which
+    /// rooms the user wants to be.
+    async fn open_on(&mut self, index: usize, user: &str, status: Option<&str>, wishes: Wishes) {
+        let joins_by_message = self.random.random_bool(0.5);
         let process = &self.nodes[index].process;
         let node = process.node_id().to_owned();
         let said = status.map(|status| Said::Status { status: status.to_owned(), text: None, lasts: None });
-        let query = status.map(|status| format!("&status={status}")).unwrap_or_default();
         let stated = said.map(|said| self.model.say(user, &node, said, true));
-        let listener = Listener::connect_with(process.addr(), user, &query).await;
+        let (listener, unsaid) = if joins_by_message {
+            let (mut join, unsaid) = wishes.in_join();
+            if let Some(status) = status {
+                join["status"] = status.into();
+            }
+            (Listener::connect_and_join(process.addr(), user, join).await, unsaid)
+        } else {
+            let query = status.map(|status| format!("&status={status}")).unwrap_or_default();
+            let presence = if wishes.watches.is_some() { "&presence=watch" } else { "" };
+            (Listener::connect_with(process.addr(), user, &format!("{query}{presence}")).await, wishes.clone())
+        };
         let failure = listener.as_ref().err();
-        self.story.tell(format_args!("{user} opens a socket on node {index} {query} {stated:?}: {failure:?}"));
+        let way = if joins_by_message { "a message" } else { "its URL" };
+        self.story.tell(format_args!(
+            "{user} opens a socket on node {index} by {way}, {status:?} {stated:?} {wishes:?}: {failure:?}"
+        ));
         match listener {
             Ok(listener) => self.sockets.push(Socket {
                 node,
@@ -67,22 +92,28 @@ impl Simulation {
                 stated,
                 is_idle: false,
                 says_activity: false,
+                wishes,
+                unsaid: Some(unsaid),
                 n_looked_at: (0, 0),
             }),
             Err(_) => self.note_end(user, &node),
         }
     }
 
+    pub(super) fn some_user(&mut self) -> String {
+        format!("user-{:02}", self.random.random_range(0..N_USERS))
+    }
+
     fn some_status(&mut self) -> &'static str {
         STATUSES[self.random.random_range(0..STATUSES.len())]
     }
 
-    /// A socket whose client has been welcomed, and has no question open.
-    fn some_socket_to_speak_on(&mut self) -> Option<usize> {
+    /// A socket whose client has been welcomed, has no question open, and is not paused.
+    pub(super) fn some_socket_to_speak_on(&mut self) -> Option<usize> {
         let index = self.some_socket()?;
         let socket = &self.sockets[index];
         let waits = self.model.is_waiting(socket.listener.user(), &socket.node);
-        (socket.is_welcomed() && !waits).then_some(index)
+        (socket.has_said_all() && !socket.wishes.is_paused && !waits).then_some(index)
     }
 
     pub(super) fn set_status(&mut self) {
@@ -156,18 +187,29 @@ impl Simulation {
 
     /// Closes with 1001 and comes back at once, perhaps elsewhere.
     pub(super) async fn reload(&mut self) {
-        let (Some(socket), Some(index)) = (self.some_socket(), self.some_node_that_is_up()) else { return };
-        let Socket { listener, node, .. } = self.end(socket);
-        self.story.tell(format_args!("{} reloads, from {node}", listener.user()));
-        listener.close(1001);
-        self.open_on(index, listener.user(), None).await;
+        let Some(socket) = self.some_socket().filter(|_| self.is_any_node_up()) else { return };
+        let socket = self.end(socket);
+        self.story.tell(format_args!("{} reloads, from {}", socket.listener.user(), socket.node));
+        socket.listener.close(1001);
+        self.come_back(socket).await;
     }
 
-    pub(super) fn abort(&mut self) {
+    /// Breaks off, and comes back or not.
+    pub(super) async fn abort(&mut self) {
         let Some(socket) = self.some_socket() else { return };
-        let Socket { listener, node, .. } = self.end(socket);
-        self.story.tell(format_args!("{} breaks off, from {node}", listener.user()));
-        listener.abort();
+        let socket = self.end(socket);
+        self.story.tell(format_args!("{} breaks off, from {}", socket.listener.user(), socket.node));
+        socket.listener.abort();
+        if self.random.random_bool(0.3) {
+            self.come_back(socket).await;
+        }
+    }
+
+    /// The client of a socket that ended connects again, perhaps elsewhere, and wants to hear what it wanted to hear.
+    pub(super) async fn come_back(&mut self, Socket { listener, wishes, .. }: Socket) {
+        if let Some(index) = self.some_node_that_is_up() {
+            self.open_on(index, listener.user(), None, wishes).await;
+        }
     }
 
     /// Takes a socket that its client ends; what it heard must be right.
@@ -176,6 +218,15 @@ impl Simulation {
         socket.assert_heard_nothing_wrong();
         self.note_end(socket.listener.user(), &socket.node);
         socket
+    }
+
+    /// Whoever was welcomed says what it wants to hear.
+    pub(super) fn speak_after_welcome(&mut self) {
+        for socket in self.sockets.iter_mut().filter(|socket| socket.is_welcomed()) {
+            if let Some(unsaid) = socket.unsaid.take() {
+                unsaid.say_all(&socket.listener);
+            }
+        }
     }
 
     fn note_end(&mut self, user: &str, node: &str) {
