@@ -10,9 +10,10 @@ use rollcall::wire::Format;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::client::{Socket, Tally, Way};
+use crate::client::{Socket, Way};
 use crate::process::{Process, Programs};
 use crate::progress::Progress;
+use crate::tally::Tally;
 
 /// Sockets of one process: below the 20 000 open files that systems commonly allow one.
 pub(crate) const PER_PROCESS: usize = 18_000;
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     pub at_once: usize,
     /// Whether they join with the handshake. The floor knows no joining.
     pub join: bool,
+    /// The room that they join, and what they want to hear of it.
+    pub room: Option<(&'static str, &'static str)>,
 }
 
 /// The sockets of a plan.
@@ -55,7 +58,13 @@ impl Plan {
             n_users: count,
             at_once: 128,
             join: true,
+            room: None,
         }
+    }
+
+    /// `count` users on `addr` who hear nothing of the service, but of rooms. They are in no room yet.
+    pub(crate) fn of_rooms(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+        Self { way: Way::to_rooms(addr), ..Self::of(addr, prefix, count) }
     }
 
     /// The same without HTTP, for the floor.
@@ -82,7 +91,11 @@ impl Plan {
                 let (plan, tally, i) = (self.clone(), tally.clone(), next);
                 opening.spawn(async move {
                     let user = plan.join.then(|| plan.user(i));
-                    Socket::open(&plan.way, i, user.as_deref(), &tally).await
+                    let socket = Socket::open(&plan.way, i, user.as_deref(), &tally).await?;
+                    if let Some((room, presence)) = plan.room {
+                        socket.join_room(room, presence).await?;
+                    }
+                    anyhow::Ok(socket)
                 });
                 next += 1;
                 continue;
@@ -93,6 +106,7 @@ impl Plan {
         if self.join {
             let patience = Duration::from_secs(60);
             let answers = match self.way.format {
+                _ if self.room.is_some() => &tally.rooms_joined,
                 Some(Format::Plain) => &tally.established,
                 // Who does not hear of everyone gets no list.
                 Some(Format::Native) if !self.way.query.is_empty() => &tally.welcomes,
@@ -116,7 +130,7 @@ impl Crowd {
     }
 
     /// Waits until each of `n_users` joiners, and nobody else, is known to each of them: from the count in the welcome, or
-    /// by one event each after it.
+    /// by one event each after it. If they hear of a room, its answer has the count.
     pub(crate) async fn until_all_know_all(&self, n_users: usize, progress: &Progress) -> Result<u64> {
         let (tally, n) = (&self.tally, (self.len() * n_users) as u64);
         let step = progress.step("telling all of all", n as usize);

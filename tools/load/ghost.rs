@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rollcall::domain::{NodeId, Profile, ProfileFields, Said, UserId};
+use rollcall::domain::{NodeId, Profile, ProfileFields, RoomId, Said, UserId};
 use rollcall::metrics::{Registry, TableMetrics, WriterMetrics};
 use rollcall::node::{Arrival, DrainHandle, Registration, Table, Writer};
 use rollcall::settings::Settings;
@@ -51,6 +51,32 @@ impl Ghost {
         for receiver in confirmed {
             let waiting = tokio::time::timeout(Duration::from_secs(60), receiver);
             waiting.await.context("the ghost node's users do not become present")??;
+        }
+        Ok(())
+    }
+
+    /// Everybody enters a room; returns when Redis has said so.
+    pub(crate) async fn enter(&self, room: &str) -> Result<()> {
+        let room = RoomId::parse(room)?;
+        let mut entered = Vec::with_capacity(self.present.len());
+        for registration in &self.present {
+            entered.push(registration.join_room(1, &room)?);
+        }
+        for receiver in entered {
+            let waiting = tokio::time::timeout(Duration::from_secs(60), receiver);
+            waiting.await.context("the ghost node's users do not enter the room")??;
+        }
+        Ok(())
+    }
+
+    /// User number `i` of those who joined goes out of the room if they are in it, else comes back into it; returns at once.
+    pub(crate) fn move_in_or_out(&self, i: usize, room: &str, is_in: bool) -> Result<()> {
+        let (registration, room) = (&self.present[i], RoomId::parse(room)?);
+        if is_in {
+            registration.leave_room(&room);
+        } else {
+            // Who waits for Redis here would wait longer than for the listeners.
+            drop(registration.join_room(1, &room)?);
         }
         Ok(())
     }

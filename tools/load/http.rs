@@ -106,3 +106,30 @@ pub(crate) async fn hammer(
     }
     Ok(n_answers)
 }
+
+/// Sends the requests of `request` for 0 to `n_requests`, each once, on `n_connections`. Every answer is one of `status` for
+/// which `is_right` holds.
+pub(crate) async fn ask_all(
+    addr: SocketAddr,
+    n_requests: usize,
+    n_connections: usize,
+    request: fn(usize) -> String,
+    status: u16,
+    is_right: fn(&[u8]) -> bool,
+) -> Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for first in 0..n_connections {
+        let mut connection = Connection::open(addr, String::new()).await?;
+        tasks.spawn(async move {
+            for i in (first..n_requests).step_by(n_connections) {
+                connection.request = request(i);
+                let (got, body) = connection.exchange().await?;
+                let body = &connection.buffer[body];
+                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+                ensure!(got == status && is_right(body), "a wrong answer to request {i} with status {got}: {text}");
+            }
+            Ok(())
+        });
+    }
+    tasks.join_all().await.into_iter().collect()
+}

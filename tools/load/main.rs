@@ -9,6 +9,7 @@
 mod client;
 mod crowd;
 mod floor;
+mod frames;
 mod ghost;
 mod http;
 mod ordinary;
@@ -20,6 +21,7 @@ mod resp;
 #[expect(dead_code, reason = "the tests use all of it")]
 mod support;
 mod table;
+mod tally;
 mod workloads;
 
 use std::fs::File;
@@ -35,7 +37,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::process::Programs;
 use crate::progress::Progress;
 use crate::table::Row;
-use crate::workloads::{Lab, Workload};
+use crate::workloads::{HowLarge, Lab, Size, Workload};
 
 /// Measures the service and prints each figure beside what was meant.
 #[derive(Parser)]
@@ -69,6 +71,13 @@ enum Command {
         /// Nodes, each of which takes an equal share
         #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one())]
         nodes: usize,
+    },
+    /// Measures how large rooms may become
+    Sizes {
+        /// Which, in this order; all of them unless some are named
+        sizes: Vec<Size>,
+        #[command(flatten)]
+        how_large: HowLarge,
     },
     /// Is a crowd's part (started by `many`)
     #[command(hide = true)]
@@ -130,6 +139,7 @@ async fn command(cli: Cli) -> Result<()> {
         Command::Many { sockets, nodes } => {
             workloads::beyond_one_process(programs()?, &progress, sockets, nodes).await?
         }
+        Command::Sizes { sizes, how_large } => how_large.run(programs()?, &progress, &sizes).await?,
         Command::Run { workloads } => run(programs()?, &progress, &workloads).await?,
         Command::Floor { .. } | Command::Ordinary | Command::PlainHttp | Command::Roster => {
             unreachable!("these need no runtime")
@@ -158,4 +168,9 @@ async fn run(programs: Programs, progress: &Progress, workloads: &[Workload]) ->
         rows.extend(new);
     }
     Ok(rows)
+}
+
+#[test]
+fn no_two_arguments_of_a_command_are_in_each_others_way() {
+    <Cli as clap::CommandFactory>::command().debug_assert();
 }

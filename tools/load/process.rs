@@ -107,6 +107,35 @@ impl Redis {
         Ok(Duration::from_secs_f64(field(&info, "used_cpu_user:")? + field(&info, "used_cpu_sys:")?))
     }
 
+    /// Memory of the server's data, in bytes, by its own account.
+    pub(crate) async fn memory(&self) -> Result<u64> {
+        let info = self.connection.lock().await.info("memory").await?;
+        Ok(field(&info, "used_memory:")? as u64)
+    }
+
+    /// How many keys of single rooms the nodes under `prefix` have. It looks at every key there is.
+    pub(crate) async fn n_room_keys(&self, prefix: &str) -> Result<usize> {
+        self.connection.lock().await.list_length(&["KEYS", &format!("{prefix}:room:*")]).await
+    }
+
+    /// How many rooms of the nodes under `prefix` have somebody in them.
+    pub(crate) async fn n_rooms(&self, prefix: &str) -> Result<u64> {
+        self.connection.lock().await.number(&["SCARD", &format!("{prefix}:rooms:set")]).await
+    }
+
+    /// How many rooms the nodes under `prefix` have opened. A room that several nodes have opened counts once.
+    pub(crate) async fn n_open_rooms(&self, prefix: &str) -> Result<usize> {
+        let pattern = format!("{prefix}:room:*:events");
+        self.connection.lock().await.list_length(&["PUBSUB", "CHANNELS", &pattern]).await
+    }
+
+    /// How many nodes under `prefix` hear what happens in each of the rooms.
+    pub(crate) async fn n_hearing(&self, prefix: &str, rooms: &[String]) -> Result<Vec<u64>> {
+        let channels: Vec<String> = rooms.iter().map(|room| format!("{prefix}:room:{room}:events")).collect();
+        let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+        self.connection.lock().await.n_subscribers(&channels).await
+    }
+
     /// How often the server has read from a connection: once for a whole pipeline.
     pub(crate) async fn n_reads(&self) -> Result<u64> {
         let info = self.connection.lock().await.info("stats").await?;
@@ -118,6 +147,14 @@ fn field(info: &str, name: &str) -> Result<f64> {
     let value =
         info.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("INFO tells no {name}"))?;
     Ok(value.trim().parse()?)
+}
+
+/// The samples of all gauges with `room` in their names, as `/metrics` has them.
+fn gauges_of_rooms(metrics: &str) -> Vec<String> {
+    let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"));
+    let families: Vec<&str> = families.filter(|family| family.contains("room")).collect();
+    let is_sample = |line: &&str| families.contains(&line.split(['{', ' ']).next().unwrap_or_default());
+    metrics.lines().filter(is_sample).map(str::to_owned).collect()
 }
 
 /// How a node finds out who is gone.
@@ -180,6 +217,11 @@ impl Node {
         Ok(())
     }
 
+    /// The gauges whose names say that they are of rooms.
+    pub(crate) async fn room_gauges(&self) -> Result<Vec<String>> {
+        Ok(gauges_of_rooms(&http::get(self.addr, "/metrics").await?.body))
+    }
+
     /// Waits until `count` users are online by the node's own account.
     pub(crate) async fn until_online(&self, count: usize) -> Result<()> {
         let started = Instant::now();
@@ -216,4 +258,12 @@ impl Programs {
         let mut command = Command::new(std::env::current_exe()?);
         Process::start_by(OwnedProcess::spawn_listening, name, &self.scratch, command.args(arguments))
     }
+}
+
+#[test]
+fn only_gauges_of_rooms_are_found() {
+    let metrics = "# HELP a_room_entries Rooms.\n# TYPE a_room_entries gauge\na_room_entries 3\n\
+        # TYPE a_open_rooms gauge\na_open_rooms{state=\"open\"} 2\n\
+        # TYPE a_rooms counter\na_rooms_total 9\n# TYPE a_users gauge\na_users 4\n# EOF\n";
+    assert_eq!(gauges_of_rooms(metrics), ["a_room_entries 3", "a_open_rooms{state=\"open\"} 2"]);
 }

@@ -61,6 +61,34 @@ impl Connection {
         self.bulk().await
     }
 
+    /// Sends a command whose reply is a number.
+    pub(crate) async fn number(&mut self, words: &[&str]) -> Result<u64> {
+        self.send(words).await?;
+        Ok(self.line().await?.strip_prefix(':').context("a number")?.parse()?)
+    }
+
+    /// `PUBSUB NUMSUB channel…`: how many subscribe to each, in the same order.
+    pub(crate) async fn n_subscribers(&mut self, channels: &[&str]) -> Result<Vec<u64>> {
+        self.send(&[&["PUBSUB", "NUMSUB"], channels].concat()).await?;
+        self.line().await?;
+        let mut numbers = Vec::with_capacity(channels.len());
+        for _ in channels {
+            self.bulk().await?;
+            numbers.push(self.line().await?.strip_prefix(':').context("a number")?.parse()?);
+        }
+        Ok(numbers)
+    }
+
+    /// Sends a command whose reply is a list of bulk strings. Returns how many there are.
+    pub(crate) async fn list_length(&mut self, words: &[&str]) -> Result<usize> {
+        self.send(words).await?;
+        let length = self.line().await?.strip_prefix('*').context("a list")?.parse()?;
+        for _ in 0..length {
+            self.bulk().await?;
+        }
+        Ok(length)
+    }
+
     /// Subscribes to `channel`; from then on [`Connection::message`] is all there is to call.
     pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<()> {
         self.send(&["SUBSCRIBE", channel]).await?;
@@ -77,5 +105,40 @@ impl Connection {
         self.bulk().await?;
         self.bulk().await?;
         self.bulk().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn replies_are_read_to_their_end() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let addr = server.local_addr().expect("it is bound");
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().expect("somebody comes");
+            for reply in [
+                "+PONG\r\n",
+                "*4\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:0\r\n",
+                "*2\r\n$1\r\na\r\n$2\r\nbc\r\n",
+                ":7\r\n",
+                "-ERR no\r\n",
+            ] {
+                // Each command of this test comes in one piece.
+                let n_bytes = stream.read(&mut [0; 256]).expect("a command");
+                assert!(n_bytes > 0);
+                stream.write_all(reply.as_bytes()).expect("it is read");
+            }
+        });
+        let mut connection = Connection::open(addr).await.expect("the server answers");
+        assert_eq!(connection.n_subscribers(&["a", "b"]).await.expect("numbers"), [2, 0]);
+        assert_eq!(connection.list_length(&["KEYS", "*"]).await.expect("a list"), 2);
+        assert_eq!(connection.number(&["DBSIZE"]).await.expect("a number"), 7);
+        connection.number(&["DBSIZE"]).await.expect_err("an error is no number");
+        serving.join().expect("all was asked");
     }
 }

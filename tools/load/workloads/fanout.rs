@@ -9,12 +9,13 @@ use anyhow::Result;
 
 use super::crowd::n_events;
 use super::{Lab, pause};
-use crate::client::{Socket, Tally, Way};
+use crate::client::{Socket, Way};
 use crate::crowd::{Crowd, Plan};
 use crate::floor::{self, Control, Floor};
 use crate::process::{Node, Process};
 use crate::progress::Step;
 use crate::table::{Measure, Row, Target, quantile, us};
+use crate::tally::Tally;
 
 /// Listeners.
 pub(super) const N_LISTENERS: usize = 1000;
@@ -39,6 +40,9 @@ const JOIN: &str = r#"{"type":"join_user","userId":"actor"}"#;
 
 const LEAVE: &str = r#"{"type":"leave"}"#;
 
+/// The room in which events are told.
+pub(super) const ROOM: &str = "hall";
+
 /// Between two events that are back to back, in ms: the next act begins when the one before was heard by all and answered.
 const AT_ONCE_MS: u64 = 0;
 
@@ -54,6 +58,8 @@ pub(super) struct Stage<'a> {
 enum Source<'a> {
     /// A user of the node under test.
     Socket(Actor),
+    /// A user of the service who goes into a room and out of it, and how often before this round.
+    Member(&'a Actor, usize),
     /// The floor's control connection.
     Floor(&'a mut Control),
 }
@@ -72,6 +78,8 @@ enum Acts {
     Presence,
     /// Is busy and is online, as a user who is present.
     Status,
+    /// Goes into a room and out of it, as a user who is present: hears nothing of the room.
+    Room,
 }
 
 /// What some events came to.
@@ -99,6 +107,11 @@ impl<'a> Stage<'a> {
         Ok(Self { process: &node.process, crowd, source: Source::Socket(actor) })
     }
 
+    /// A user of [`Actor::open_for_room`] who has acted `n_before` times, and those who hear of the room.
+    pub(super) fn in_room(node: &'a Node, crowd: &'a Crowd, actor: &'a Actor, n_before: usize) -> Self {
+        Self { process: &node.process, crowd, source: Source::Member(actor, n_before) }
+    }
+
     /// The floor and its listeners.
     pub(super) fn floor(floor: &'a mut Floor, crowd: &'a Crowd) -> Self {
         Self { process: &floor.process, crowd, source: Source::Floor(&mut floor.control) }
@@ -117,12 +130,15 @@ impl<'a> Stage<'a> {
             crowd.tally.mark();
             match &mut self.source {
                 Source::Socket(actor) => actor.act(i).await?,
+                Source::Member(actor, n_before) => actor.act(*n_before + i).await?,
                 Source::Floor(control) => control.send().await?,
             }
             let expected = heard_before + ((i + 1) * crowd.len()) as u64;
             crowd.tally.until_told(expected, PATIENCE).await?;
-            if let Source::Socket(actor) = &self.source {
-                actor.until_answered(i).await?;
+            match &self.source {
+                Source::Socket(actor) => actor.until_answered(i).await?,
+                Source::Member(actor, n_before) => actor.until_answered(n_before + i).await?,
+                Source::Floor(_) => {}
             }
             latencies.append(&mut crowd.tally.take_latencies());
             step.advance(1);
@@ -147,6 +163,14 @@ impl Actor {
         Self::open_for(addr, Acts::Presence).await
     }
 
+    /// A user of the service who goes into [`ROOM`] and out of it.
+    pub(super) async fn open_for_room(addr: SocketAddr) -> Result<Self> {
+        let (way, tally) = (Way::to_rooms(addr), Arc::new(Tally::default()));
+        let socket = Socket::open(&way, 0, Some("actor-in-room"), &tally).await?;
+        socket.until("`welcome`", |heard| heard.welcomes.load(Ordering::Acquire) == 1).await?;
+        Ok(Self { socket, tally, acts: Acts::Room })
+    }
+
     async fn open_for(addr: SocketAddr, acts: Acts) -> Result<Self> {
         let tally = Arc::new(Tally::default());
         Ok(Self { socket: Socket::open(&Way::to(addr), 0, None, &tally).await?, tally, acts })
@@ -157,6 +181,8 @@ impl Actor {
         let texts = match self.acts {
             Acts::Presence => [JOIN, LEAVE],
             Acts::Status => [r#"{"type":"set_status","status":"busy"}"#, r#"{"type":"set_status","status":"online"}"#],
+            Acts::Room if i.is_multiple_of(2) => return self.socket.join_room(ROOM, "none").await,
+            Acts::Room => return self.socket.leave_room(ROOM).await,
         };
         self.socket.send(texts[i % 2]).await
     }
@@ -166,6 +192,7 @@ impl Actor {
         let answered = self.socket.until("answer", |heard| {
             let (answers, n_due) = match self.acts {
                 Acts::Presence => (if is_even { &heard.lists } else { &heard.lefts }, i / 2 + 1),
+                Acts::Room => (if is_even { &heard.rooms_joined } else { &heard.rooms_left }, i / 2 + 1),
                 // An event, and the answer.
                 Acts::Status => (&heard.own_statuses, 2 * (i + 1)),
             };

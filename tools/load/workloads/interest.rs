@@ -1,15 +1,17 @@
 //! Listeners that want to hear less than everything: some users, or only their number.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::fanout::{ALONE_MS, N_EVENTS, N_LISTENERS, N_ROUNDS, Stage};
+use super::fanout::{ALONE_MS, N_EVENTS, N_LISTENERS, N_ROUNDS, ROOM, Stage};
 use super::{Lab, pause};
 use crate::client::Socket;
 use crate::crowd::{Crowd, Plan};
+use crate::frames::Hears;
 use crate::progress::Step;
 use crate::table::{Measure, Row, Target, us};
 
@@ -28,6 +30,9 @@ const N_VISITS: usize = 2;
 /// Sockets that hear only the number, and joins a second beside them.
 const N_COUNTING: usize = 10_000;
 const JOINS_A_SECOND: u64 = 1000;
+
+/// Sockets that come and go in turn.
+const N_JOINERS: usize = 500;
 
 /// How long these joins go on.
 const COUNTED: Duration = Duration::from_secs(5);
@@ -152,12 +157,29 @@ async fn one_at_a_time(lab: &Lab<'_>) -> Result<f64> {
     Ok(told.cpu_each())
 }
 
-/// Sockets that hear only the number of users, while users come without a pause.
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    /// The users online.
+    Service,
+    /// Those in [`ROOM`]. Nobody hears anything of the service.
+    Room,
+}
+
+/// Sockets that hear only the number of users, while users come and go without a pause.
 pub(super) async fn counting(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    counting_in(lab, Counted::Service).await
+}
+
+/// Sockets in a room that hear only the number of those in it, while users enter and leave without a pause.
+pub(super) async fn counting_room(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    counting_in(lab, Counted::Room).await
+}
+
+async fn counting_in(lab: &Lab<'_>, counted: Counted) -> Result<Vec<Row>> {
     let node = &lab.main;
-    let mut plan = Plan::of(node.addr, "counting", N_COUNTING);
-    plan.way.query = "&presence=count";
-    let crowd = plan.open(lab.progress).await?;
+    let crowd = counted.listeners(node.addr).open(lab.progress).await?;
+    let joiners = counted.joiners(node.addr).open(lab.progress).await?;
     let n_frames = || crowd.tally.counts.load(Ordering::Acquire);
     // The last of those who came are counted.
     let settled = async {
@@ -170,38 +192,86 @@ pub(super) async fn counting(lab: &Lab<'_>) -> Result<Vec<Row>> {
         }
     };
     let before = lab.progress.timed("waiting until the number stands", Duration::from_secs(5), settled).await;
-    let cpu_from = node.process.cpu()?;
-    let mut joining = Plan::of(node.addr, "joins", 500);
-    joining.way.query = "&presence=none";
-    joining.join = false;
-    let joiners = joining.open(lab.progress).await?;
-    let (started, mut n_joins) = (Instant::now(), 0_u64);
-    while started.elapsed() < COUNTED {
-        let socket = &joiners.sockets[n_joins as usize % joiners.len()];
-        let round = n_joins / joiners.len() as u64;
-        let text = format!(r#"{{"type":"join_user","userId":"j{n_joins}"}}"#);
-        socket.send(if round.is_multiple_of(2) { &text } else { r#"{"type":"leave"}"# }).await?;
-        n_joins += 1;
-        let due = started + Duration::from_micros(n_joins * 1_000_000 / JOINS_A_SECOND);
-        tokio::time::sleep_until(due.into()).await;
-    }
+    let n_frames_each = || crowd.sockets.iter().map(|socket| socket.heard.counts.load(Ordering::Acquire));
+    let before_each: Vec<u64> = n_frames_each().collect();
+    let (cpu_from, started) = (node.process.cpu()?, Instant::now());
+    let n_joins = counted.come_and_go(&joiners, started).await?;
     let took = started.elapsed();
     pause(2500).await;
     let cpu = node.process.cpu()? - cpu_from;
-    let most = crowd.sockets.iter().map(|socket| socket.heard.counts.load(Ordering::Acquire)).max().unwrap_or_default();
+    let last = counted.number(&joiners, n_joins);
+    for socket in &crowd.sockets {
+        let number = socket.heard.number.load(Ordering::Acquire);
+        ensure!(number == last, "somebody was told {number} where {last} are there");
+    }
+    let most = n_frames_each().zip(before_each).map(|(now, before)| now - before).max().unwrap_or_default();
+    // One as soon as the number moves, and the last within a second after that.
+    let most_due = took.as_secs() + 2;
+    ensure!(most <= most_due, "somebody was told {most} numbers in {took:?}");
     let n_heard = n_frames() - before;
+    pause(1500).await;
+    ensure!(n_frames() == before + n_heard, "somebody was told a number that stands");
     let each_second = n_heard as f64 / N_COUNTING as f64 / (took.as_secs_f64() + 1.0);
     crowd.tally.check_quiet()?;
+    joiners.tally.check_quiet()?;
     drop((crowd, joiners));
     node.until_online(0).await?;
+    let whose = if counted == Counted::Room { "the number of a room" } else { "the number" };
     Ok(vec![Row {
-        workload: format!("{N_COUNTING} sockets hear the number, beside {JOINS_A_SECOND} joins and leaves a second"),
+        workload: format!("{N_COUNTING} sockets hear {whose}, beside {JOINS_A_SECOND} joins and leaves a second"),
         measured: Measure(each_second, "/s"),
         beside: None,
         target: Target::AtMost(1.0),
         note: format!(
-            "{n_joins} joins and leaves, {n_heard} frames, {most} to one socket at most; node {:.0} % of a core",
+            "{n_joins} joins and leaves, {n_heard} frames, {most} to one socket at most, the last {last} to each; node {:.0} % of a core",
             100.0 * cpu.as_secs_f64() / took.as_secs_f64()
         ),
     }])
+}
+
+impl Counted {
+    fn listeners(self, addr: SocketAddr) -> Plan {
+        let mut plan = Plan::of_rooms(addr, "counting", N_COUNTING);
+        match self {
+            Self::Service => (plan.way.hears, plan.way.query) = (Hears::Service, "&presence=count"),
+            Self::Room => plan.room = Some((ROOM, "count")),
+        }
+        plan
+    }
+
+    /// Sockets that come and go. Those of a room are in the service all the time.
+    fn joiners(self, addr: SocketAddr) -> Plan {
+        let mut plan = Plan::of_rooms(addr, "joiner", N_JOINERS);
+        plan.join = self == Self::Room;
+        plan
+    }
+
+    /// The joiners come in turn, then go in turn, and so on. Returns how often that was.
+    async fn come_and_go(self, joiners: &Crowd, started: Instant) -> Result<u64> {
+        let mut n_joins = 0_u64;
+        while started.elapsed() < COUNTED {
+            let socket = &joiners.sockets[n_joins as usize % joiners.len()];
+            let comes = (n_joins / joiners.len() as u64).is_multiple_of(2);
+            match self {
+                Self::Service if comes => {
+                    let text = format!(r#"{{"type":"join_user","userId":"j{n_joins}","presence":"none"}}"#);
+                    socket.send(&text).await?;
+                }
+                Self::Service => socket.send(r#"{"type":"leave"}"#).await?,
+                Self::Room if comes => socket.join_room(ROOM, "none").await?,
+                Self::Room => socket.leave_room(ROOM).await?,
+            }
+            n_joins += 1;
+            let due = started + Duration::from_micros(n_joins * 1_000_000 / JOINS_A_SECOND);
+            tokio::time::sleep_until(due.into()).await;
+        }
+        Ok(n_joins)
+    }
+
+    /// How many are there after `n_joins`, the listeners included.
+    fn number(self, joiners: &Crowd, n_joins: u64) -> u64 {
+        let (n_joiners, rest) = (joiners.len() as u64, n_joins % joiners.len() as u64);
+        let all_went = (n_joins / n_joiners).is_multiple_of(2);
+        N_COUNTING as u64 + if all_went { rest } else { n_joiners - rest }
+    }
 }

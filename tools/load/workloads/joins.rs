@@ -8,9 +8,10 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use super::{Lab, pause};
-use crate::client::{Socket, Tally, Way};
+use crate::client::{Socket, Way};
 use crate::crowd::Plan;
 use crate::table::{Measure, Row, Target, us};
+use crate::tally::Tally;
 
 /// Sockets that join at once, then leave at once: few, so that telling them of each other costs little beside the joins.
 const N_BURST: usize = 256;

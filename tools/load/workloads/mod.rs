@@ -9,6 +9,8 @@ mod latency;
 mod memory;
 mod ordinary;
 mod pings;
+mod rooms;
+mod sizes;
 mod slow;
 mod storm;
 
@@ -22,6 +24,7 @@ use crate::table::Row;
 
 pub(crate) use self::crowd::beyond_one_process;
 pub(crate) use self::memory::roster;
+pub(crate) use self::sizes::{HowLarge, Size};
 
 /// A private Redis and the nodes that the workloads use.
 pub(crate) struct Lab<'a> {
@@ -58,6 +61,9 @@ const PAIR_PREFIX: &str = "bench-pair";
 /// The prefix in Redis of [`Lab::pinging`].
 const PINGING_PREFIX: &str = "bench-pinging";
 
+/// The prefix in Redis of the nodes that [`rooms`] starts.
+const ROOMS_PREFIX: &str = "bench-rooms";
+
 /// Pings of the other nodes: as rarely as may be, for pings to ten thousand in the middle of something else would be counted
 /// as that.
 const HARDLY: Pings = Pings { interval: Duration::from_secs(300), silence: Duration::from_secs(900) };
@@ -85,6 +91,16 @@ pub(crate) enum Workload {
     Watch,
     /// 10 000 sockets that hear only the number of users, beside 1 000 joins and leaves a second
     Count,
+    /// A user enters and leaves a room of 1 000, beside joins and leaves of the service
+    Room,
+    /// 1 000 rooms of 10 on three nodes, and everybody changes rooms
+    Rooms,
+    /// 4 000 users enter one room as fast as they can, and all are told of all
+    RoomStorm,
+    /// 10 000 sockets that hear only how many are in a room, beside 1 000 joins and leaves a second
+    RoomCount,
+    /// Memory of sockets in 10 rooms, and of rooms of one
+    RoomMemory,
     /// Joins and leaves on open sockets, with next to nobody listening
     Joins,
     /// Connect, join, close, again and again
@@ -133,6 +149,11 @@ impl<'a> Lab<'a> {
             Workload::Storm => storm::run(self).await,
             Workload::Watch => interest::watching(self).await,
             Workload::Count => interest::counting(self).await,
+            Workload::Room => rooms::one_at_a_time(self).await,
+            Workload::Rooms => rooms::changing(self).await,
+            Workload::RoomStorm => storm::into_room(self).await,
+            Workload::RoomCount => interest::counting_room(self).await,
+            Workload::RoomMemory => rooms::memory(self).await,
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
             Workload::Slow => slow::run(self).await,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use rollcall::wire::Format;
 
 use super::Lab;
+use super::fanout::ROOM;
 use crate::crowd::{Crowd, Plan};
 use crate::process::Node;
 use crate::progress::Progress;
@@ -28,6 +29,17 @@ pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     drop(crowd);
     lab.main.until_online(0).await?;
     Ok(vec![storm.row(None, Target::AtMost(0.2)), half_plain(lab).await?])
+}
+
+/// Everybody comes into one room at once, and hears nothing of the service.
+pub(super) async fn into_room(lab: &Lab<'_>) -> Result<Vec<Row>> {
+    let mut plan = Plan::of_rooms(lab.main.addr, "storm", N_STORM);
+    plan.room = Some((ROOM, "everyone"));
+    let (crowd, storm) = Storm::of(plan, None, &lab.main, lab.progress).await?;
+    drop(crowd);
+    lab.main.until_online(0).await?;
+    let workload = format!("storm into one room: {N_STORM} connect, join and enter, all told of all, CPU a delivery");
+    Ok(vec![Row { workload, ..storm.row(None, Target::AtMost(0.3)) }])
 }
 
 /// Storms before an audience, half of which speaks the plain format, by turns with storms before one that is all native.
@@ -106,8 +118,18 @@ impl Storm {
         n_users: usize,
         progress: &Progress,
     ) -> Result<(Crowd, Self)> {
-        let mut plan = Plan::of(node.addr, "storm", n_users);
+        Self::of(Plan::of(node.addr, "storm", n_users), audience, node, progress).await
+    }
+
+    /// The users of `plan` come to `node` as fast as they can, and hear of each other.
+    async fn of(
+        mut plan: Plan,
+        audience: Option<&Audience>,
+        node: &Node,
+        progress: &Progress,
+    ) -> Result<(Crowd, Self)> {
         plan.at_once = 1000;
+        let n_users = plan.count;
         let (started, cpu_from) = (Instant::now(), node.process.cpu()?);
         let crowd = plan.open(progress).await?;
         // The audience is one user more.
