@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use crate::domain::RoomId;
+use crate::clock;
+use crate::domain::{RoomId, Timestamp};
 
 /// Which rooms are to be subscribed to, and which are to be read. A room is read only after it was subscribed to, so that
 /// nothing is missed between the two. It is in at most one reading at a time.
@@ -14,6 +15,8 @@ pub(super) struct RoomAgenda {
     queued: HashSet<RoomId>,
     /// The rooms that are being read, and whether each is to be read once more after that.
     reading: HashMap<RoomId, bool>,
+    /// Since when each of all these has not followed the store.
+    unsettled: HashMap<RoomId, Timestamp>,
 }
 
 /// How many rooms are read at once. A few hide the time that Redis takes to answer. Each call of a reading takes a
@@ -26,6 +29,7 @@ const SUBSCRIBE: usize = 1000;
 impl RoomAgenda {
     /// A room was opened: it is to be subscribed to and read.
     pub(super) fn open(&mut self, room: &RoomId) {
+        self.unsettle(room);
         self.to_subscribe.insert(room.clone());
     }
 
@@ -45,6 +49,7 @@ impl RoomAgenda {
 
     /// A room is to be read. If it is being read, it is read once more after that.
     pub(super) fn read(&mut self, room: &RoomId) {
+        self.unsettle(room);
         if let Some(again) = self.reading.get_mut(room) {
             *again = true;
         } else if !self.to_subscribe.contains(room) && self.queued.insert(room.clone()) {
@@ -59,7 +64,18 @@ impl RoomAgenda {
 
     /// Whether the room follows the store: it is subscribed to, and need not be read.
     pub(super) fn is_settled(&self, room: &RoomId) -> bool {
-        !self.to_subscribe.contains(room) && !self.queued.contains(room) && !self.reading.contains_key(room)
+        !self.unsettled.contains_key(room)
+    }
+
+    /// Since when the room has not followed the store, if it does not.
+    pub(super) fn unsettled_since(&self, room: &RoomId) -> Option<Timestamp> {
+        self.unsettled.get(room).copied()
+    }
+
+    fn unsettle(&mut self, room: &RoomId) {
+        if !self.unsettled.contains_key(room) {
+            self.unsettled.insert(room.clone(), clock::now());
+        }
     }
 
     /// The next room to read. It counts as being read from now on.
@@ -75,15 +91,16 @@ impl RoomAgenda {
 
     /// The reading of a room has ended. If it failed, the room is to be read again.
     pub(super) fn end_read(&mut self, room: &RoomId, has_failed: bool) {
-        if let Some(again) = self.reading.remove(room)
-            && (again || has_failed)
-        {
-            self.read(room);
+        match self.reading.remove(room) {
+            Some(again) if again || has_failed => self.read(room),
+            Some(_) => _ = self.unsettled.remove(room),
+            None => {}
         }
     }
 
     /// A room was closed. Nobody closes a room that is being read.
     pub(super) fn close(&mut self, room: &RoomId) {
+        self.unsettled.remove(room);
         self.to_subscribe.remove(room);
         if self.queued.remove(room) {
             self.due.retain(|due| due != room);
@@ -92,7 +109,11 @@ impl RoomAgenda {
 
     /// There is a new subscription, in which no room is open. Nothing is being read.
     pub(super) fn start_over<'a>(&mut self, rooms: impl Iterator<Item = &'a RoomId>) {
-        *self = Self { to_subscribe: rooms.cloned().collect(), ..Self::default() };
+        let unsettled = std::mem::take(&mut self.unsettled);
+        *self = Self { to_subscribe: rooms.cloned().collect(), unsettled, ..Self::default() };
+        for room in self.to_subscribe.clone() {
+            self.unsettle(&room);
+        }
     }
 }
 
@@ -135,8 +156,13 @@ mod tests {
         agenda.close(&room(READINGS));
         agenda.end_read(&room(0), false);
         assert_eq!(agenda.begin_read(), Some(room(READINGS + 1)));
+        let since = agenda.unsettled_since(&room(1));
         agenda.start_over(rooms.iter());
         assert_eq!(agenda.begin_read(), None);
         assert_eq!(agenda.to_subscribe().len(), rooms.len());
+        assert!(agenda.unsettled_since(&room(0)).is_some(), "it was settled before");
+        assert_eq!(agenda.unsettled_since(&room(1)), since, "it has not followed the store since then");
+        rooms.iter().for_each(|room| agenda.close(room));
+        assert!(agenda.unsettled.is_empty());
     }
 }

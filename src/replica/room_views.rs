@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::WELCOME_AFTER;
 use super::room_agenda::RoomAgenda;
 use super::room_view::{Around, Received, Replaced, RoomView, RoomsOfUsers, TellRoom};
 use super::sequence::Sequence;
+use crate::clock;
 use crate::domain::{RoomId, RoomPosition, RoomRoster, RoomTransition, Roster, Timestamp, Told, UserId};
 
 /// The open rooms. They are locked together with the view of the service.
@@ -39,6 +41,9 @@ pub struct RoomViews {
     /// The rooms that were opened or closed since somebody took this, and whether each is open.
     turned: HashMap<RoomId, bool>,
 }
+
+/// How long a room may not follow the store before that is said. It is as long as a `welcome` waits.
+const BEHIND_AFTER: Duration = WELCOME_AFTER;
 
 /// After so many beats a node has noticed a loss of data that happened before.
 const DOUBT_BEATS: u8 = 2;
@@ -108,6 +113,18 @@ impl RoomViews {
     /// A room, if it is open on this node.
     pub fn get(&self, room: &RoomId) -> Option<&RoomView> {
         self.rooms.get(room)
+    }
+
+    /// Since when what is known of an open room may be out of date, although the view of the service is not: the node could
+    /// not subscribe to it, or could not read it. A short time counts for nothing, because every new subscription takes one.
+    pub(crate) fn behind_since(&self, room: &RoomId) -> Option<Timestamp> {
+        self.agenda.unsettled_since(room).filter(|since| since.until(clock::now()) > BEHIND_AFTER)
+    }
+
+    /// A room of which the view says who is in it. While the store is out of reach, that is every open room. A room that
+    /// was opened meanwhile shows those with sockets here.
+    pub(crate) fn known(&self, room: &RoomId) -> Option<&RoomView> {
+        self.get(room).filter(|view| view.is_known() || self.is_degraded())
     }
 
     /// Number of open rooms.

@@ -12,7 +12,7 @@ use crate::replica::{RoomView, ViewGuard};
 pub(crate) struct Look {
     room: RoomId,
     read: Option<Arc<RoomRead>>,
-    /// If the store did not answer, when it was asked.
+    /// If the store did not answer, when it was asked. If the view of the room is out of date, since when.
     pub(crate) unanswered_since: Option<Timestamp>,
 }
 
@@ -40,7 +40,10 @@ impl Rooms {
     /// # Errors
     /// [`Unseen`].
     pub(crate) async fn look(&self, room: &RoomId) -> Result<Look, Unseen> {
-        if self.is_known_here(room) { Ok(Look::at_the_view(room, None)) } else { self.look_into_the_store(room).await }
+        if self.is_known_here(room) && self.behind_since(room).is_none() {
+            return Ok(Look::at_the_view(room, None));
+        }
+        self.look_at_sockets(room).await
     }
 
     /// Does the same. The answer also says one socket of each user there, as far as the store can be asked.
@@ -52,7 +55,7 @@ impl Rooms {
         match self.look_into_the_store(room).await {
             Err(unseen) if self.is_known_here(room) => {
                 let unanswered_since = (unseen == Unseen::Unavailable).then_some(asked_at);
-                Ok(Look::at_the_view(room, unanswered_since))
+                Ok(Look::at_the_view(room, self.behind_since(room).or(unanswered_since)))
             }
             looked => looked,
         }
@@ -71,11 +74,16 @@ impl Rooms {
         if read.has_more && !self.is_known_here(room) && !self.replica.open_room(room).await {
             return Err(Unseen::Unavailable);
         }
-        Ok(Look { room: room.clone(), read: Some(read), unanswered_since: None })
+        let unanswered_since = self.behind_since(room).filter(|_| read.has_more);
+        Ok(Look { room: room.clone(), read: Some(read), unanswered_since })
     }
 
     fn is_known_here(&self, room: &RoomId) -> bool {
-        self.replica.view().rooms().get(room).is_some_and(|room| room.is_known())
+        self.replica.view().rooms().known(room).is_some()
+    }
+
+    fn behind_since(&self, room: &RoomId) -> Option<Timestamp> {
+        self.replica.view().rooms().behind_since(room)
     }
 }
 
@@ -89,12 +97,13 @@ impl Look {
     /// # Errors
     /// [`Unseen::Unavailable`] if the room has been closed here since the look.
     pub(crate) fn at<'a>(&'a self, view: &'a ViewGuard<'_>) -> Result<Sight<'a>, Unseen> {
-        let open = view.rooms().get(&self.room).filter(|room| room.is_known());
+        let open = view.rooms().known(&self.room);
         let whole = self.read.as_deref().filter(|read| !read.has_more);
+        let is_behind = view.rooms().behind_since(&self.room).is_some();
         match (open, whole) {
-            (Some(room), _) => Ok(Sight(Source::View(room), view.roster())),
-            (None, Some(read)) => Ok(Sight(Source::Store(read), view.roster())),
-            (None, None) => Err(Unseen::Unavailable),
+            (Some(room), read) if read.is_none() || !is_behind => Ok(Sight(Source::View(room), view.roster())),
+            (_, Some(read)) => Ok(Sight(Source::Store(read), view.roster())),
+            (_, None) => Err(Unseen::Unavailable),
         }
     }
 

@@ -46,7 +46,7 @@ impl Session {
         };
         // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
         self.registration = Some(registration);
-        self.ask_for_each(rooms, &mut entering);
+        self.ask_for_first(rooms, &mut entering);
         self.attachment.begin_as(&user);
         if let Some(interest) = interest {
             self.interest = interest;

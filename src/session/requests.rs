@@ -9,7 +9,7 @@ use super::close::End;
 use super::join::Join;
 use super::limits::Verdict;
 use super::room_questions::{AskedOfRoom, RoomQuestion};
-use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, SaidStatus, UserId};
+use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, SaidStatus, Status, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::settings::LimitSettings;
@@ -110,7 +110,12 @@ impl Session {
                     reference,
                 })));
             }
-            (Request::SetStatus(status), Some(_)) => return Ok(Some(Later::Choose { status, reference })),
+            (Request::SetStatus(status), Some(_)) => {
+                if status.status == Status::Invisible {
+                    self.stop_all_typing();
+                }
+                return Ok(Some(Later::Choose { status, reference }));
+            }
             (Request::Update(patch), Some(_)) => return Ok(Some(Later::Update { patch, reference })),
             (Request::Devices, Some(_)) => return Ok(Some(Later::Devices { reference })),
             (Request::Check { user }, _) => return self.check(user, reference),
@@ -237,6 +242,7 @@ impl Session {
     }
 
     fn leave(&mut self, reference: Option<&str>) {
+        self.stop_all_typing();
         let Some(registration) = self.registration.take() else { return };
         self.attachment.mute();
         self.say(&Message::Left { user: registration.user() }, reference);

@@ -39,12 +39,13 @@ impl Session {
         let room = &question.room;
         let (sequence, n_online, answer) = {
             let view = self.services.replica.view();
-            let Some(known) = view.rooms().get(room).filter(|known| known.is_known() && self.is_in_room(room)) else {
+            let Some(known) = view.rooms().known(room).filter(|_| self.is_in_room(room)) else {
                 drop(view);
                 return Some(Later::LookIntoRoom(question));
             };
             let page = |limit, cursor: Option<&UserId>| known.page(view.roster(), cursor, limit);
-            (view.sequence(), known.len(), self.answer_about_room(&view, &question, known.len(), page, None))
+            let behind_since = view.rooms().behind_since(room);
+            (view.sequence(), known.len(), self.answer_about_room(&view, &question, known.len(), page, behind_since))
         };
         if let Some(answer) = answer {
             self.attachment.send_in_room(room, sequence, answer);

@@ -27,7 +27,7 @@ struct Asked {
     room: RoomId,
     /// What the store answers.
     confirmed: oneshot::Receiver<EnteredAt>,
-    /// Whether the socket was in the room already.
+    /// Whether the socket was in the room before the request.
     was_in: bool,
 }
 
@@ -79,9 +79,10 @@ impl Session {
     }
 
     /// Takes the socket out of a room.
-    pub(super) fn leave_room(&self, room: &RoomId, reference: Option<&str>) {
+    pub(super) fn leave_room(&mut self, room: &RoomId, reference: Option<&str>) {
         self.tell_removed();
         if self.is_in_room(room) {
+            self.stop_typing_in(room);
             self.withdraw_from(room);
             self.say(&Message::RoomLeft { room, is_removed: false }, reference);
         } else {
@@ -102,7 +103,13 @@ impl Session {
         (allowed, entering)
     }
 
-    /// Asks for these rooms. The socket has joined just now, or long ago.
+    /// Asks for the rooms that were inserted together with the socket. It was in none of them before.
+    pub(super) fn ask_for_first(&self, rooms: Vec<RoomId>, entering: &mut Entering) {
+        self.ask_for_each(rooms, entering);
+        entering.asked.iter_mut().for_each(|asked| asked.was_in = false);
+    }
+
+    /// Asks for these rooms. The socket has joined before.
     pub(super) fn ask_for_each(&self, rooms: Vec<RoomId>, entering: &mut Entering) {
         let Some(joined) = &self.registration else { return };
         for room in rooms {
@@ -279,7 +286,8 @@ impl Session {
         let mut standing = self.standing(view);
         let is_known = view.rooms().get(room).is_some_and(|known| known.is_known());
         let unknown_since = (!is_known).then(clock::now);
-        standing.degraded = standing.degraded.or(unconfirmed_since).or(unknown_since);
+        let behind_since = view.rooms().behind_since(room);
+        standing.degraded = standing.degraded.or(unconfirmed_since).or(unknown_since).or(behind_since);
         standing
     }
 }

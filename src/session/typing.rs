@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
-use crate::domain::TypingTarget;
+use crate::domain::{RoomId, TypingTarget};
 use crate::typing::TYPING_ENDS_AFTER;
 use crate::wire::message::{ErrorCode, Message};
 
@@ -16,6 +16,10 @@ impl Session {
         {
             return self.refuse_in(room, ErrorCode::NotInRoom, "this socket is not in the room", reference);
         }
+        if target == TypingTarget::User(joined.user().clone()) {
+            // The user knows it.
+            return self.acknowledge_typing(reference);
+        }
         let rate = self.typing.get_or_insert_default();
         let said = if is_typing { rate.begin(&target, Instant::now()) } else { rate.end(&target) };
         match said {
@@ -26,8 +30,29 @@ impl Session {
                 return self.refuse_for_now("typing too often; wait", delay, reference);
             }
         }
+        self.acknowledge_typing(reference);
+    }
+
+    fn acknowledge_typing(&self, reference: Option<&str>) {
         if reference.is_some() {
             self.say(&Message::TypingAck, reference);
+        }
+    }
+
+    /// The socket leaves a room, so its user types there no more.
+    pub(super) fn stop_typing_in(&mut self, room: &RoomId) {
+        self.stop_typing(|target| *target == TypingTarget::Room(room.clone()));
+    }
+
+    /// The user hides, or the socket leaves the service.
+    pub(super) fn stop_all_typing(&mut self) {
+        self.stop_typing(|_| true);
+    }
+
+    fn stop_typing(&mut self, is_meant: impl Fn(&TypingTarget) -> bool) {
+        let (Some(joined), Some(rate)) = (&self.registration, &mut self.typing) else { return };
+        for target in rate.end_all(is_meant) {
+            self.services.typing.say(joined.user(), target, false);
         }
     }
 }
@@ -69,7 +94,8 @@ impl TypingRate {
         let n_targets = self.0.len();
         let Some(typed) = self.0.iter_mut().find(|typed| typed.target == *target) else {
             if n_targets == TARGETS_MAX {
-                return Said::Refused(INTERVAL);
+                let lefts = self.0.iter().map(|typed| (typed.at + lasts(typed)).saturating_duration_since(now));
+                return Said::Refused(lefts.min().unwrap_or(INTERVAL));
             }
             self.0.push(Typed { target: target.clone(), at: now, is_typing: true });
             return Said::Told;
@@ -83,6 +109,16 @@ impl TypingRate {
                 Said::Told
             }
         }
+    }
+
+    /// The user has stopped everywhere where that is meant. Returns the targets that know otherwise.
+    fn end_all(&mut self, is_meant: impl Fn(&TypingTarget) -> bool) -> Vec<TypingTarget> {
+        let ended = self.0.iter_mut().filter(|typed| typed.is_typing && is_meant(&typed.target));
+        let ended = ended.map(|typed| {
+            typed.is_typing = false;
+            typed.target.clone()
+        });
+        ended.collect()
     }
 
     /// The user has stopped.
@@ -128,7 +164,11 @@ mod tests {
         for n in 0..TARGETS_MAX {
             assert_eq!(rate.begin(&target(&n.to_string()), now), Said::Told);
         }
-        assert_eq!(rate.begin(&target("more"), now), Said::Refused(INTERVAL));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(rate.begin(&target("more"), later), Said::Refused(TYPING_ENDS_AFTER - Duration::from_secs(1)));
+        assert_eq!(rate.end_all(|other| *other == target("3")), [target("3")]);
+        assert_eq!(rate.end_all(|other| *other == target("3")), []);
+        assert_eq!(rate.begin(&target("more"), now), Said::Refused(INTERVAL), "one has stopped");
         assert_eq!(rate.begin(&target("more"), now + TYPING_ENDS_AFTER), Said::Told);
         assert_eq!(rate.0.len(), 1);
     }

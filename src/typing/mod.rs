@@ -8,7 +8,7 @@ mod room_signals;
 mod typists;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -101,7 +101,7 @@ impl Typing {
         (typing, task)
     }
 
-    /// A client here says that its user types, or has stopped. Nobody is told of a user who is hidden.
+    /// A client here says that its user types, or has stopped. Nobody is told that a user types who is hidden.
     pub(crate) fn say(&self, user: &UserId, target: TypingTarget, is_typing: bool) {
         let typed = Typed { typist: Typist { user: user.clone(), target }, is_typing };
         if self.said.try_send(typed).is_err() {
@@ -151,8 +151,9 @@ async fn send_all(
         tokio::select! {
             typed = said.recv(), if sending.len() < SENT_AT_ONCE => {
                 let Some(typed) = typed else { return };
+                // Who hides has stopped typing.
                 let is_hidden = table.presence(&typed.typist.user).is_none_or(|presence| presence.as_asserted().is_hidden());
-                if !is_hidden {
+                if !typed.is_typing || !is_hidden {
                     sending.push(send(store, metrics, typed).boxed());
                 }
             }
@@ -184,10 +185,12 @@ async fn tell_all(replica: &Replica, fanout: &Fanout, metrics: &TypingMetrics, h
         tokio::select! {
             typed = heard.recv() => {
                 let Some(Typed { typist, is_typing }) = typed else { return };
-                if is_typing && !is_shown(replica, &typist) {
-                    continue;
-                }
-                if typists.take(&typist, is_typing) {
+                let is_told = if is_typing {
+                    is_shown(replica, &typist) && typists.begin(&typist, Instant::now())
+                } else {
+                    typists.end(&typist)
+                };
+                if is_told {
                     metrics.told();
                     tell(fanout, &typist, is_typing);
                 }

@@ -149,6 +149,12 @@ async fn without_redis_a_room_that_is_open_here_is_shown_and_no_other_is_called_
         let answer = ada.ask(json!({"type": kind, "roomId": "other"})).await;
         assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("store_unavailable")), "{answer}");
     }
+    // Who enters now has opened the room.
+    ada.join_room("other").await;
+    let (status, body) = node.room_users("other", "").await;
+    assert_eq!((status, &body["data"]["onlineCount"], &body["degraded"]), (200, &json!(1), &json!(true)), "{body}");
+    let answer = ada.ask(json!({"type": "get_room_users", "roomId": "other"})).await;
+    assert_eq!((shown(&answer), &answer["degraded"]), (vec!["ada"], &json!(true)), "{answer}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Who may enter a room, and how the application's server says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -208,6 +209,62 @@ async fn a_removal_that_meets_an_entry_wins() {
             let list = async || place.node(2).get("/api/rooms").await.1["data"].clone();
             eventually_eq(list, json!([]), "nobody is in the room").await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_somebody_enters_again_at_once_is_not_said_to_be_empty() {
+    let settings = test_settings();
+    let store = StagedStore::new(&settings.presence);
+    let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+    node.wait_ready().await;
+    let mut ada = node.join("ada").await;
+    ada.join_room("lobby").await;
+    let reads = store.hold("room_page");
+    let comes_back = async {
+        reads.until_held(1).await;
+        reads.pass_one();
+        ada.wait_for(|frame| frame["type"] == "room_left").await;
+        assert_eq!(shown(&ada.join_room("lobby").await), ["ada"]);
+        reads.release();
+    };
+    let ((status, body), ()) = tokio::join!(node.register(Method::DELETE, "lobby"), comes_back);
+    let data = json!({"roomId": "lobby", "deleted": false, "users": 1, "confirmed": false});
+    assert_eq!((status, &body["data"]), (200, &data), "{body}");
+    // Whoever comes back stays.
+    assert_eq!(node.room_ids("lobby").await, ["ada"]);
+    assert!(ada.room_fence("lobby").await.iter().all(|frame| frame["type"] != "room_left"));
+}
+
+#[tokio::test]
+async fn a_member_who_is_removed_after_the_lookup_does_not_enter() {
+    let requests = [
+        ("a first join", None, json!({"type": "join_user", "userId": "ada", "rooms": ["lobby"]})),
+        ("a further join", Some("ada"), json!({"type": "join_user", "userId": "ada", "rooms": ["lobby"]})),
+        ("an entry", Some("ada"), json!({"type": "join_room", "roomId": "lobby"})),
+    ];
+    for (name, joined_as, request) in requests {
+        let mut settings = test_settings();
+        registered(&mut settings);
+        let store = StagedStore::new(&settings.presence);
+        let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+        node.wait_ready().await;
+        register(&node, "lobby", &["ada"]).await;
+        let mut ada = match joined_as {
+            Some(user) => node.join(user).await,
+            None => node.ws("/ws").await,
+        };
+        let lookups = store.hold("room_access");
+        ada.send_json(request).await;
+        // The store has said that ada is a member. There is no entry to remove yet.
+        lookups.until_held(1).await;
+        let data = remove(&node, "lobby", "ada").await;
+        assert_eq!((&data["deleted"], &data["sockets"]), (&json!(true), &json!(0)), "{name}: {data}");
+        lookups.release();
+        let answer = ada.wait_for(|frame| frame["roomId"] == "lobby").await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("not_a_member")), "{name}: {answer}");
+        let list = async || node.get("/api/rooms").await.1["data"].clone();
+        eventually_eq(list, json!([]), "nobody is in the room").await;
     }
 }
 

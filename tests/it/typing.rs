@@ -152,3 +152,51 @@ async fn a_node_hears_who_types_again_after_its_connections_broke() {
     let heard = until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
     assert_eq!(heard["isTyping"], true, "{heard}");
 }
+
+#[tokio::test]
+async fn who_goes_on_typing_is_told_again_to_those_who_came_later() {
+    for place in Place::each(|_| ()).await {
+        let mut ada = place.node(0).join("ada").await;
+        let mut bob = place.node(1).join("bob").await;
+        let mut late = place.node(1).join("late").await;
+        for client in [&mut ada, &mut bob] {
+            client.join_room("lobby").await;
+        }
+        until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
+        late.join_room("lobby").await;
+        let heard = until_typing_is_heard(&mut ada, &mut late, json!({"roomId": "lobby"})).await;
+        assert_eq!(heard["isTyping"], true, "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_or_hides_has_stopped_typing_and_is_heard_again_afterwards() {
+    for place in Place::each(|_| ()).await {
+        let mut ada = place.node(0).join("ada").await;
+        let mut bob = place.node(1).join("bob").await;
+        for client in [&mut ada, &mut bob] {
+            client.join_room("lobby").await;
+        }
+        let end = json!({"type": "typing", "roomId": "lobby", "userId": "ada", "isTyping": false});
+        until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
+        ada.ask(json!({"type": "leave_room", "roomId": "lobby"})).await;
+        assert_eq!(next_typing(&mut bob).await, end);
+        ada.join_room("lobby").await;
+        assert_eq!(until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await["isTyping"], true);
+        ada.ask(json!({"type": "set_status", "status": "invisible"})).await;
+        assert_eq!(next_typing(&mut bob).await, end);
+        ada.ask(json!({"type": "set_status", "status": "online"})).await;
+        assert_eq!(until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await["isTyping"], true);
+    }
+}
+
+#[tokio::test]
+async fn nobody_hears_of_their_own_typing() {
+    let node = Node::start_with(|_| ()).await;
+    let (mut ada, mut tab) = (node.join("ada").await, node.join("ada").await);
+    assert_eq!(ada.ask(json!({"type": "typing_start", "toUserId": "ada"})).await["type"], "typing_ack");
+    let mut bob = node.join("bob").await;
+    until_typing_is_heard(&mut bob, &mut tab, json!({"toUserId": "ada"})).await;
+    let heard = ada.fence().await;
+    assert!(typing(&heard).iter().all(|frame| frame["userId"] == "bob"), "{heard:?}");
+}

@@ -178,7 +178,10 @@ impl World {
             }
             RoomTold::Left(_) => {
                 assert!(self.believed.remove(&user).is_some(), "heard to go twice");
-                if !by_service {
+                // A provisional member may go before the store's news of the entry is here. It tells both once more.
+                let will_be_told_again =
+                    self.published.iter().any(|it| it.user == user && it.change == RoomChange::Entered);
+                if !by_service && !will_be_told_again {
                     let leaves = self.leaves.get_mut(&user).filter(|leaves| **leaves > 0);
                     *leaves.unwrap_or_else(|| panic!("{user} did not leave the room")) -= 1;
                 }

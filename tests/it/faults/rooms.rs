@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::listener::{Event, RoomInterest};
@@ -284,6 +285,35 @@ async fn while_redis_is_away_nobody_leaves_a_room_and_who_enters_is_shown_on_the
     }
     let members = async || behind.redis.smembers(&members_key(ROOM)).await;
     eventually_eq(members, rest, "Redis knows who is there").await;
+}
+
+#[tokio::test]
+async fn a_room_is_said_to_be_empty_only_when_nobody_is_left() {
+    let behind = Behind::start(2, |_| ()).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let ada = enter(near, "ada").await;
+    let bob = enter(far, "bob").await;
+    until_in_room([&ada, &bob], &["ada", "bob"]).await;
+    // The other node does not come back. Nobody sweeps it at once, because Redis was away for a lease.
+    behind.cut().await;
+    wait_until_degraded(near, true).await;
+    wait_until_all_leases_have_ended(&behind.redis).await;
+    behind.proxies[0].restore().await;
+    wait_until_degraded(near, false).await;
+
+    let mut n_removed = 0;
+    let is_empty = async || {
+        let (status, answer) = near.register(Method::DELETE, &percent_encoded(ROOM)).await;
+        let members = behind.redis.smembers(&members_key(ROOM)).await;
+        assert_eq!(status, 200, "{answer}");
+        let data = &answer["data"];
+        assert!(data["confirmed"] == false || members.is_empty(), "{members:?} are there: {answer}");
+        n_removed += data["users"].as_u64().expect("a number");
+        data["confirmed"] == true
+    };
+    eventually_within(3 * DEADLINE, is_empty, "the other node is swept, and the room is empty").await;
+    assert_eq!(n_removed, 1, "only ada was made to leave, and only once");
+    eventually(async || ada.rooms().is_empty(), "ada was told so").await;
 }
 
 #[tokio::test]

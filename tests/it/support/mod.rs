@@ -42,6 +42,7 @@ mod schema;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
 pub(crate) mod shared;
+mod staged_store;
 mod ws_client;
 
 use shared::{frame, http, ports, process};
@@ -61,6 +62,7 @@ pub(crate) use room_client::{shown, told_of, until_typing_is_heard};
 pub(crate) use schema::{Document, NO_VIOLATIONS};
 pub(crate) use sentinel::Sentinels;
 pub(crate) use shared::DEADLINE;
+pub(crate) use staged_store::StagedStore;
 pub(crate) use ws_client::WsClient;
 
 /// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.
