@@ -118,6 +118,7 @@ impl App {
             backoff_max: settings.redis.backoff_max,
             active_every: settings.presence.active_every,
             rooms_linger: settings.rooms.linger,
+            compare_rooms_every: settings.presence.compare_rooms(),
         };
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, times);
         let parts = (store.clone(), table.clone(), replica.clone());

@@ -97,17 +97,18 @@ impl Refresher {
 
     /// Extends the keys of up to `at_most` entries in rooms.
     async fn refresh_rooms(&self, numbers: &[u64], at_most: usize) -> StoreResult<()> {
-        let mut n_left = at_most;
+        let mut entries = Vec::new();
         for numbers in numbers.chunks(PIPELINE) {
-            let entries = self.table.confirmed_in_rooms(numbers);
-            for entries in entries[..entries.len().min(n_left)].chunks(PIPELINE) {
-                let missing = self.store.refresh_rooms(entries).await?;
-                self.table.mark_missing_in_rooms(&missing);
-                n_left -= entries.len();
+            if entries.len() < at_most {
+                entries.extend(self.table.confirmed_in_rooms(numbers));
             }
-            if n_left == 0 {
-                break;
-            }
+        }
+        entries.truncate(at_most);
+        // What is asked about a room is asked once in a pipeline. So entries in the same room go together.
+        entries.sort_unstable();
+        for entries in entries.chunks(PIPELINE) {
+            let missing = self.store.refresh_rooms(entries).await?;
+            self.table.mark_missing_in_rooms(&missing);
         }
         Ok(())
     }

@@ -6,9 +6,11 @@
 
 mod people;
 mod room_agenda;
+mod room_checks;
 mod room_view;
 mod room_views;
 mod rooms;
+mod rooms_apart;
 mod sequence;
 mod view;
 mod views;
@@ -73,6 +75,8 @@ pub struct Replica {
     active_every: Duration,
     /// How long a room stays open that nobody uses (`rooms.linger`).
     rooms_linger: Duration,
+    /// How often each open room is compared with the store.
+    compare_rooms_every: Duration,
     catch_up_wanted: Notify,
     deaf: Notify,
     /// There is something to do about rooms.
@@ -92,6 +96,8 @@ pub struct Times {
     pub active_every: Duration,
     /// How long a room stays open that nobody uses (`rooms.linger`).
     pub rooms_linger: Duration,
+    /// How often each open room is compared with the store. Meanwhile each node writes again what was deleted by hand.
+    pub compare_rooms_every: Duration,
 }
 
 /// How long a joiner waits for its own transition: first until a catch-up starts, then until the joiner is welcomed
@@ -118,7 +124,7 @@ impl Replica {
         announce: Arc<dyn Announce>,
         metrics: ReplicaMetrics,
         link: watch::Receiver<Link>,
-        Times { lease, backoff_max, active_every, rooms_linger }: Times,
+        Times { lease, backoff_max, active_every, rooms_linger, compare_rooms_every }: Times,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -132,6 +138,7 @@ impl Replica {
             backoff_max,
             active_every,
             rooms_linger,
+            compare_rooms_every,
             catch_up_wanted: Notify::new(),
             deaf: Notify::new(),
             rooms_changed: Notify::new(),
@@ -225,6 +232,7 @@ impl Replica {
             () = self.follow_store(&stop) => {}
             () = self.end_overdue_choices() => {}
             () = self.follow_rooms() => {}
+            () = self.read_rooms_apart() => {}
             () = stop.cancelled() => {}
         }
     }

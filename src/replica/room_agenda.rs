@@ -1,6 +1,7 @@
 //! What is to be done about the rooms that this node has opened.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::clock;
 use crate::domain::{RoomId, Timestamp};
@@ -17,11 +18,13 @@ pub(super) struct RoomAgenda {
     reading: HashMap<RoomId, bool>,
     /// Since when each of all these has not followed the store.
     unsettled: HashMap<RoomId, Timestamp>,
+    /// How often rooms were subscribed to.
+    n_subscribed: u64,
 }
 
 /// How many rooms are read at once. A few hide the time that Redis takes to answer. Each call of a reading takes a
 /// connection of the pool, and others need these, too.
-const READINGS: usize = 8;
+pub(super) const READINGS: usize = 8;
 
 /// How many rooms are subscribed to at once. It bounds the time in which nothing else is done.
 const SUBSCRIBE: usize = 1000;
@@ -38,8 +41,25 @@ impl RoomAgenda {
         self.to_subscribe.iter().take(SUBSCRIBE).cloned().collect()
     }
 
+    /// The rooms that could not be subscribed to for that long.
+    pub(super) fn unsubscribed_for(&self, time: Duration) -> Vec<RoomId> {
+        let is_late = |since: Timestamp| since.until(clock::now()) > time;
+        self.to_subscribe.iter().filter(|room| self.unsettled_since(room).is_some_and(is_late)).cloned().collect()
+    }
+
+    /// Whether the room is still to be subscribed to.
+    pub(super) fn is_unsubscribed(&self, room: &RoomId) -> bool {
+        self.to_subscribe.contains(room)
+    }
+
+    /// How often rooms were subscribed to until now.
+    pub(super) fn n_subscribed(&self) -> u64 {
+        self.n_subscribed
+    }
+
     /// These rooms are subscribed to now.
     pub(super) fn subscribed(&mut self, rooms: &[RoomId]) {
+        self.n_subscribed += 1;
         for room in rooms {
             if self.to_subscribe.remove(room) {
                 self.read(room);
@@ -109,8 +129,8 @@ impl RoomAgenda {
 
     /// There is a new subscription, in which no room is open. Nothing is being read.
     pub(super) fn start_over<'a>(&mut self, rooms: impl Iterator<Item = &'a RoomId>) {
-        let unsettled = std::mem::take(&mut self.unsettled);
-        *self = Self { to_subscribe: rooms.cloned().collect(), unsettled, ..Self::default() };
+        let (unsettled, n_subscribed) = (std::mem::take(&mut self.unsettled), self.n_subscribed);
+        *self = Self { to_subscribe: rooms.cloned().collect(), unsettled, n_subscribed, ..Self::default() };
         for room in self.to_subscribe.clone() {
             self.unsettle(&room);
         }
@@ -162,6 +182,10 @@ mod tests {
         assert_eq!(agenda.to_subscribe().len(), rooms.len());
         assert!(agenda.unsettled_since(&room(0)).is_some(), "it was settled before");
         assert_eq!(agenda.unsettled_since(&room(1)), since, "it has not followed the store since then");
+        assert_eq!((agenda.n_subscribed(), agenda.unsubscribed_for(Duration::from_secs(60))), (1, Vec::new()));
+        agenda.subscribed(&rooms[1..]);
+        assert_eq!(agenda.n_subscribed(), 2);
+        assert!(agenda.is_unsubscribed(&room(0)) && !agenda.is_unsubscribed(&room(1)));
         rooms.iter().for_each(|room| agenda.close(room));
         assert!(agenda.unsettled.is_empty());
     }

@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use self::reading::{Reading, Target};
+use self::reading::{Reading, Target, is_after};
 use super::rooms::RoomAnnouncement;
 use super::sequence::Sequence;
 use crate::domain::{
     OfflineReason, RoomChange, RoomId, RoomPosition, RoomRoster, RoomTold, RoomTransition, Roster, RosterPage,
     Timestamp, Told, UserId,
 };
+use crate::store::RoomHead;
 
 /// The members of one room that this node shows, and how sure it is of each member.
 ///
@@ -36,6 +37,8 @@ pub struct RoomView {
     n_confirmed: usize,
     n_provisional: usize,
     position: RoomPosition,
+    /// Where the store was at the last snapshot.
+    read_at: RoomPosition,
     is_known: bool,
     told: BTreeSet<UserId>,
     last_told: u64,
@@ -75,7 +78,7 @@ pub(super) enum Received {
     Kept,
     /// It was in effect already, or the next snapshot has it.
     Before,
-    /// Transitions are missing before this one: the room must be read anew.
+    /// Transitions are missing before this one, or it has the number of another one: the room must be read anew.
     Gap,
 }
 
@@ -183,6 +186,7 @@ impl RoomView {
             n_confirmed: 0,
             n_provisional: 0,
             position: RoomPosition::default(),
+            read_at: RoomPosition::default(),
             is_known: false,
             told: BTreeSet::new(),
             last_told: 0,
@@ -210,7 +214,8 @@ impl RoomView {
         }
         let (known, new) = (self.position, transition.position);
         // Nothing was read yet: what came before the snapshot is in it.
-        if !self.is_known || new.birth == known.birth && new.revision <= known.revision {
+        let is_old = new.birth == known.birth && new.revision <= known.revision;
+        if !self.is_known || is_old && !is_after(new, self.read_at) {
             return Received::Before;
         }
         let is_next = new.birth == known.birth && new.revision == known.revision + 1;
@@ -264,8 +269,8 @@ impl RoomView {
         is_wanted: impl Fn(&UserId) -> bool,
         around: &mut Around<'_>,
     ) -> Replaced {
-        let reading = self.reading.take().unwrap_or_default();
-        let Target { roster, left, applied, has_gap } = reading.arrive_at(snapshot);
+        let (reading, read_at) = (self.reading.take().unwrap_or_default(), snapshot.position);
+        let Target { roster, left, applied, has_gap, .. } = reading.arrive_at(snapshot);
         let left_before = std::mem::take(&mut self.left_behind_gap);
         let missing = self.members.iter().filter(|(user, _)| !roster.members.contains(*user));
         let missing: Vec<(UserId, Standing)> = missing.map(|(user, standing)| (user.clone(), *standing)).collect();
@@ -286,7 +291,7 @@ impl RoomView {
             }
         }
         roster.members.iter().for_each(|user| self.put(user, Standing::Confirmed, around));
-        (self.position, self.is_known) = (roster.position, true);
+        (self.position, self.read_at, self.is_known) = (roster.position, read_at, true);
         Replaced { applied, roster, has_gap, is_doubtful }
     }
 
@@ -343,6 +348,11 @@ impl RoomView {
             Told::Online(_) | Told::ProfileChanged(_) | Told::StatusChanged(_) | Told::Offline(_) => return,
         };
         self.announce(user, told, sequence, at, tell);
+    }
+
+    /// Where the room is and how many members it has, as the store has said so far.
+    pub(super) fn head(&self) -> RoomHead {
+        RoomHead { position: self.position, n_members: self.n_confirmed as u64 }
     }
 
     /// Whether the room reflects the position. If it is to reflect none, it must be known.

@@ -4,13 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use super::WELCOME_AFTER;
 use super::room_agenda::RoomAgenda;
+use super::room_checks::RoomChecks;
 use super::room_view::{Around, Received, Replaced, RoomView, RoomsOfUsers, TellRoom};
 use super::sequence::Sequence;
 use crate::clock;
 use crate::domain::{RoomId, RoomPosition, RoomRoster, RoomTransition, Roster, Timestamp, Told, UserId};
+use crate::store::RoomHead;
 
 /// The open rooms. They are locked together with the view of the service.
 ///
@@ -27,6 +30,7 @@ pub struct RoomViews {
     of_users: RoomsOfUsers,
     sequence: Sequence,
     agenda: RoomAgenda,
+    checks: RoomChecks,
     service: ServiceState,
     /// Counts the holds of the service.
     n_holds: u64,
@@ -68,6 +72,14 @@ pub(super) struct RoomRead {
     releases: Option<u64>,
 }
 
+/// What is known when a snapshot is about to be read of a room that is not subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReadApart {
+    room: RoomId,
+    /// How often rooms were subscribed to before.
+    n_subscribed: u64,
+}
+
 /// What rooms see of the rest of the node, and whom they tell.
 pub(super) struct Scene<'a> {
     /// The users of the view of the service.
@@ -100,6 +112,7 @@ impl RoomViews {
             of_users: RoomsOfUsers::default(),
             sequence,
             agenda: RoomAgenda::default(),
+            checks: RoomChecks::default(),
             service: ServiceState { is_holding: true, ..ServiceState::default() },
             n_holds: 1,
             has_unreleased: false,
@@ -125,6 +138,17 @@ impl RoomViews {
     /// was opened meanwhile shows those with sockets here.
     pub(crate) fn known(&self, room: &RoomId) -> Option<&RoomView> {
         self.get(room).filter(|view| view.is_known() || self.is_degraded())
+    }
+
+    /// The open rooms that the node could not subscribe to for so long that it is said ([`RoomViews::behind_since`]).
+    pub(super) fn unsubscribed(&self) -> Vec<RoomId> {
+        self.agenda.unsubscribed_for(BEHIND_AFTER)
+    }
+
+    /// A room is about to be read apart, unless it is subscribed to.
+    pub(super) fn begin_read_apart(&self, id: &RoomId) -> Option<ReadApart> {
+        let read = ReadApart { room: id.clone(), n_subscribed: self.agenda.n_subscribed() };
+        self.agenda.is_unsubscribed(id).then_some(read)
     }
 
     /// Number of open rooms.
@@ -201,6 +225,7 @@ impl RoomViews {
             room.close(&mut self.of_users);
         }
         self.agenda.close(id);
+        self.checks.forget(id);
         self.turned.insert(id.clone(), false);
         self.doubted.remove(id);
         self.unsure.remove(id);
@@ -225,6 +250,7 @@ impl RoomViews {
             drop(room.give_up_reading());
         }
         self.agenda.start_over(self.rooms.keys());
+        self.checks.start_over();
     }
 
     /// These rooms are subscribed to now.
@@ -274,6 +300,7 @@ impl RoomViews {
     /// that departures may be told.
     pub(super) fn begin_read(&mut self, may_release: bool) -> Option<RoomRead> {
         let id = self.agenda.begin_read()?;
+        self.checks.forget(&id);
         self.rooms.get_mut(&id)?.begin_read();
         let is_sure = may_release && !self.service.holds() && !self.doubted.contains_key(&id);
         Some(RoomRead { room: id, releases: is_sure.then_some(self.n_holds) })
@@ -298,6 +325,29 @@ impl RoomViews {
             self.doubted.insert(read.room.clone(), DOUBT_BEATS);
         }
         self.has_unreleased |= releases.is_none() || replaced.is_doubtful;
+        Some(replaced)
+    }
+
+    /// The snapshot of a room was read apart. It counts only if no room was subscribed to meanwhile: a room that is subscribed to
+    /// is read anew. Departures are held until then.
+    pub(super) fn end_read_apart(
+        &mut self,
+        read: &ReadApart,
+        roster: RoomRoster,
+        is_wanted: impl Fn(&UserId) -> bool,
+        scene: Scene<'_>,
+    ) -> Option<Replaced> {
+        if !self.agenda.is_unsubscribed(&read.room) || self.agenda.n_subscribed() != read.n_subscribed {
+            return None;
+        }
+        let replaced = self.change(&read.room, scene, |room, around| {
+            room.released = 0;
+            room.replace(roster, true, is_wanted, around)
+        })?;
+        if replaced.is_doubtful {
+            self.doubted.insert(read.room.clone(), DOUBT_BEATS);
+        }
+        self.has_unreleased = true;
         Some(replaced)
     }
 
@@ -327,6 +377,37 @@ impl RoomViews {
             *n_beats = n_beats.saturating_sub(1);
             *n_beats > 0
         });
+        let rooms = &self.rooms;
+        let wrong = self.checks.count_beat(|id| rooms.get(id).map(|room| room.head().position).unwrap_or_default());
+        self.correct(&wrong);
+    }
+
+    /// The store is about to be asked about these rooms. Returns those whose views can be compared with what it says: they
+    /// follow the store, and hold nothing.
+    pub(super) fn ask(&mut self, ids: &[RoomId]) -> Vec<RoomId> {
+        let mut asked = Vec::new();
+        for (id, room) in ids.iter().filter_map(|id| Some((id, self.rooms.get(id)?))) {
+            if room.is_known() && self.agenda.is_settled(id) && !self.holds(id) {
+                self.checks.ask(id, room.head());
+                asked.push(id.clone());
+            }
+        }
+        asked
+    }
+
+    /// The store has answered about these rooms. Each view that proves to be wrong is read anew.
+    pub(super) fn compare(&mut self, ids: &[RoomId], stored: &[Option<RoomHead>]) {
+        let answers = ids.iter().zip(stored).filter_map(|(id, stored)| Some((id, (*stored)?)));
+        let wrong: Vec<RoomId> =
+            answers.filter(|(id, stored)| self.checks.answer(id, *stored)).map(|(id, _)| id.clone()).collect();
+        self.correct(&wrong);
+    }
+
+    fn correct(&mut self, wrong: &[RoomId]) {
+        if !wrong.is_empty() {
+            warn!(n_rooms = wrong.len(), "{} rooms were not as the store has them: reading them anew", wrong.len());
+        }
+        wrong.iter().for_each(|id| self.read(id));
     }
 }
 

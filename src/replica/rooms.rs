@@ -10,17 +10,17 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, interval_at, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::room_view::Received;
+use super::room_view::{Received, Replaced};
 use super::room_views::{RoomRead, RoomViews, Scene};
 use super::{CATCH_UP_AFTER, Replica, View, WELCOME_AFTER, wake};
 use crate::backoff::{Backoff, Reminder};
 use crate::clock;
 use crate::domain::{RoomId, RoomPosition, RoomRoster, RoomTold, RoomTransition, Timestamp, UserId};
 use crate::node::{EnteredAt, Link};
-use crate::store::{OpenRooms, RoomNews, RoomSubscription, StoreError, StoreResult};
+use crate::store::{OpenRooms, RoomHead, RoomNews, RoomSubscription, StoreError, StoreResult};
 
 /// One change of what a room shows. Every listener of the room on this node is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,12 @@ const LOOK_FOR_UNUSED_EVERY: (Duration, Duration) = (Duration::from_millis(20), 
 
 /// A reading that is under way.
 type Reading = BoxFuture<'static, (RoomRead, StoreResult<RoomRoster>)>;
+
+/// A question about rooms that is under way: where they are.
+type Comparison = BoxFuture<'static, (Vec<RoomId>, StoreResult<Vec<Option<RoomHead>>>)>;
+
+/// How many rooms are compared with the store at once: two calls each, less than 1 ms of the server's time.
+const COMPARED_AT_ONCE: usize = 200;
 
 /// Why a subscription to rooms was given up.
 enum GivenUp {
@@ -198,6 +204,9 @@ impl Replica {
         let mut link = self.link.clone();
         let (least, most) = LOOK_FOR_UNUSED_EVERY;
         let mut look_for_unused = interval((self.rooms_linger / LINGER_PART).clamp(least, most));
+        // A new subscription begins with reading every room.
+        let mut compare = interval_at(tokio::time::Instant::now() + self.compare_rooms_every, self.compare_rooms_every);
+        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Err(given_up) = follower.catch_up(&mut deliveries).await {
                 return given_up;
@@ -206,6 +215,14 @@ impl Replica {
                 news = deliveries.recv() => self.take_delivery(news),
                 Some(ended) = follower.readings.next() => {
                     follower.end_reading(ended);
+                    Ok(())
+                }
+                Some(compared) = follower.comparing.next() => {
+                    follower.end_comparison(compared);
+                    Ok(())
+                }
+                _ = compare.tick() => {
+                    follower.begin_comparisons();
                     Ok(())
                 }
                 () = self.rooms_changed.notified() => Ok(()),
@@ -301,6 +318,10 @@ struct Follower<'a> {
     replica: &'a Replica,
     rooms: Box<dyn OpenRooms>,
     readings: FuturesUnordered<Reading>,
+    /// The rooms that are still to be compared in this round.
+    to_compare: Vec<RoomId>,
+    /// The question that is under way. There is one at most.
+    comparing: FuturesUnordered<Comparison>,
     /// No reading begins before that: one has failed.
     pause_until: Instant,
     backoff: &'a mut Backoff,
@@ -316,7 +337,8 @@ impl<'a> Follower<'a> {
         reminder: &'a mut Reminder,
     ) -> Self {
         let (readings, pause_until) = (FuturesUnordered::new(), Instant::now());
-        Self { replica, rooms, readings, pause_until, backoff, reminder, n_beats: 0 }
+        let (to_compare, comparing) = (Vec::new(), FuturesUnordered::new());
+        Self { replica, rooms, readings, to_compare, comparing, pause_until, backoff, reminder, n_beats: 0 }
     }
 
     fn is_pausing(&self) -> bool {
@@ -377,7 +399,8 @@ impl<'a> Follower<'a> {
             Ok(roster) => {
                 self.backoff.reset();
                 self.reminder.reset();
-                self.replica.take_over(&read, roster);
+                let is_wanted = |user: &UserId| self.replica.table.wants_in(&read.room, user);
+                self.replica.take_over(&read.room, |rooms, scene| rooms.end_read(&read, roster, is_wanted, scene));
             }
             Err(error) => {
                 warn_of(&error, self.backoff.is_first(), self.reminder);
@@ -387,6 +410,40 @@ impl<'a> Follower<'a> {
                     self.replica.apply_in_room(&transition);
                 }
             }
+        }
+    }
+
+    /// A round of comparisons begins, unless the last one has not ended.
+    fn begin_comparisons(&mut self) {
+        if self.comparing.is_empty() {
+            self.to_compare = self.replica.open_rooms();
+            self.compare_next();
+        }
+    }
+
+    fn compare_next(&mut self) {
+        while !self.to_compare.is_empty() {
+            let next = self.to_compare.split_off(self.to_compare.len().saturating_sub(COMPARED_AT_ONCE));
+            let asked = self.replica.update_rooms(|rooms, _| rooms.ask(&next));
+            if !asked.is_empty() {
+                let store = self.replica.store.clone();
+                self.comparing.push(Box::pin(async move {
+                    let heads = store.room_heads(&asked).await;
+                    (asked, heads)
+                }));
+                return;
+            }
+        }
+    }
+
+    /// The store has said where some rooms are. If it has not, all rooms wait for the next round.
+    fn end_comparison(&mut self, (asked, heads): (Vec<RoomId>, StoreResult<Vec<Option<RoomHead>>>)) {
+        match heads {
+            Ok(heads) => {
+                self.replica.update_rooms(|rooms, _| rooms.compare(&asked, &heads));
+                self.compare_next();
+            }
+            Err(error) => debug!(error = %error, "Could not compare rooms with the store: {error}"),
         }
     }
 
@@ -423,13 +480,12 @@ impl<'a> Follower<'a> {
 }
 
 impl Replica {
-    /// A snapshot was read.
-    fn take_over(&self, read: &RoomRead, snapshot: RoomRoster) {
-        let is_wanted = |user: &UserId| self.table.wants_in(&read.room, user);
+    /// The snapshot of a room was read. `replace` puts it into effect.
+    pub(super) fn take_over(&self, room: &RoomId, replace: impl FnOnce(&mut RoomViews, Scene<'_>) -> Option<Replaced>) {
         let replaced = self.update_rooms(|rooms, scene| {
             // This is inside the lock, so that nothing else is announced meanwhile.
             self.announce.begin_catch_up();
-            let replaced = rooms.end_read(read, snapshot, is_wanted, scene);
+            let replaced = replace(rooms, scene);
             self.announce.end_catch_up();
             replaced
         });
@@ -437,7 +493,7 @@ impl Replica {
         if let Some(replaced) = replaced {
             debug!("Read a room of {} members", replaced.roster.members.len());
             replaced.applied.iter().for_each(|transition| self.table.observe_room(transition));
-            self.table.observe_room_snapshot(&read.room, &replaced.roster);
+            self.table.observe_room_snapshot(room, &replaced.roster);
         }
     }
 }

@@ -141,6 +141,12 @@ impl PresenceSettings {
         (self.user_ttl / 4).min(self.audit)
     }
 
+    /// How often a node compares its open rooms with the store. Between two of these comparisons, every node has extended all
+    /// its keys, and has written again what was missing.
+    pub fn compare_rooms(&self) -> Duration {
+        self.refresh_all() + 2 * self.beat
+    }
+
     /// How long a node gathers heartbeats. `user_activity` has to show within 2 s. A socket becomes idle up to three
     /// rounds late, so four rounds are no longer than the time for that.
     pub(crate) fn round(&self) -> Duration {

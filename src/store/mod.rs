@@ -33,7 +33,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-pub use self::rooms::{OpenRooms, RoomAccess, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription};
+pub use self::rooms::{OpenRooms, RoomAccess, RoomHead, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription};
 use crate::domain::{
     Device, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, RoomId, RoomPosition, Roster, Scope,
     Signal, SocketId, Statement, Timestamp, Transition, UserId,

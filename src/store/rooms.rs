@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::StoreResult;
-use crate::domain::{RoomId, RoomRoster, RoomTransition, Signal, SocketId, UserId};
+use crate::domain::{RoomId, RoomPosition, RoomRoster, RoomTransition, Signal, SocketId, UserId};
 
 /// What one node asks of the store about rooms.
 pub trait RoomStore: Send + Sync {
@@ -30,6 +30,13 @@ pub trait RoomStore: Send + Sync {
     /// # Errors
     /// [`StoreError`](super::StoreError) if the store cannot be reached.
     fn room_snapshot<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<RoomRoster>>;
+
+    /// Says where each of these rooms is and how many members it has, in their order. It is none if no node can have written
+    /// what is stored of the room. The two parts of an answer may be true at two moments, one just after the other.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the store cannot be reached.
+    fn room_heads<'a>(&'a self, rooms: &'a [RoomId]) -> BoxFuture<'a, StoreResult<Vec<Option<RoomHead>>>>;
 
     /// Reads up to `limit` members of a room, at most [`RoomPage::MOST`], each with one of their sockets.
     ///
@@ -140,6 +147,15 @@ pub enum RoomNews {
     /// The receiver was too slow, so transitions of any open room may be missing here. Rooms have no common revision that
     /// would show the gap. So each open room must be read anew.
     Lost,
+}
+
+/// Where a room is, without its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoomHead {
+    /// Its last transition. A room in which nobody is has the default position.
+    pub position: RoomPosition,
+    /// How many members it has.
+    pub n_members: u64,
 }
 
 /// Some members of a room.

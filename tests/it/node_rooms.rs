@@ -355,4 +355,12 @@ async fn entries_that_a_hand_changed_are_put_right() {
     // The refresh of all keys shows it.
     redis.command(&["DEL", "online:room:x:users:set", "online:room:x:user:socket:ada"]).await;
     eventually_eq(async || node.members("x").await, ["ada"], "she is asserted").await;
+    // It shows a single entry, too.
+    let _ada_too = node.join("ada", &["x"]).await;
+    let sockets = async || redis.hgetall("online:room:x:user:socket:ada").await.into_keys().collect::<BTreeSet<_>>();
+    let right = sockets().await;
+    for socket in &right {
+        redis.command(&["HDEL", "online:room:x:user:socket:ada", socket]).await;
+        eventually_eq(&sockets, right.clone(), "the missing entry is asserted").await;
+    }
 }

@@ -121,6 +121,7 @@ impl Follower {
             backoff_max: settings.redis.backoff_max,
             active_every: settings.presence.active_every,
             rooms_linger: settings.rooms.linger,
+            compare_rooms_every: settings.presence.compare_rooms(),
         };
         let metrics = ReplicaMetrics::new(&mut registry);
         let replica = Replica::new(store.clone(), table.clone(), heard.clone(), metrics, link, times);
@@ -349,6 +350,115 @@ async fn a_subscription_that_is_silent_is_noticed() {
     assert!(peer.enter(&bob, "bob", "x").await);
     node.shows("x", &["ada", "bob"]).await;
     proxy.thaw();
+}
+
+/// The ids of the connections that have subscribed to something.
+async fn subscriptions(redis: &RedisServer) -> BTreeSet<String> {
+    let clients: String = redis.query(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;
+    let ids = clients.lines().filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("id=")));
+    ids.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_node_that_gets_no_new_connection_goes_on_with_those_that_it_has() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let proxy = ChaosProxy::start(redis.port()).await;
+    let brief = |settings: &mut Settings| settings.presence.lease = Duration::from_millis(1500);
+    let node = Follower::on(&proxy.url(), 1, brief).await;
+    let ada = node.join("ada").await;
+    let before = subscriptions(&redis).await;
+    assert!(node.enter(&ada, "ada", "x").await);
+    let of_rooms: Vec<String> = subscriptions(&redis).await.difference(&before).cloned().collect();
+    assert_eq!(of_rooms.len(), 1);
+    let peer = Follower::on(&redis.url(), 2, |_| ()).await;
+    let mut shown = vec!["ada".to_owned()];
+    proxy.refuse().await;
+    redis.command(&["CLIENT", "KILL", "ID", &of_rooms[0]]).await;
+    let mut sockets = Vec::new();
+    // The room is read every 5 s. In this time, the connections of the pool grow old.
+    for id in ["bob", "cid", "dan"] {
+        let socket = peer.join(id).await;
+        assert!(peer.enter(&socket, id, "x").await);
+        sockets.push(socket);
+        shown.push(id.to_owned());
+        node.shows("x", &shown.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    assert!(!node.is_degraded());
+    sockets[0].leave_room(&room("x"));
+    peer.shows("x", &["ada", "cid", "dan"]).await;
+    proxy.restore().await;
+    node.shows("x", &["ada", "cid", "dan"]).await;
+    assert_eq!(node.tales(), ["x +ada", "x +bob", "x +cid", "x +dan", "x -bob unknown"]);
+}
+
+/// Publishes by hand what looks like the next transition of a room.
+async fn forge(redis: &RedisServer, name: &str, kind: &str, id: &str) {
+    let head = redis.hgetall(&format!("online:room:{name}:head")).await;
+    let [birth, revision] = ["birth", "revision"].map(|field| head[field].parse::<u64>().expect("a number"));
+    let revision = revision + 1;
+    let event = format!(r#"{{"birth":{birth},"revision":{revision},"type":"{kind}","userId":"{id}","at":1}}"#);
+    redis.command(&["PUBLISH", &format!("online:room:{name}:events"), &event]).await;
+}
+
+/// Each node compares its rooms with the store often.
+fn watchful(settings: &mut Settings) {
+    settings.presence.beat = Duration::from_millis(100);
+    settings.presence.audit = Duration::from_millis(500);
+}
+
+#[tokio::test]
+async fn what_a_hand_publishes_in_a_room_is_put_right() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let node = Follower::on(&redis.url(), 1, watchful).await;
+    let (ada, _eve) = (node.join("ada").await, node.join("eve").await);
+    assert!(node.enter(&ada, "ada", "x").await);
+    for n_forged in 1..3 {
+        forge(&redis, "x", "entered", "eve").await;
+        let tale = "x +eve".to_owned();
+        let n_told = async || node.tales().iter().filter(|told| **told == tale).count();
+        eventually_eq(n_told, n_forged, "nobody can know that this is not true").await;
+        node.shows("x", &["ada"]).await;
+    }
+    assert_eq!(node.tales(), ["x +ada", "x +eve", "x -eve unknown", "x +eve", "x -eve unknown"]);
+}
+
+#[tokio::test]
+async fn what_the_store_publishes_with_the_number_of_a_forged_transition_is_not_lost() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let (node, peer) = (Follower::on(&redis.url(), 1, |_| ()).await, Follower::on(&redis.url(), 2, |_| ()).await);
+    let (ada, bob, _eve) = (node.join("ada").await, peer.join("bob").await, node.join("eve").await);
+    assert!(node.enter(&ada, "ada", "x").await);
+    forge(&redis, "x", "entered", "eve").await;
+    node.shows("x", &["ada", "eve"]).await;
+    assert!(peer.enter(&bob, "bob", "x").await);
+    peer.shows("x", &["ada", "bob"]).await;
+    node.shows("x", &["ada", "bob"]).await;
+    forge(&redis, "x", "left", "ada").await;
+    bob.leave_room(&room("x"));
+    node.shows("x", &["ada"]).await;
+    // Ada has a socket there.
+    assert!(!node.tales().iter().any(|tale| tale.starts_with("x -ada")), "{:?}", node.tales());
+}
+
+#[tokio::test]
+async fn a_member_of_whom_a_hand_deleted_everything_is_not_shown_for_ever() {
+    let redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    let (node, peer) = (Follower::on(&redis.url(), 1, watchful).await, Follower::on(&redis.url(), 2, watchful).await);
+    let (ada, bob) = (node.join("ada").await, peer.join("bob").await);
+    assert!(node.enter(&ada, "ada", "x").await && peer.enter(&bob, "bob", "x").await);
+    node.shows("x", &["ada", "bob"]).await;
+    let lua = "redis.call('SREM', KEYS[1], 'bob') return redis.call('DEL', KEYS[2], KEYS[3])";
+    let registry = format!("online:node:rooms:{}", NodeId::from_bits(2));
+    let keys = ["online:room:x:users:set", "online:room:x:user:socket:bob", &registry];
+    let deleted: u64 = redis.query(&[&["EVAL", lua, "3"], &keys[..]].concat()).await;
+    assert_eq!(deleted, 2);
+    bob.leave_room(&room("x"));
+    node.shows("x", &["ada"]).await;
+    peer.shows("x", &["ada"]).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) applied: Vec<RoomTransition>,
     /// Whether transitions are missing.
     pub(super) has_gap: bool,
+    /// Where the snapshot was.
+    read_at: RoomPosition,
 }
 
 impl Reading {
@@ -53,7 +55,8 @@ impl Reading {
     /// Goes from the snapshot to the last transition.
     pub(super) fn arrive_at(self, snapshot: RoomRoster) -> Target {
         let (left, applied) = (HashMap::new(), Vec::new());
-        let mut target = Target { roster: snapshot, left, applied, has_gap: self.is_cut };
+        let read_at = snapshot.position;
+        let mut target = Target { roster: snapshot, left, applied, has_gap: self.is_cut, read_at };
         for transition in self.kept {
             target.take(transition);
         }
@@ -84,10 +87,11 @@ impl Target {
     }
 
     /// Whether a transition comes after what was reached so far.
-    fn is_new(&mut self, RoomPosition { birth, revision }: RoomPosition) -> bool {
-        let known = self.roster.position;
+    fn is_new(&mut self, position: RoomPosition) -> bool {
+        let (known, RoomPosition { birth, revision }) = (self.roster.position, position);
         if birth == known.birth {
-            self.has_gap |= revision > known.revision + 1;
+            let comes_again = revision <= known.revision && is_after(position, self.read_at);
+            self.has_gap |= revision > known.revision + 1 || comes_again;
             return revision > known.revision;
         }
         // If the birth began before the reading did, and is not the one that was read, it was over by then.
@@ -98,4 +102,10 @@ impl Target {
         }
         begins
     }
+}
+
+/// Whether a transition at `position` came after a snapshot at `read_at`. Of those before, the subscription may still deliver
+/// some. It delivers each of those after it once. So if one comes again, one of the two is not the store's.
+pub(super) fn is_after(position: RoomPosition, read_at: RoomPosition) -> bool {
+    position.birth != read_at.birth || position.revision > read_at.revision
 }

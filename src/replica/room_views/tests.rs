@@ -56,6 +56,20 @@ enum Event {
     LeaveHere(u8),
     /// Peers took this node for dead: the store loses a user who is here.
     Swept(u8),
+    /// Somebody publishes by hand that a user enters or leaves.
+    Forge(u8, bool),
+    /// The subscription is lost, with all that it has not delivered.
+    Unsubscribe,
+    /// The room is subscribed to again.
+    Subscribe,
+    /// While it is not, the room is about to be read apart: the position is read.
+    BeginApart,
+    /// The members are read as well.
+    EndApart,
+    /// The store is about to be asked where the room is.
+    Ask,
+    /// It answers.
+    Answer,
     /// The store loses its data.
     LoseData,
     /// The nodes assert all their users.
@@ -81,6 +95,13 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (4..8u8).prop_map(Event::ArriveHere),
         2 => (4..8u8).prop_map(Event::LeaveHere),
         1 => (4..8u8).prop_map(Event::Swept),
+        1 => (0..8u8, any::<bool>()).prop_map(|(n, enters)| Event::Forge(n, enters)),
+        1 => Just(Event::Unsubscribe),
+        2 => Just(Event::Subscribe),
+        2 => Just(Event::BeginApart),
+        2 => Just(Event::EndApart),
+        2 => Just(Event::Ask),
+        2 => Just(Event::Answer),
         1 => Just(Event::LoseData),
         2 => Just(Event::Assert),
         4 => Just(Event::Beat),
@@ -106,6 +127,10 @@ struct World {
     /// What the store published, and the node has not heard yet.
     published: VecDeque<RoomTransition>,
     reading: Option<UnderWay>,
+    is_subscribed: bool,
+    apart: Option<(ReadApart, RoomPosition)>,
+    /// The rooms that the store was asked about.
+    asked: Vec<RoomId>,
     /// Who has a socket in the room, here or elsewhere.
     really: BTreeSet<UserId>,
     /// Those who have one here.
@@ -137,6 +162,9 @@ impl World {
             last_birth: 0,
             published: VecDeque::new(),
             reading: None,
+            is_subscribed: true,
+            apart: None,
+            asked: Vec::new(),
             really: BTreeSet::new(),
             here: BTreeSet::new(),
             has_lost: false,
@@ -205,8 +233,13 @@ impl World {
 
     fn publish(&mut self, user: &UserId, change: RoomChange) {
         self.position.revision += 1;
-        let position = self.position;
-        self.published.push_back(RoomTransition { room: room(), position, user: user.clone(), change, at: AT });
+        self.publish_at(self.position, user, change);
+    }
+
+    fn publish_at(&mut self, position: RoomPosition, user: &UserId, change: RoomChange) {
+        if self.is_subscribed {
+            self.published.push_back(RoomTransition { room: room(), position, user: user.clone(), change, at: AT });
+        }
     }
 
     fn enter(&mut self, user: &UserId) {
@@ -300,6 +333,50 @@ impl World {
         }
     }
 
+    /// Publishes what looks like the next transition. Nodes may tell it.
+    fn forge(&mut self, user: &UserId, change: RoomChange) {
+        *self.leaves.entry(user.clone()).or_default() += 1;
+        let RoomPosition { birth, revision } = self.position;
+        let birth = if birth == 0 { self.last_birth + 1 } else { birth };
+        self.publish_at(RoomPosition { birth, revision: revision + 1 }, user, change);
+    }
+
+    fn unsubscribe(&mut self) {
+        self.is_subscribed = false;
+        self.reading = None;
+        self.published.clear();
+        self.views.start_over();
+    }
+
+    fn subscribe(&mut self) {
+        if !self.is_subscribed {
+            self.is_subscribed = true;
+            self.views.subscribed(&[room()]);
+        }
+    }
+
+    fn begin_apart(&mut self) {
+        self.apart = self.views.begin_read_apart(&room()).map(|read| (read, self.position));
+    }
+
+    fn end_apart(&mut self) {
+        let Some((read, position)) = self.apart.take() else { return };
+        let roster = RoomRoster { position, members: self.members.clone() };
+        self.with(false, |views, scene, here| {
+            views.end_read_apart(&read, roster, |user| here.contains(user), scene);
+        });
+    }
+
+    fn ask(&mut self) {
+        self.asked = self.views.ask(&[room()]);
+    }
+
+    fn answer(&mut self) {
+        let head = RoomHead { position: self.position, n_members: self.members.len() as u64 };
+        let asked = std::mem::take(&mut self.asked);
+        self.views.compare(&asked, &vec![Some(head); asked.len()]);
+    }
+
     fn beat(&mut self) {
         let is_new_epoch = self.beaten.0 != self.epoch;
         self.beaten = (self.epoch, is_new_epoch || self.has_lost);
@@ -344,6 +421,14 @@ impl World {
             Event::LeaveHere(n) => self.go(&user(n)),
             Event::Swept(n) if self.here.contains(&user(n)) => self.leave(&user(n)),
             Event::Swept(_) => {}
+            Event::Forge(n, true) => self.forge(&user(n), RoomChange::Entered),
+            Event::Forge(n, false) => self.forge(&user(n), RoomChange::Left(OfflineReason::Left)),
+            Event::Unsubscribe => self.unsubscribe(),
+            Event::Subscribe => self.subscribe(),
+            Event::BeginApart => self.begin_apart(),
+            Event::EndApart => self.end_apart(),
+            Event::Ask => self.ask(),
+            Event::Answer => self.answer(),
             Event::LoseData => {
                 self.members.clear();
                 self.position = RoomPosition::default();
@@ -362,13 +447,16 @@ impl World {
     /// Everybody is asserted, everything is heard, and no hold is left.
     fn settle(&mut self) {
         self.assert_all();
-        for _ in 0..4 {
+        self.subscribe();
+        for _ in 0..8 {
             self.catch_up();
             self.beat();
             for _ in 0..4 {
                 self.begin_read();
                 self.end_read();
             }
+            self.ask();
+            self.answer();
         }
         assert!(!self.views.has_work() && self.views.agenda().is_settled(&room()), "there is nothing left to do");
     }
@@ -386,6 +474,96 @@ proptest! {
         prop_assert!(world.view().members().eq(world.members.iter()), "the room is as in the store");
         prop_assert!(world.views.wait_for(&room(), Some(world.position).filter(|at| at.birth > 0)).is_none());
     }
+}
+
+#[test]
+fn a_transition_that_a_hand_published_is_found_by_the_one_whose_number_it_has() {
+    let mut world = World::new();
+    (0..3).for_each(|n| world.serve(n, 2));
+    world.happen(Event::Toggle(0));
+    world.happen(Event::BeginRead);
+    world.happen(Event::EndRead);
+    world.happen(Event::Forge(1, true));
+    world.happen(Event::Deliver(1));
+    assert!(world.view().contains(&user(1)) && !world.views.has_work());
+    world.happen(Event::Toggle(2));
+    world.happen(Event::Deliver(1));
+    assert!(world.views.has_work(), "one of the two is not the store's");
+    world.happen(Event::BeginRead);
+    world.happen(Event::EndRead);
+    assert!(world.view().contains(&user(2)));
+    world.settle();
+    assert!(!world.view().contains(&user(1)));
+}
+
+#[test]
+fn what_a_hand_published_while_a_snapshot_was_read_is_found_too() {
+    for is_first in [true, false] {
+        let mut world = World::new();
+        (0..3).for_each(|n| world.serve(n, 2));
+        world.happen(Event::Toggle(0));
+        world.happen(Event::BeginRead);
+        world.happen(Event::Scan);
+        if is_first {
+            world.happen(Event::Forge(1, true));
+            world.happen(Event::Toggle(2));
+        } else {
+            let forged = world.position;
+            world.happen(Event::Toggle(2));
+            let position = RoomPosition { revision: forged.revision + 1, ..forged };
+            world.publish_at(position, &user(1), RoomChange::Entered);
+        }
+        world.happen(Event::Deliver(2));
+        world.happen(Event::EndRead);
+        assert!(world.views.has_work(), "both have the same number");
+        *world.leaves.entry(user(1)).or_default() = 1;
+        world.settle();
+        assert_eq!([1, 2].map(|n| world.view().contains(&user(n))), [false, true]);
+    }
+}
+
+#[test]
+fn a_room_that_is_read_apart_tells_who_has_come_and_holds_who_has_gone() {
+    let mut world = World::new();
+    (0..3).for_each(|n| world.serve(n, 2));
+    world.happen(Event::Toggle(0));
+    world.happen(Event::Toggle(1));
+    world.happen(Event::BeginRead);
+    world.happen(Event::EndRead);
+    world.happen(Event::BeginApart);
+    assert!(world.apart.is_none(), "it is subscribed to");
+    world.happen(Event::Unsubscribe);
+    world.happen(Event::Toggle(1));
+    world.happen(Event::Toggle(2));
+    for _ in 0..3 {
+        world.happen(Event::BeginApart);
+        world.happen(Event::EndApart);
+        world.happen(Event::Beat);
+        world.happen(Event::CatchUp);
+        assert!(world.view().members().eq(&[0, 1, 2].map(user)));
+    }
+    world.happen(Event::BeginApart);
+    world.happen(Event::Subscribe);
+    world.happen(Event::EndApart);
+    assert!(world.views.has_work(), "a snapshot that began before that does not count");
+    world.settle();
+    assert!(world.view().members().eq(&[0, 2].map(user)));
+}
+
+#[test]
+fn a_view_that_is_ahead_of_the_store_is_read_anew() {
+    let mut world = World::new();
+    (0..2).for_each(|n| world.serve(n, 2));
+    world.happen(Event::Toggle(0));
+    world.happen(Event::BeginRead);
+    world.happen(Event::EndRead);
+    world.happen(Event::Forge(1, true));
+    world.happen(Event::Deliver(1));
+    world.happen(Event::Ask);
+    world.happen(Event::Answer);
+    assert!(world.views.has_work());
+    world.settle();
+    assert!(!world.view().contains(&user(1)));
 }
 
 #[test]

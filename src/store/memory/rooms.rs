@@ -14,7 +14,8 @@ use crate::domain::{
 };
 use crate::store::news::{NEWS_MAX, NewsSender};
 use crate::store::{
-    Intent, OpenRooms, Order, RoomAccess, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription, StoreResult,
+    Intent, OpenRooms, Order, RoomAccess, RoomHead, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription,
+    StoreResult,
 };
 
 /// Who is in which room, what is registered, and who listens.
@@ -154,6 +155,12 @@ impl Rooms {
         RoomRoster { position: *position, members: members.keys().cloned().collect() }
     }
 
+    fn head(&self, room: &RoomId) -> RoomHead {
+        let head =
+            |Room { position, members }: &Room| RoomHead { position: *position, n_members: members.len() as u64 };
+        self.rooms.get(room).map(head).unwrap_or_default()
+    }
+
     fn page(&self, room: &RoomId, limit: usize) -> RoomPage {
         let Some(Room { members, .. }) = self.rooms.get(room) else { return RoomPage::default() };
         let one_each = members.iter().map(|(user, sockets)| (user.clone(), sockets.keys().next().copied()));
@@ -244,6 +251,10 @@ impl RoomStore for MemoryStore {
 
     fn room_snapshot<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<RoomRoster>> {
         self.at_once(|state| state.rooms.roster(room))
+    }
+
+    fn room_heads<'a>(&'a self, rooms: &'a [RoomId]) -> BoxFuture<'a, StoreResult<Vec<Option<RoomHead>>>> {
+        self.at_once(|state| rooms.iter().map(|room| Some(state.rooms.head(room))).collect())
     }
 
     fn room_page<'a>(&'a self, room: &'a RoomId, limit: usize) -> BoxFuture<'a, StoreResult<RoomPage>> {

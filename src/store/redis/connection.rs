@@ -6,13 +6,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use futures_util::FutureExt;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::sync::watch;
+use tracing::debug;
 
 use super::{Shared, StoreError, StoreResult, store_error};
 
@@ -26,6 +27,8 @@ pub(super) struct Connection {
     reached: watch::Receiver<Option<RunId>>,
     /// Whether every call was answered, and no answer was an error.
     is_sound: bool,
+    /// When it was opened, or when no other connection could be opened in its place.
+    kept_since: Instant,
 }
 
 impl Connection {
@@ -45,7 +48,8 @@ impl Connection {
         match check(shared, &mut inner).await {
             Ok(server) => {
                 shared.lead_to(Some(&server));
-                Ok(Self { inner, server, reached: shared.reached.subscribe(), is_sound: true })
+                let (reached, kept_since) = (shared.reached.subscribe(), Instant::now());
+                Ok(Self { inner, server, reached, is_sound: true, kept_since })
             }
             Err(error) => {
                 if matches!(error, StoreError::Misconfigured(_)) {
@@ -168,9 +172,25 @@ impl Shared {
 /// Makes the connections of the pool.
 pub(super) struct Connections {
     pub(super) shared: Arc<Shared>,
-    /// How long each connection is used. The next connection shows where the address leads. The address may lead to
-    /// another server while the old server goes on as a primary and works.
+    /// How long each connection is used, if another one can be opened then. That one shows where the address leads. The address
+    /// may lead to another server while the old server goes on as a primary and works.
     pub(super) life: Duration,
+}
+
+impl Connections {
+    /// Opens another connection in the place of an old one. If that cannot be done now, the old one is better than none: the
+    /// server may serve as many clients as it can.
+    async fn replace(&self, connection: &mut Connection) -> StoreResult<()> {
+        match self.create().await {
+            Ok(fresh) => *connection = fresh,
+            Err(error @ StoreError::Misconfigured(_)) => return Err(error),
+            Err(error) => {
+                debug!(error = %error, "An old connection is kept, because no other can be opened: {error}");
+                connection.kept_since = Instant::now();
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Manager for Connections {
@@ -181,12 +201,17 @@ impl Manager for Connections {
         Connection::open(&self.shared, &self.shared.client, AsyncConnectionConfig::new())
     }
 
-    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<StoreError> {
-        if !connection.is_sound || metrics.age() > self.life {
-            return Err(RecycleError::message("it failed, or is old"));
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
+        if !connection.is_sound {
+            return Err(RecycleError::message("it failed"));
         }
         // This is asked each time. A primary that became a replica does not end its connections.
-        let server = identify(&self.shared, connection).await?;
-        if server != connection.server { Err(RecycleError::message("it leads elsewhere")) } else { Ok(()) }
+        if identify(&self.shared, connection).await? != connection.server {
+            return Err(RecycleError::message("it leads elsewhere"));
+        }
+        if connection.kept_since.elapsed() > self.life {
+            self.replace(connection).await?;
+        }
+        Ok(())
     }
 }

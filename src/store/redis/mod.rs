@@ -119,7 +119,7 @@ impl RedisStore {
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(redis.call_timeout))
             .create_timeout(Some(redis.connect_timeout))
-            .recycle_timeout(Some(redis.call_timeout))
+            .recycle_timeout(Some(redis.call_timeout + redis.connect_timeout))
             .build()
             .map_err(|error| StoreError::Misconfigured(error.to_string()))?;
         Ok(Self { pool, shared })

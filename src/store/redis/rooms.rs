@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::{FromRedisValue, Pipeline, RedisResult};
+use redis::{FromRedisValue, Pipeline, RedisResult, Value, from_redis_value_ref};
 
 use super::scripts::Script;
 use super::{RedisStore, extend, format, room_bus, store_error};
 use crate::domain::{RoomId, RoomRoster, Signal, SocketId, UserId};
-use crate::store::{RoomAccess, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription, StoreError, StoreResult};
+use crate::store::{
+    RoomAccess, RoomHead, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription, StoreError, StoreResult,
+};
 
 /// Members in one step of a page. Redis serves nobody else meanwhile: about 1 ms.
 const MEMBERS_A_CALL: usize = 1000;
@@ -17,9 +19,9 @@ const MEMBERS_A_CALL: usize = 1000;
 /// The most rooms in one page of the list.
 const ROOMS_MAX: usize = 1000;
 
-/// Replies to [`RedisStore::push_refresh_of_room`] and to [`RedisStore::push_refresh_of_member`].
-const KEYS_OF_A_ROOM: usize = 3;
-const KEYS_OF_A_MEMBER: usize = 2;
+/// Calls of [`RedisStore::push_refresh_of_room`] and of [`RedisStore::push_refresh_of_entry`].
+const CALLS_A_ROOM: usize = 3;
+const CALLS_AN_ENTRY: usize = 3;
 
 impl RoomStore for RedisStore {
     fn subscribe_rooms(&self) -> BoxFuture<'_, StoreResult<RoomSubscription<RoomNews>>> {
@@ -28,6 +30,10 @@ impl RoomStore for RedisStore {
 
     fn room_snapshot<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<RoomRoster>> {
         self.read_room_snapshot(room).boxed()
+    }
+
+    fn room_heads<'a>(&'a self, rooms: &'a [RoomId]) -> BoxFuture<'a, StoreResult<Vec<Option<RoomHead>>>> {
+        self.read_room_heads(rooms).boxed()
     }
 
     fn room_page<'a>(&'a self, room: &'a RoomId, limit: usize) -> BoxFuture<'a, StoreResult<RoomPage>> {
@@ -87,6 +93,32 @@ impl RoomStore for RedisStore {
 }
 
 impl RedisStore {
+    async fn read_room_heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<RoomHead>>> {
+        const CALLS_A_HEAD: usize = 2;
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(rooms.len() * CALLS_A_HEAD);
+        for keys in rooms.iter().map(|room| self.shared.keys.room(room)) {
+            pipeline.cmd("HMGET").arg(keys.head()).arg(&["birth", "revision"]);
+            pipeline.cmd("SCARD").arg(keys.users());
+        }
+        let replies = self.call_each(&mut pipeline).await?;
+        Ok(replies.chunks(CALLS_A_HEAD).map(room_head).collect())
+    }
+
+    /// Makes calls that do not depend on one another. If the key of a call has another type, its reply is none.
+    async fn call_each(&self, pipeline: &mut Pipeline) -> StoreResult<Vec<Option<Value>>> {
+        let mut connection = self.connection().await?;
+        let replies: Vec<RedisResult<Value>> =
+            self.shared.within(pipeline.ignore_errors().query_async(&mut *connection)).await?;
+        let replies = replies.into_iter().map(|reply| match reply {
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
+            reply => reply.map(Some).map_err(store_error),
+        });
+        replies.collect()
+    }
+
     async fn read_room_page(&self, room: &RoomId, limit: usize) -> StoreResult<RoomPage> {
         let limit = limit.min(RoomPage::MOST);
         let key = self.shared.keys.room(room).users();
@@ -157,21 +189,16 @@ impl RedisStore {
         let rooms: BTreeSet<&RoomId> = entries.iter().map(|(room, _, _)| room).collect();
         let mut pipeline = redis::pipe();
         rooms.iter().for_each(|room| self.push_refresh_of_room(&mut pipeline, room));
-        entries.iter().for_each(|(room, _, user)| self.push_refresh_of_member(&mut pipeline, room, user));
-        let mut connection = self.connection().await?;
-        let replies: Vec<RedisResult<bool>> =
-            self.shared.within(pipeline.ignore_errors().query_async(&mut *connection)).await?;
-        let replies = replies.into_iter().map(|reply| match reply {
-            // A key of another type counts as missing. The join that follows deletes it.
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(false),
-            reply => reply.map_err(store_error),
-        });
-        let replies: Vec<bool> = replies.collect::<StoreResult<_>>()?;
-        let is_there = |replies: &[bool]| replies.iter().all(|is_there| *is_there);
-        let (of_rooms, of_entries) = replies.split_at(rooms.len() * KEYS_OF_A_ROOM);
-        let whole = rooms.into_iter().zip(of_rooms.chunks(KEYS_OF_A_ROOM)).filter(|(_, replies)| is_there(replies));
+        entries.iter().for_each(|entry| self.push_refresh_of_entry(&mut pipeline, entry));
+        let replies = self.call_each(&mut pipeline).await?;
+        // A key of another type counts as missing. The join that follows deletes it.
+        let is_there = |replies: &[Option<Value>]| {
+            replies.iter().all(|reply| !matches!(reply, None | Some(Value::Nil | Value::Int(0))))
+        };
+        let (of_rooms, of_entries) = replies.split_at(rooms.len() * CALLS_A_ROOM);
+        let whole = rooms.into_iter().zip(of_rooms.chunks(CALLS_A_ROOM)).filter(|(_, replies)| is_there(replies));
         let whole: BTreeSet<&RoomId> = whole.map(|(room, _)| room).collect();
-        let entries = entries.iter().zip(of_entries.chunks(KEYS_OF_A_MEMBER));
+        let entries = entries.iter().zip(of_entries.chunks(CALLS_AN_ENTRY));
         let missing = entries.filter(|((room, _, _), replies)| !whole.contains(room) || !is_there(replies));
         Ok(missing.map(|((room, socket, _), _)| (room.clone(), *socket)).collect())
     }
@@ -182,9 +209,11 @@ impl RedisStore {
         pipeline.cmd("SISMEMBER").arg(&self.shared.keys.rooms).arg(room.as_str());
     }
 
-    fn push_refresh_of_member(&self, pipeline: &mut Pipeline, room: &RoomId, user: &UserId) {
+    fn push_refresh_of_entry(&self, pipeline: &mut Pipeline, (room, socket, user): &(RoomId, SocketId, UserId)) {
         let keys = self.shared.keys.room(room);
         pipeline.add_command(extend(keys.user_sockets(user), &self.shared.user_ttl_ms()));
+        // The user may be there by other sockets, too. HEXISTS would be one more right to ask for.
+        pipeline.cmd("HGET").arg(keys.user_sockets(user)).arg(socket.to_string());
         // The set may have expired or been deleted, and be there again with others.
         pipeline.cmd("SISMEMBER").arg(keys.users()).arg(user.as_str());
     }
@@ -214,4 +243,11 @@ impl RedisStore {
         let mut connection = self.connection().await?;
         self.shared.call_or_load(&mut *connection, script, call).await
     }
+}
+
+/// What the replies about a room say of its head and of its number of members.
+fn room_head(replies: &[Option<Value>]) -> Option<RoomHead> {
+    let [Some(head), Some(n_members)] = replies else { return None };
+    let position = format::room_position(&from_redis_value_ref(head).ok()?).ok()?;
+    Some(RoomHead { position, n_members: from_redis_value_ref(n_members).ok()? })
 }

@@ -317,6 +317,40 @@ async fn a_room_is_said_to_be_empty_only_when_nobody_is_left() {
 }
 
 #[tokio::test]
+async fn who_enters_a_room_that_cannot_be_subscribed_to_is_told_and_who_leaves_is_told_later() {
+    let hurried = |settings: &mut rollcall::settings::Settings| settings.presence.beat = Duration::from_millis(100);
+    let behind = Behind::start(2, hurried).await;
+    let [near, far] = &behind.nodes[..] else { unreachable!("there are two") };
+    let watch = enter(near, "watch").await;
+    let gone = enter(far, "gone").await;
+    until_in_room([&watch, &gone], &["gone", "watch"]).await;
+
+    behind.proxies[0].deafen_rooms();
+    let ada = enter(far, "ada").await;
+    gone.leave_room(ROOM);
+    eventually(async || behind.proxies[0].swallowed_bytes() > 0, "a transition is lost").await;
+    until_in_room([&watch], &["ada", "gone", "watch"]).await;
+    assert!(!near.is_degraded().await.expect("an answer"), "everything but the room is followed");
+    // The next time that the room is read shows him.
+    let bob = enter(far, "bob").await;
+    until_in_room([&watch], &["ada", "bob", "gone", "watch"]).await;
+    // Whoever opens a room meanwhile is shown it as well.
+    let late = enter(near, "late").await;
+    until_in_room([&late], &["ada", "bob", "gone", "late", "watch"]).await;
+    assert_eq!(told_of(&watch, "gone").await, ["joined"], "nothing says that he has left");
+
+    behind.proxies[0].thaw();
+    until_in_room([&watch, &late, &ada, &bob], &["ada", "bob", "late", "watch"]).await;
+    assert_eq!(told_of(&watch, "gone").await, ["joined", "left (unknown)"]);
+    for user in ["ada", "bob", "late"] {
+        assert_eq!(told_of(&watch, user).await, ["joined"]);
+    }
+    for listener in [&watch, &ada, &bob, &late, &gone] {
+        listener.assert_sound();
+    }
+}
+
+#[tokio::test]
 async fn who_reloads_on_another_node_never_leaves_a_room() {
     let cluster = Cluster::start_with(3, |settings| settings.presence.grace = LONG_GRACE).await;
     let mut watches = Vec::new();

@@ -32,6 +32,7 @@ rules! {
     a_signal_to_a_room_that_nobody_reads_is_dropped
     registered_rooms_have_registered_members
     a_refresh_of_whole_rooms_reports_nothing
+    heads_say_where_rooms_are_and_how_many_members_they_have
 }
 
 fn room(id: &str) -> RoomId {
@@ -95,6 +96,12 @@ impl TestNode {
 
     fn entry(&self, place: &str, number: u64, id: &str) -> (RoomId, SocketId, UserId) {
         (room(place), self.socket(number), user(id))
+    }
+
+    /// Where rooms are, and how many are there.
+    async fn heads(&self, places: &[&str]) -> Vec<Option<(RoomPosition, u64)>> {
+        let heads = self.store.room_heads(&rooms_of(places)).await.expect("an answer");
+        heads.into_iter().map(|head| head.map(|head| (head.position, head.n_members))).collect()
     }
 
     async fn signal_room(&self, place: &str, signal: &Signal) {
@@ -686,6 +693,18 @@ async fn a_refresh_of_whole_rooms_reports_nothing(truth: &impl Truth) {
     assert_eq!(node.store.refresh_rooms(&[]).await.expect("an answer"), []);
 }
 
+async fn heads_say_where_rooms_are_and_how_many_members_they_have(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    node.enter("r", 1, "ada").await;
+    let in_r = node.enter("r", 2, "bob").await;
+    let in_s = node.enter("s:t", 2, "bob").await;
+    assert_eq!(
+        node.heads(&["s:t", "nobody", "r"]).await,
+        [Some((in_s, 1)), Some((RoomPosition::default(), 0)), Some((in_r, 2))]
+    );
+    assert_eq!(node.heads(&[]).await, []);
+}
+
 // What only a shared store can be asked.
 
 /// The names of all keys about rooms, but for the register.
@@ -749,10 +768,12 @@ async fn a_room_whose_keys_have_expired_is_listed_no_more_when_its_entries_go() 
 async fn a_refresh_extends_what_is_there_of_rooms_and_reports_whose_is_not() {
     let truth = Shared::start().await;
     let mut node = TestNode::join(&truth, 1).await;
-    let places = ["whole", "no-entry", "no-head", "no-members", "no-member", "unlisted"];
+    let places = ["whole", "no-entry", "no-socket", "no-head", "no-members", "no-member", "unlisted"];
     for (place, number) in places.iter().zip(1..) {
         node.enter(place, number, "ada").await;
         node.enter(place, number, "bob").await;
+        // She is there by another socket, too.
+        node.enter(place, 99, "ada").await;
     }
     let life = "online:room:whole:user:socket:ada";
     for command in [
@@ -760,6 +781,7 @@ async fn a_refresh_extends_what_is_there_of_rooms_and_reports_whose_is_not() {
         &["EXPIRE", "online:room:whole:head", "10"],
         &["EXPIRE", "online:room:whole:users:set", "10"],
         &["DEL", "online:room:no-entry:user:socket:ada"],
+        &["HDEL", "online:room:no-socket:user:socket:ada", &node.socket(3).to_string()],
         &["DEL", "online:room:no-head:head"],
         &["DEL", "online:room:no-members:users:set"],
         &["SREM", "online:room:no-member:users:set", "ada"],
@@ -783,6 +805,22 @@ async fn a_refresh_extends_what_is_there_of_rooms_and_reports_whose_is_not() {
     }
     assert_eq!(node.store.refresh_rooms(&entries).await.expect("an answer"), []);
     assert_eq!(node.list(10).await.len(), places.len());
+}
+
+#[tokio::test]
+async fn what_no_node_has_written_of_a_room_says_nothing_of_its_head_and_hides_no_other() {
+    let truth = Shared::start().await;
+    let mut node = TestNode::join(&truth, 1).await;
+    let whole = node.enter("whole", 1, "ada").await;
+    for (place, number) in ["no-head", "wrong", "head", "members"].iter().zip(2..) {
+        node.enter(place, number, "ada").await;
+    }
+    truth.redis.command(&["DEL", "online:room:no-head:head"]).await;
+    truth.redis.command(&["HSET", "online:room:wrong:head", "revision", "x"]).await;
+    retype(&truth, "online:room:head:head").await;
+    retype(&truth, "online:room:members:users:set").await;
+    let heads = node.heads(&["wrong", "head", "members", "no-head", "whole"]).await;
+    assert_eq!(heads, [None, None, None, Some((RoomPosition::default(), 1)), Some((whole, 1))]);
 }
 
 #[tokio::test]
@@ -1061,15 +1099,29 @@ async fn whose_entries_were_of_another_type_has_time_to_assert_them_before_anybo
 }
 
 #[tokio::test]
-async fn a_member_that_was_deleted_by_hand_is_still_told_to_have_left() {
+async fn a_member_that_was_deleted_by_hand_is_still_told_to_have_left_and_only_once() {
     let truth = Shared::start().await;
     let mut node = TestNode::join(&truth, 1).await;
-    let mut listener = RoomListener::to(&node, &["r"]).await;
     node.enter("r", 1, "ada").await;
-    node.enter("r", 2, "bob").await;
-    truth.redis.command(&["SREM", "online:room:r:users:set", "ada"]).await;
-    let (left, _) = node.drive_in("r", 1, "ada", LOST).await;
-    assert_eq!(tales(&listener.up_to(left.expect("bob is there")).await), ["+ada", "+bob", "-ada connection_lost"]);
+    for deleted in [
+        &["SREM online:room:r:users:set bob"][..],
+        &["DEL online:room:r:user:socket:bob"],
+        &["SREM online:room:r:users:set bob", "DEL online:room:r:user:socket:bob"],
+        &["SREM online:room:r:users:set bob", "DEL online:room:r:user:socket:bob online:room:r:head"],
+    ] {
+        let mut listener = RoomListener::to(&node, &["r"]).await;
+        node.enter("r", 2, "bob").await;
+        for command in deleted {
+            truth.redis.command(&command.split(' ').collect::<Vec<_>>()).await;
+        }
+        for intent in [LOST, LOST, Intent::Leave] {
+            let (_, remains) = node.drive_in("r", 2, "bob", intent).await;
+            assert!(!remains, "{deleted:?}");
+        }
+        let end = node.enter("r", 3, "eve").await;
+        assert_eq!(tales(&listener.up_to(end).await), ["+bob", "-bob connection_lost", "+eve"], "{deleted:?}");
+        node.drive_in("r", 3, "eve", Intent::Leave).await;
+    }
 }
 
 #[tokio::test]

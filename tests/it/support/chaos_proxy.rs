@@ -6,6 +6,7 @@
 //! let node = Node::spawn(test_settings_with_redis(&proxy.url())).await;
 //! proxy.cut().await;                  // connections are reset, new ones refused
 //! proxy.restore().await;
+//! proxy.refuse().await;               // new connections are refused, those of now stay
 //! proxy.freeze();                     // connections stay open, nothing passes in either direction
 //! proxy.strand();                     // the same for the connections of now only
 //! proxy.set_rate(100_000);           // a slow line to each client
@@ -91,7 +92,12 @@ impl ChaosProxy {
         self.order(Order::AwaitNoConnections).await;
     }
 
-    /// Accepts connections again after [`ChaosProxy::cut`].
+    /// Refuses new connections. Those of now go on.
+    pub(crate) async fn refuse(&self) {
+        self.order(Order::StopListening).await;
+    }
+
+    /// Accepts connections again after [`ChaosProxy::cut`] or [`ChaosProxy::refuse`].
     pub(crate) async fn restore(&self) {
         self.faults.send_modify(|faults| faults.cut = false);
         self.order(Order::Listen).await;
@@ -112,6 +118,11 @@ impl ChaosProxy {
     /// subscription is deaf while commands work. New subscriptions are deaf, too.
     pub(crate) fn deafen_subscriptions(&self) {
         self.flow(Flow::Open, Flow::SwallowedIfSubscribed);
+    }
+
+    /// Does the same to connections that have subscribed to transitions of rooms, and to no other.
+    pub(crate) fn deafen_rooms(&self) {
+        self.flow(Flow::Open, Flow::SwallowedIfInRooms);
     }
 
     /// Half-open like [`ChaosProxy::freeze`], but only for the connections of now: those that come later pass. So what a
@@ -202,6 +213,37 @@ enum Flow {
     Held,
     Swallowed,
     SwallowedIfSubscribed,
+    SwallowedIfInRooms,
+}
+
+/// What a connection has subscribed to.
+#[derive(Default)]
+struct Subscribed {
+    something: AtomicBool,
+    /// Transitions of a room.
+    rooms: AtomicBool,
+}
+
+impl Subscribed {
+    /// Takes note of what is sent to the server. Redis clients write a command in one piece, so its name is not torn between
+    /// two chunks. With the line before it, it is no word in a script.
+    fn note(&self, bytes: &[u8]) {
+        let has = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
+        if has(b"$9\r\nSUBSCRIBE") {
+            self.something.store(true, Ordering::Relaxed);
+            self.rooms.fetch_or(has(b":room:") && has(b":events"), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what comes from the server is swallowed.
+    fn is_deaf(&self, flow: Flow) -> bool {
+        match flow {
+            Flow::Swallowed => true,
+            Flow::SwallowedIfSubscribed => self.something.load(Ordering::Relaxed),
+            Flow::SwallowedIfInRooms => self.rooms.load(Ordering::Relaxed),
+            Flow::Open | Flow::Held => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -306,7 +348,7 @@ async fn connection(mut client: TcpStream, mut network: Network) {
 async fn forward(client: &mut TcpStream, server: &mut TcpStream, network: &Network) -> io::Result<()> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let subscribed = AtomicBool::new(false);
+    let subscribed = Subscribed::default();
     let (upstream, upstream_taken) = mpsc::channel(QUEUE);
     let (downstream, downstream_taken) = mpsc::channel(QUEUE);
     tokio::try_join!(
@@ -334,7 +376,7 @@ async fn take(
     direction: Direction,
     queue: mpsc::Sender<Chunk>,
     mut network: Network,
-    subscribed: &AtomicBool,
+    subscribed: &Subscribed,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     let mut line_free_at = Instant::now();
@@ -350,10 +392,8 @@ async fn take(
         line_free_at = line_free_at.max(Instant::now()) + on_the_line;
         let due = line_free_at + delay;
         let bytes = buffer[..count].to_vec();
-        // Redis clients write a command in one piece, so its name is not torn between two chunks. With the line before it,
-        // it is no word in a script.
-        if direction == Direction::ToServer && bytes.windows(13).any(|part| part == b"$9\r\nSUBSCRIBE") {
-            subscribed.store(true, Ordering::Relaxed);
+        if direction == Direction::ToServer {
+            subscribed.note(&bytes);
         }
         if queue.send(Chunk { bytes, due }).await.is_err() {
             return Ok(());
@@ -367,15 +407,15 @@ async fn deliver(
     direction: Direction,
     mut to: WriteHalf<'_>,
     mut network: Network,
-    subscribed: &AtomicBool,
+    subscribed: &Subscribed,
 ) -> io::Result<()> {
     while let Some(chunk) = queue.recv().await {
         tokio::time::sleep_until(chunk.due).await;
         // Asked again here: the fault may have come while the chunk was under way.
-        match network.unless_held(direction).await? {
-            Flow::Swallowed => swallow(&network, &chunk),
-            Flow::SwallowedIfSubscribed if subscribed.load(Ordering::Relaxed) => swallow(&network, &chunk),
-            Flow::Open | Flow::SwallowedIfSubscribed | Flow::Held => to.write_all(&chunk.bytes).await?,
+        if subscribed.is_deaf(network.unless_held(direction).await?) {
+            swallow(&network, &chunk);
+        } else {
+            to.write_all(&chunk.bytes).await?;
         }
     }
     to.shutdown().await
@@ -460,6 +500,19 @@ mod tests {
         let mut client = connect(&proxy).await.unwrap();
         client.write_all(b"two").await.unwrap();
         expect(&mut client, "two").await;
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_refuses_keeps_the_connections_that_it_has() {
+        let (proxy, mut client) = echo_through_proxy().await;
+        client.write_all(b"one").await.unwrap();
+        expect(&mut client, "one").await;
+        proxy.refuse().await;
+        assert_eq!(connect(&proxy).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        client.write_all(b"two").await.unwrap();
+        expect(&mut client, "two").await;
+        proxy.restore().await;
+        connect(&proxy).await.unwrap();
     }
 
     #[tokio::test]

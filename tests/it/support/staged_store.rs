@@ -23,8 +23,8 @@ use rollcall::domain::{
 use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::{
-    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, RoomAccess, RoomList, RoomNews,
-    RoomPage, RoomStore, RoomSubscription, StatementOutcome, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, RoomAccess, RoomHead, RoomList,
+    RoomNews, RoomPage, RoomStore, RoomSubscription, StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::timeout;
@@ -220,6 +220,10 @@ impl RoomStore for StagedStore {
 
     fn room_snapshot<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, StoreResult<RoomRoster>> {
         self.inner.room_snapshot(room)
+    }
+
+    fn room_heads<'a>(&'a self, rooms: &'a [RoomId]) -> BoxFuture<'a, StoreResult<Vec<Option<RoomHead>>>> {
+        self.inner.room_heads(rooms)
     }
 
     fn room_page<'a>(&'a self, room: &'a RoomId, limit: usize) -> BoxFuture<'a, StoreResult<RoomPage>> {

@@ -61,13 +61,14 @@ local function leave_room(room, user, nodes, reason)
   local keys = keys_of(room)
   local sockets_key, went = keys .. 'user:socket:' .. user, false
   for socket, node in pairs(nodes) do
-    redis.call('HDEL', NODE_ROOMS .. node, room .. '\t' .. socket)
-    if redis.call('HDEL', sockets_key, socket) == 1 then went = true end
+    local was_listed = redis.call('HDEL', NODE_ROOMS .. node, room .. '\t' .. socket) == 1
+    if redis.call('HDEL', sockets_key, socket) == 1 or was_listed then went = true end
   end
   local remains = native.call('EXISTS', sockets_key) == 1
   local birth, revision = head_of(keys)
   if remains then return true, birth, revision end
-  -- Somebody may have deleted the member by hand. Nodes know of the member, so they are told.
+  -- Somebody may have deleted the member by hand, or the entry, or both. Nodes know of the member, so they are told. The entry
+  -- stands in three places, and goes from all at once. So an order that is late, or comes again, finds it in none.
   if redis.call('SREM', keys .. 'users:set', user) == 0 and not went then
     -- The keys of the room may have expired in an outage. The set of rooms does not expire.
     forget_if_empty(room, keys)
