@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) audience: Audience,
     pub(super) watchers: Watchers,
     pub(super) counting: Counting,
-    /// The streams of which some sockets may have to be told the number of users.
+    /// The streams whose number of users some sockets may have to be told.
     pub(super) counts_due: HashSet<StreamKey>,
     /// The sockets that have paused.
     pub(super) paused: HashMap<usize, Paused>,

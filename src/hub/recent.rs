@@ -6,7 +6,7 @@ use crate::domain::RoomId;
 /// The events of rooms that were taken in since the hub's own task ran last.
 ///
 /// A session reads the views at one moment, and begins to hear rooms a little later, in the same turn of its thread. Between
-/// the two, it may have taken in events of rooms of which nobody heard. They are here.
+/// the two, it may have taken in events of rooms that nobody heard yet. They are here.
 #[derive(Default)]
 pub(super) struct Recent {
     since: u64,

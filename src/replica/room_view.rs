@@ -260,8 +260,8 @@ impl RoomView {
     }
 
     /// Takes over the snapshot that was read, and what came meanwhile, and tells the difference. A member with a wanted
-    /// socket here stays, because this node asserts that member. If the room holds, all other members stay, too. A member who
-    /// is missing, and of whom no transition says so, is held in any case.
+    /// socket here stays, because this node asserts that member. If the room holds, all other members stay, too. A missing
+    /// member is held in any case, unless a transition says that the member left.
     pub(super) fn replace(
         &mut self,
         snapshot: RoomRoster,

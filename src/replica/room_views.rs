@@ -36,7 +36,7 @@ pub struct RoomViews {
     n_holds: u64,
     /// Whether a room may still hold because of an earlier hold.
     has_unreleased: bool,
-    /// The rooms with members of whom that is in doubt, and how many beats each waits for.
+    /// The rooms in which it is in doubt whether some members left, and how many beats each waits for.
     doubted: HashMap<RoomId, u8>,
     /// The rooms with provisional members.
     unsure: HashSet<RoomId>,
@@ -134,7 +134,7 @@ impl RoomViews {
         self.agenda.unsettled_since(room).filter(|since| since.until(clock::now()) > BEHIND_AFTER)
     }
 
-    /// A room of which the view says who is in it. While the store is out of reach, that is every open room. A room that
+    /// A room, if the view says who is in it. While the store is out of reach, it says so for every open room. A room that
     /// was opened meanwhile shows those with sockets here.
     pub(crate) fn known(&self, room: &RoomId) -> Option<&RoomView> {
         self.get(room).filter(|view| view.is_known() || self.is_degraded())

@@ -74,9 +74,10 @@ impl From<StoreError> for GivenUp {
 /// What sessions ask for.
 impl Replica {
     /// A socket of `user` enters a room; `entered` is the table's answer. Opens the room here. Returns whether the view shows
-    /// that the user is there: then the views have reached the positions in the store's reply. If that takes more than a
-    /// second, or the store is out of reach, the user becomes a provisional member, as long as a socket of the user is wanted
-    /// there.
+    /// that the user is there: then the views have reached the positions in the store's reply.
+    ///
+    /// This waits for a second at most. After that, or if the store is out of reach, the user becomes a provisional member. A
+    /// provisional member stays as long as a socket of the user is wanted there.
     pub async fn enter_room(&self, room: &RoomId, user: &UserId, entered: oneshot::Receiver<EnteredAt>) -> bool {
         self.use_room(room);
         let is_reachable = self.view().degraded().is_none();

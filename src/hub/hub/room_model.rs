@@ -1,4 +1,4 @@
-//! A model of what a client knows from its frames, against a hub with rooms.
+//! A client's knowledge, as its frames give it, is compared with a hub with rooms.
 //!
 //! A socket takes any number of bytes at any time, and its client asks for anything. The model holds each frame against the
 //! history of all events: in each stream the order holds, nothing comes twice, and nothing is lost unless the client is told to

@@ -212,7 +212,7 @@ async fn in_many_rooms(ground: &Ground<'_>) -> Result<Vec<Row>> {
     ])
 }
 
-/// A user enters and leaves each of the rooms, all of whom hear of it. Returns the CPU time of a delivery, in microseconds.
+/// A user enters and leaves each of the rooms. All sockets there hear of it. Returns the CPU time of a delivery, in microseconds.
 async fn visit(ground: &Ground<'_>, crowd: &Crowd, actor: &Socket, rooms: &[String]) -> Result<f64> {
     let Ground { progress, node, .. } = ground;
     let step = progress.step("telling events", 2 * rooms.len());
