@@ -122,7 +122,7 @@ impl App {
         };
         let replica = Replica::new(store.clone(), table.clone(), fanout.clone(), metrics, link, times);
         let parts = (store.clone(), table.clone(), replica.clone());
-        let times = (settings.presence.beat, settings.redis.backoff_max);
+        let times = (settings.presence.echo(), settings.redis.backoff_max);
         let metrics = TypingMetrics::new(&mut registry);
         let (typing, typing_task) = Typing::new(parts.clone(), fanout.clone(), metrics, times);
         let metrics = PeerMetrics::new(&mut registry);

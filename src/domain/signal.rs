@@ -90,6 +90,22 @@ pub struct SocketAccount {
     pub grace_left_ms: Option<u64>,
 }
 
+impl SocketAccount {
+    /// A socket of which nothing is known but its number.
+    pub(crate) fn unknown(number: u64) -> Self {
+        Self {
+            number,
+            state: String::new(),
+            is_idle: false,
+            device: None,
+            format: String::new(),
+            heard_ms_ago: None,
+            active_ms_ago: None,
+            grace_left_ms: None,
+        }
+    }
+}
+
 /// Who is told that a user types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

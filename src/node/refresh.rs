@@ -64,16 +64,19 @@ impl Refresher {
             if let Err(error) = self.tell(&round).await {
                 debug!(error = %error, "Could not tell who was active, or whose status has ended: {error}");
             }
-            let (mut numbers, mut in_rooms, mut at_most) = (round.heard.clone(), round.heard, ROOM_ENTRIES_A_ROUND);
             // The refresh runs at the last tick within the interval. An audit gives an owner no more than one interval
             // to find what is missing.
-            if last_all.elapsed() + self.every >= self.all_every {
+            let all = (last_all.elapsed() + self.every >= self.all_every).then(|| {
                 last_all = Instant::now();
-                (numbers, in_rooms, at_most) = (self.table.socket_numbers(), self.table.sockets_in_rooms(), usize::MAX);
-            }
+                (self.table.socket_numbers(), self.table.sockets_in_rooms())
+            });
+            let (numbers, in_rooms, at_most) = match &all {
+                Some((numbers, in_rooms)) => (numbers, in_rooms, usize::MAX),
+                None => (&round.heard, &round.heard, ROOM_ENTRIES_A_ROUND),
+            };
             let refreshed = async {
-                self.refresh(&numbers).await?;
-                self.refresh_rooms(&in_rooms, at_most).await
+                self.refresh(numbers).await?;
+                self.refresh_rooms(in_rooms, at_most).await
             };
             match refreshed.await {
                 Ok(()) => reminder.reset(),

@@ -84,9 +84,6 @@ const SOCKETS_MAX: usize = 256;
 /// Longest text in an answer, in bytes.
 const TEXT_MAX: usize = 128;
 
-/// A node signals itself once in so many beats. Nobody waits for it, so it may be seldom.
-const BEATS_AN_ECHO: u32 = 5;
-
 /// How far ahead of this node's knowledge of the store's clock an activity may be. `lua/presence.lua` allows statements as
 /// much.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
@@ -100,9 +97,9 @@ impl Peers {
         (store, table, replica): (Arc<dyn PresenceStore>, Arc<Table>, Arc<Replica>),
         (fanout, typing): (Arc<Fanout>, Typing),
         metrics: PeerMetrics,
-        (beat, backoff_max): (Duration, Duration),
+        (echo_every, backoff_max): (Duration, Duration),
     ) -> Arc<Self> {
-        let (questions, echo_every) = (Questions::default(), beat * BEATS_AN_ECHO);
+        let questions = Questions::default();
         Arc::new(Self { store, table, replica, fanout, metrics, typing, questions, echo_every, backoff_max })
     }
 

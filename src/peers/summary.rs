@@ -326,16 +326,7 @@ mod tests {
 
     #[test]
     fn without_the_store_nobody_is_offline() {
-        let account = SocketAccount {
-            number: 1,
-            state: "wanted, confirmed".to_owned(),
-            is_idle: false,
-            device: None,
-            format: String::new(),
-            heard_ms_ago: None,
-            active_ms_ago: None,
-            grace_left_ms: None,
-        };
+        let account = SocketAccount { state: "wanted, confirmed".to_owned(), ..SocketAccount::unknown(1) };
         for presence in [None, Some(Presence::default())] {
             let degraded = ViewAccount { degraded: Some(NOW), ..view(presence) };
             let answers = vec![(node(1), Some(vec![account.clone()]))];

@@ -228,27 +228,27 @@ impl Session {
 
     /// Every room of the socket as it is now, for a client that starts over.
     pub(super) fn all_rooms(&self, view: &ViewGuard<'_>) -> Vec<ShownRoom> {
-        let rooms = self.attachment.rooms();
-        let max_bytes = self.services.limits.page_bytes / rooms.len().max(1);
-        let shown = rooms.iter().map(|(room, interest)| {
-            let show = Show { room, interest: *interest, unconfirmed_since: None, max_bytes, reference: None };
-            self.shown(view, &show)
-        });
-        shown.collect()
+        self.each_room(view, |_, _| true)
     }
 
     /// Every room of a paused socket, for a client that goes on. Those that have told something meanwhile are shown again. If
     /// the number of users is another one where the client hears that, the hub tells it.
     pub(super) fn missed_rooms(&self, view: &ViewGuard<'_>) -> Vec<ShownRoom> {
         let Some(paused_at) = self.attachment.paused_at() else { return Vec::new() };
+        let has_told = |room: &RoomId| view.rooms().get(room).is_none_or(|known| known.last_told() > paused_at);
+        self.each_room(view, |room, interest| interest == Interest::Everyone && has_told(room))
+    }
+
+    /// Every room of the socket. Those for which `is_shown` holds are shown as they are now. All of them together are about as
+    /// large as a page.
+    fn each_room(&self, view: &ViewGuard<'_>, is_shown: impl Fn(&RoomId, Interest) -> bool) -> Vec<ShownRoom> {
         let rooms = self.attachment.rooms();
         let max_bytes = self.services.limits.page_bytes / rooms.len().max(1);
-        let missed = rooms.iter().map(|(room, interest)| {
-            let has_told = view.rooms().get(room).is_none_or(|known| known.last_told() > paused_at);
+        let shown = rooms.iter().map(|(room, interest)| {
             let show = Show { room, interest: *interest, unconfirmed_since: None, max_bytes, reference: None };
-            if *interest == Interest::Everyone && has_told { self.shown(view, &show) } else { unchanged(view, &show) }
+            if is_shown(room, *interest) { self.shown(view, &show) } else { unchanged(view, &show) }
         });
-        missed.collect()
+        shown.collect()
     }
 
     /// The socket hears of these rooms from `sequence` on, at which they were shown.
@@ -292,7 +292,7 @@ impl Session {
     }
 }
 
-/// A room of which the client knows all but the number of users.
+/// A room that the client knows, except for the number of users.
 fn unchanged(view: &ViewGuard<'_>, show: &Show<'_>) -> ShownRoom {
     let n_online = view.rooms().get(show.room).map_or(0, |known| known.len());
     ShownRoom { room: show.room.clone(), interest: show.interest, n_online, frame: None }

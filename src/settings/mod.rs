@@ -147,6 +147,11 @@ impl PresenceSettings {
         self.refresh_all() + 2 * self.beat
     }
 
+    /// How often a node looks whether its subscription to signals still delivers. Nobody waits for signals, so it may be seldom.
+    pub(crate) fn echo(&self) -> Duration {
+        self.beat * 5
+    }
+
     /// How long a node gathers heartbeats. `user_activity` has to show within 2 s. A socket becomes idle up to three
     /// rounds late, so four rounds are no longer than the time for that.
     pub(crate) fn round(&self) -> Duration {

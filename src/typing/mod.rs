@@ -32,9 +32,8 @@ pub(crate) const TYPING_ENDS_AFTER: Duration = Duration::from_secs(5);
 /// What sessions and peers say of typing. It never waits.
 #[derive(Clone)]
 pub(crate) struct Typing {
-    said: mpsc::Sender<Typed>,
-    heard: Heard,
-    metrics: TypingMetrics,
+    said: Queue,
+    heard: Queue,
 }
 
 /// The task that sends what sessions say, and tells clients what nodes say.
@@ -46,7 +45,7 @@ pub(crate) struct TypingTask {
     metrics: TypingMetrics,
     said: mpsc::Receiver<Typed>,
     heard: mpsc::Receiver<Typed>,
-    from_rooms: Heard,
+    from_rooms: Queue,
     /// How often a silent subscription is looked for.
     echo_every: Duration,
     backoff_max: Duration,
@@ -58,9 +57,9 @@ struct Typed {
     is_typing: bool,
 }
 
-/// Where what nodes signal waits for the task.
+/// Where something waits for the task. If too much waits, it is dropped, and that is counted.
 #[derive(Clone)]
-struct Heard {
+struct Queue {
     sender: mpsc::Sender<Typed>,
     metrics: TypingMetrics,
 }
@@ -71,21 +70,17 @@ const WAITING_MAX: usize = 256;
 /// How many signals are sent at once. Each takes a connection of the pool for a moment.
 const SENT_AT_ONCE: usize = 4;
 
-/// In how many beats the subscription to rooms is tried once. Nobody waits for it, so it may be seldom.
-const BEATS_AN_ECHO: u32 = 5;
-
 impl Typing {
     /// The way to the task, and the task.
     pub(crate) fn new(
         (store, table, replica): (Arc<dyn PresenceStore>, Arc<Table>, Arc<Replica>),
         fanout: Arc<Fanout>,
         metrics: TypingMetrics,
-        (beat, backoff_max): (Duration, Duration),
+        (echo_every, backoff_max): (Duration, Duration),
     ) -> (Self, TypingTask) {
-        let (said, to_send) = mpsc::channel(WAITING_MAX);
-        let (sender, to_tell) = mpsc::channel(WAITING_MAX);
-        let heard = Heard { sender, metrics: metrics.clone() };
-        let typing = Self { said, heard: heard.clone(), metrics: metrics.clone() };
+        let (said, to_send) = Queue::new(&metrics);
+        let (heard, to_tell) = Queue::new(&metrics);
+        let typing = Self { said, heard: heard.clone() };
         let task = TypingTask {
             store,
             table,
@@ -95,7 +90,7 @@ impl Typing {
             said: to_send,
             heard: to_tell,
             from_rooms: heard,
-            echo_every: beat * BEATS_AN_ECHO,
+            echo_every,
             backoff_max,
         };
         (typing, task)
@@ -103,10 +98,7 @@ impl Typing {
 
     /// A client here says that its user types, or has stopped. Nobody is told that a user types who is hidden.
     pub(crate) fn say(&self, user: &UserId, target: TypingTarget, is_typing: bool) {
-        let typed = Typed { typist: Typist { user: user.clone(), target }, is_typing };
-        if self.said.try_send(typed).is_err() {
-            self.metrics.dropped();
-        }
+        self.said.take(Typed { typist: Typist { user: user.clone(), target }, is_typing });
     }
 
     /// A peer says it to the sockets of one user here.
@@ -115,7 +107,12 @@ impl Typing {
     }
 }
 
-impl Heard {
+impl Queue {
+    fn new(metrics: &TypingMetrics) -> (Self, mpsc::Receiver<Typed>) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        (Self { sender, metrics: metrics.clone() }, receiver)
+    }
+
     fn take(&self, typed: Typed) {
         if self.sender.try_send(typed).is_err() {
             self.metrics.dropped();

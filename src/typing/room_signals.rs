@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::typists::Typist;
-use super::{Heard, Typed};
+use super::{Queue, Typed};
 use crate::backoff::{Backoff, Reminder};
 use crate::domain::{RoomId, Signal, TypingTarget};
 use crate::replica::Replica;
@@ -24,7 +24,7 @@ enum GivenUp {
 pub(super) async fn follow(
     store: &Arc<dyn PresenceStore>,
     replica: &Replica,
-    heard: Heard,
+    heard: Queue,
     (echo_every, backoff_max): (Duration, Duration),
 ) {
     let mut backoff = Backoff::new(backoff_max);
@@ -58,7 +58,7 @@ pub(super) async fn follow(
 
 struct Follower<'a> {
     replica: &'a Replica,
-    heard: &'a Heard,
+    heard: &'a Queue,
     backoff: &'a mut Backoff,
     /// How often a silent subscription is looked for.
     echo_every: Duration,

@@ -101,10 +101,7 @@ async fn a_user_is_in_a_room_while_one_of_their_sockets_is() {
 #[tokio::test]
 async fn a_reload_is_silent_and_a_lost_connection_is_told_after_the_grace() {
     for place in Place::each(long_grace).await {
-        let mut ada = place.node(0).join("ada").await;
-        ada.join_room("lobby").await;
-        let mut bob = place.node(1).join("bob").await;
-        bob.join_room("lobby").await;
+        let (mut ada, bob) = place.two_in("lobby").await;
         ada.wait_for(|frame| frame["type"] == "room_user_joined").await;
         bob.abort();
         let mut bob = place.node(2).ws("/ws").await;
@@ -118,10 +115,7 @@ async fn a_reload_is_silent_and_a_lost_connection_is_told_after_the_grace() {
         assert_eq!(told_of(&of_the_room), [("room_user_joined", "carol")]);
     }
     for place in Place::each(|settings| settings.presence.grace = Duration::from_millis(100)).await {
-        let mut ada = place.node(0).join("ada").await;
-        ada.join_room("lobby").await;
-        let mut bob = place.node(1).join("bob").await;
-        bob.join_room("lobby").await;
+        let (mut ada, bob) = place.two_in("lobby").await;
         bob.abort();
         let gone = ada.wait_for(|frame| frame["type"] == "room_user_left").await;
         assert_eq!((&gone["userId"], &gone["reason"]), (&json!("bob"), &json!("connection_lost")), "{gone}");
@@ -199,10 +193,7 @@ async fn a_client_hears_of_a_room_what_it_wants() {
 #[tokio::test]
 async fn who_is_invisible_is_in_no_room() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        ada.join_room("lobby").await;
-        let mut bob = place.node(1).join("bob").await;
-        bob.join_room("lobby").await;
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         ada.wait_for(|frame| frame["type"] == "room_user_joined").await;
         bob.send_json(json!({"type": "set_status", "status": "invisible"})).await;
         for client in [&mut ada, &mut bob] {
@@ -290,10 +281,7 @@ async fn what_is_wrong_with_a_request_is_said_and_changes_nothing() {
 #[tokio::test]
 async fn who_leaves_the_service_hears_no_room_and_is_in_none() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        ada.join_room("lobby").await;
-        let mut bob = place.node(1).join("bob").await;
-        bob.join_room("lobby").await;
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         ada.wait_for(|frame| frame["type"] == "room_user_joined").await;
         assert_eq!(ada.ask(json!({"type": "leave"})).await["type"], "left");
         let gone = bob.wait_for(|frame| frame["type"] == "room_user_left").await;

@@ -63,11 +63,7 @@ async fn all_sockets_of_one_user_hear_who_types_to_them() {
 #[tokio::test]
 async fn typing_ends_by_itself() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        let mut bob = place.node(1).join("bob").await;
-        for client in [&mut ada, &mut bob] {
-            client.join_room("lobby").await;
-        }
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
         ada.abort();
         let end = next_typing(&mut bob).await;
@@ -104,12 +100,9 @@ async fn nobody_hears_that_a_hidden_user_types() {
 #[tokio::test]
 async fn a_paused_client_does_not_hear_who_types() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        let mut bob = place.node(1).join("bob").await;
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         let mut paused = place.node(1).join("paused").await;
-        for client in [&mut ada, &mut bob, &mut paused] {
-            client.join_room("lobby").await;
-        }
+        paused.join_room("lobby").await;
         paused.ask(json!({"type": "pause"})).await;
         until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
         ada.ask(json!({"type": "typing_stop", "roomId": "lobby"})).await;
@@ -156,12 +149,8 @@ async fn a_node_hears_who_types_again_after_its_connections_broke() {
 #[tokio::test]
 async fn who_goes_on_typing_is_told_again_to_those_who_came_later() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        let mut bob = place.node(1).join("bob").await;
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         let mut late = place.node(1).join("late").await;
-        for client in [&mut ada, &mut bob] {
-            client.join_room("lobby").await;
-        }
         until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
         late.join_room("lobby").await;
         let heard = until_typing_is_heard(&mut ada, &mut late, json!({"roomId": "lobby"})).await;
@@ -172,11 +161,7 @@ async fn who_goes_on_typing_is_told_again_to_those_who_came_later() {
 #[tokio::test]
 async fn who_leaves_or_hides_has_stopped_typing_and_is_heard_again_afterwards() {
     for place in Place::each(|_| ()).await {
-        let mut ada = place.node(0).join("ada").await;
-        let mut bob = place.node(1).join("bob").await;
-        for client in [&mut ada, &mut bob] {
-            client.join_room("lobby").await;
-        }
+        let (mut ada, mut bob) = place.two_in("lobby").await;
         let end = json!({"type": "typing", "roomId": "lobby", "userId": "ada", "isTyping": false});
         until_typing_is_heard(&mut ada, &mut bob, json!({"roomId": "lobby"})).await;
         ada.ask(json!({"type": "leave_room", "roomId": "lobby"})).await;

@@ -40,8 +40,9 @@ impl Table {
         drop(contents);
         self.changed.notify_one();
         // The table may have forgotten a socket whose entry was still in grace.
-        let account =
-            |number: u64| known.iter().find(|known| known.number == number).cloned().unwrap_or_else(|| gone(number));
+        let account = |number: u64| {
+            known.iter().find(|known| known.number == number).cloned().unwrap_or_else(|| SocketAccount::unknown(number))
+        };
         numbers.into_iter().map(account).collect()
     }
 
@@ -76,22 +77,8 @@ impl Socket {
             state: self.entry.to_string(),
             is_idle: self.entry.is_idle(),
             device: self.device.clone(),
-            ..gone(number)
+            ..SocketAccount::unknown(number)
         }
-    }
-}
-
-/// A socket of which nothing is known.
-fn gone(number: u64) -> SocketAccount {
-    SocketAccount {
-        number,
-        state: String::new(),
-        is_idle: false,
-        device: None,
-        format: String::new(),
-        heard_ms_ago: None,
-        active_ms_ago: None,
-        grace_left_ms: None,
     }
 }
 

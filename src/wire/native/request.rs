@@ -127,13 +127,8 @@ fn room(fields: &Map<String, Value>) -> Result<RoomId, Fault> {
 /// The rooms that a join names, each once, in their order.
 fn rooms(fields: &Map<String, Value>, max: usize) -> Result<Vec<RoomId>, Fault> {
     let Some(value) = present(fields, "rooms") else { return Ok(Vec::new()) };
-    let ids = value.as_array().ok_or_else(|| invalid("rooms", "must be an array"))?;
-    if ids.len() > max {
-        return Err(invalid("rooms", &format!("must have at most {max} ids")));
-    }
-    let mut rooms = Vec::with_capacity(ids.len());
-    for id in ids {
-        let room = room_id(id).map_err(|what| invalid("rooms", &what))?;
+    let mut rooms = Vec::new();
+    for room in ids(value, "rooms", max, room_id)? {
         if !rooms.contains(&room) {
             rooms.push(room);
         }
@@ -143,12 +138,17 @@ fn rooms(fields: &Map<String, Value>, max: usize) -> Result<Vec<RoomId>, Fault> 
 
 /// The users that a request names, each once.
 fn users(fields: &Map<String, Value>, max: usize) -> Result<Vec<UserId>, Fault> {
-    let ids = required(fields, "userIds")?.as_array().ok_or_else(|| invalid("userIds", "must be an array"))?;
+    let users = ids(required(fields, "userIds")?, "userIds", max, user_id)?;
+    Ok(BTreeSet::from_iter(users).into_iter().collect())
+}
+
+/// The ids in the field `name`, as they are there.
+fn ids<Id>(value: &Value, name: &str, max: usize, id: fn(&Value) -> Result<Id, String>) -> Result<Vec<Id>, Fault> {
+    let ids = value.as_array().ok_or_else(|| invalid(name, "must be an array"))?;
     if ids.len() > max {
-        return Err(invalid("userIds", &format!("must have at most {max} ids")));
+        return Err(invalid(name, &format!("must have at most {max} ids")));
     }
-    let users: Result<BTreeSet<UserId>, _> = ids.iter().map(user_id).collect();
-    users.map(|users| users.into_iter().collect()).map_err(|what| invalid("userIds", &what))
+    ids.iter().map(id).collect::<Result<_, _>>().map_err(|what| invalid(name, &what))
 }
 
 fn cursor(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{DEADLINE, Endpoint, WsClient, percent_encoded};
+use super::{DEADLINE, Endpoint, Place, WsClient, percent_encoded};
 
 impl WsClient {
     /// Makes a request and returns its answer. Frames that come before it are skipped.
@@ -33,6 +33,17 @@ impl WsClient {
         let answer = frames.pop().expect("the last frame is the answer");
         assert_eq!(answer["type"], "room_count", "{answer}");
         frames
+    }
+}
+
+impl Place {
+    /// Ada on one node and Bob on another one, both in the same room. Ada has not read yet that Bob came.
+    pub(crate) async fn two_in(&self, room: &str) -> (WsClient, WsClient) {
+        let mut ada = self.node(0).join("ada").await;
+        ada.join_room(room).await;
+        let mut bob = self.node(1).join("bob").await;
+        bob.join_room(room).await;
+        (ada, bob)
     }
 }
 
