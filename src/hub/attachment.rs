@@ -165,10 +165,10 @@ impl Attachment {
         self.hub.take_in();
     }
 
-    /// The socket is shown `n_online` at `sequence`. If it hears how many users are online, it knows that number then.
-    pub(crate) fn show_count(&self, n_online: usize, sequence: u64) {
+    /// The socket is shown `n_online`. If it hears how many users are online, it knows that number then.
+    pub(crate) fn show_count(&self, n_online: usize) {
         let state = &mut *self.hub.state.borrow_mut();
-        if state.counting.show(self.key, n_online, sequence, self.hub.time()) {
+        if state.counting.show(self.key, n_online, self.hub.time()) {
             state.counts_due.insert(StreamKey::SERVICE);
             self.hub.count_changed.notify_one();
         }

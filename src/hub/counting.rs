@@ -50,9 +50,12 @@ impl Counting {
         self.sockets.remove(&key);
     }
 
-    /// The socket was shown the number, if it is told the number. Returns whether some socket is to be told another number.
-    pub(super) fn show(&mut self, key: usize, n_online: usize, sequence: u64, hub_time: Duration) -> bool {
-        self.contains(key) && self.put(key, n_online, sequence, hub_time)
+    /// The socket was shown `n_online` just now, in an answer. If it is told the number, it knows that one then. The answer may
+    /// come from the store, so the number of the view stays. Returns whether the socket is to be told that.
+    pub(super) fn show(&mut self, key: usize, n_online: usize, hub_time: Duration) -> bool {
+        let Some(told) = self.sockets.get_mut(&key) else { return false };
+        *told = Counted { n_online, at: hub_time };
+        n_online != self.n_online
     }
 
     /// Takes in the number after the change `sequence` of the view. Returns whether some socket is to be told another number.

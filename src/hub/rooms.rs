@@ -81,12 +81,12 @@ impl Attachment {
         self.hub.flush(self.key, |_, _| ());
     }
 
-    /// The socket is shown that a room has `n_online` users at `sequence`. If it hears the number, it knows it then.
-    pub(crate) fn show_room_count(&self, room: &RoomId, n_online: usize, sequence: u64) {
+    /// The socket is shown that a room has `n_online` users. If it hears the number, it knows that one then.
+    pub(crate) fn show_room_count(&self, room: &RoomId, n_online: usize) {
         let state = &mut *self.hub.state.borrow_mut();
         let Some(stream) = state.streams.rooms.find(room) else { return };
         let time = self.hub.time();
-        if state.counting_of(stream).is_some_and(|counting| counting.show(self.key, n_online, sequence, time)) {
+        if state.counting_of(stream).is_some_and(|counting| counting.show(self.key, n_online, time)) {
             state.counts_due.insert(stream);
             self.hub.count_changed.notify_one();
         }

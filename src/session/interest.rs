@@ -58,7 +58,7 @@ impl Session {
         if self.interest == Interest::Count {
             self.attachment.count(n_online, sequence);
         } else {
-            self.attachment.show_count(n_online, sequence);
+            self.attachment.show_count(n_online);
         }
     }
 

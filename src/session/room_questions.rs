@@ -49,7 +49,7 @@ impl Session {
         };
         if let Some(answer) = answer {
             self.attachment.send_in_room(room, sequence, answer);
-            self.attachment.show_room_count(room, n_online, sequence);
+            self.attachment.show_room_count(room, n_online);
         }
         None
     }
@@ -72,12 +72,16 @@ impl Session {
             let view = self.services.replica.view();
             look.at(&view).map(|sight| {
                 let page = |limit, cursor: Option<&UserId>| sight.page(cursor, limit);
-                let unanswered_since = look.unanswered_since;
-                (view.sequence(), self.answer_about_room(&view, &question, sight.count(), page, unanswered_since))
+                let (n_online, unanswered_since) = (sight.count(), look.unanswered_since);
+                (view.sequence(), n_online, self.answer_about_room(&view, &question, n_online, page, unanswered_since))
             })
         };
         match answered {
-            Ok((sequence, answer)) => self.attachment.send_at(sequence, answer),
+            Ok((sequence, n_online, Some(answer))) => {
+                self.attachment.send_at(sequence, [answer]);
+                self.attachment.show_room_count(room, n_online);
+            }
+            Ok((_, _, None)) => {}
             Err(unseen) => self.refuse_look(room, unseen, reference),
         }
     }

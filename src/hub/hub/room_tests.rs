@@ -106,6 +106,13 @@ fn a_number_is_told_once_a_second_and_not_to_a_paused_socket() {
         paused.hear_room(shown("a", Interest::Count, 4, None), 3);
         assert!(hub.tell_outdated_counts().await);
         assert_eq!(second.n("\"onlineCount\":4"), 1);
+        // The store answered something else than what the node knows. So the node tells that again.
+        counts.show_room_count(&room("a"), 5);
+        while first.n("room_count") == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            hub.tell_outdated_counts().await;
+        }
+        assert_eq!((first.n("\"onlineCount\":4"), second.n("room_count")), (2, 1));
     });
 }
 

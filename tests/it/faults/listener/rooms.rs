@@ -99,7 +99,7 @@ impl RoomPictures {
             "room_left" => self.take_left(room, frame),
             "room_users" => self.compare(room, frame),
             // The answer to a question may repeat what is known.
-            "room_count" if !frame["ref"].is_null() => Ok(()),
+            "room_count" if !frame["ref"].is_null() => self.know_number(room, &frame["onlineCount"]),
             "room_count" => self.take_count(room, frame),
             _ => self.take_event(room, frame),
         }
@@ -130,13 +130,21 @@ impl RoomPictures {
     }
 
     /// A page comes where it belongs among the events. So it shows what the client knows.
-    fn compare(&self, room: &str, frame: &Value) -> Wrong {
+    fn compare(&mut self, room: &str, frame: &Value) -> Wrong {
         match self.pictures.get(room) {
             Some(Picture::Everyone(known)) if !self.unsure.contains(room) && *known != whole_list(frame)? => {
                 Err(format!("the page is not what was told before: {known:?}"))
             }
-            _ => Ok(()),
+            _ => self.know_number(room, &frame["total"]),
         }
+    }
+
+    /// A client that hears how many users are in the room was answered how many there are.
+    fn know_number(&mut self, room: &str, number: &Value) -> Wrong {
+        if let Some(Picture::Count(known)) = self.pictures.get_mut(room) {
+            *known = number.as_u64().ok_or("an answer has no number")?;
+        }
+        Ok(())
     }
 
     fn take_count(&mut self, room: &str, frame: &Value) -> Wrong {
@@ -237,7 +245,11 @@ mod tests {
         assert_eq!(wrong(&[room, came.clone(), went, came]), [0; 0]);
         let count = |number: u64| json!({"type": "room_count", "roomId": "r", "onlineCount": number});
         let room = joined(RoomInterest::Count, None, 2);
-        assert_eq!(wrong(&[room, count(2), count(3), count(3), count(2)]), [1, 3]);
+        assert_eq!(wrong(&[room.clone(), count(2), count(3), count(3), count(2)]), [1, 3]);
+        let page = json!({"type": "room_users", "roomId": "r", "ref": "page", "total": 3, "users": []});
+        let answer = json!({"type": "room_count", "roomId": "r", "ref": "count", "onlineCount": 3});
+        assert_eq!(wrong(&[room.clone(), page, count(3), count(2)]), [2]);
+        assert_eq!(wrong(&[room, answer, count(3), count(2)]), [2]);
     }
 
     #[test]
