@@ -21,6 +21,8 @@ RUN cargo build --release --frozen --bin rollcall \
 
 FROM debian:bookworm-slim
 COPY --from=build /build/target/release/rollcall /usr/local/bin/rollcall
+# The authorities of the system, for rediss:// and auth.jwks_url. The slim image has none.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 
 # A number, not a name, so that an orchestrator can check that it is not root. The service writes no files.
 USER 10001:10001

@@ -1,6 +1,5 @@
 //! Builds the parts of a node and runs them. `main` and every test start a node here.
 
-use std::future::ready;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
@@ -15,26 +14,28 @@ use anyhow::{Context, bail};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::NodeId;
-use crate::http::{self, Bodies, Connections, Entrance, Reads};
+use crate::auth::{Auth, KeyTask};
+use crate::domain::{NodeId, ProfileLimits};
+use crate::http::{self, Bodies, Connection, Connections, Entrance, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
-    AdmissionMetrics, AnswerMetrics, AuditorMetrics, BodyMetrics, ConnectionMetrics, HubMetrics, PeerMetrics, Registry,
-    ReplicaMetrics, RoomReadMetrics, SessionMetrics, StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics,
-    WriterMetrics,
+    AddressMetrics, AdmissionMetrics, AnswerMetrics, AuditorMetrics, AuthMetrics, BodyMetrics, CertificateMetrics,
+    ConnectionMetrics, FileMetrics, HubMetrics, PeerMetrics, Registry, ReplicaMetrics, RoomReadMetrics, SessionMetrics,
+    StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics, WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::peers::Peers;
 use crate::replica::{Replica, Times};
 use crate::rooms::Rooms;
-use crate::session::{self, Admission, Answers, RequestRate, Services, Worker};
-use crate::settings::{FanoutSettings, ServerSettings, Settings};
+use crate::session::{self, Addresses, Admission, Answers, RequestRate, Services, SocketRate, Worker};
+use crate::settings::{AuthMode, AuthSettings, FanoutSettings, ServerSettings, Settings};
 use crate::shutdown::{Drain, Signals};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
 use crate::sweeper::{Auditor, Sweeper};
 use crate::tasks::Tasks;
+use crate::transport::{Certificates, files};
 use crate::typing::{Typing, TypingTask};
 
 /// A node that has its port and its parts, and does not serve yet.
@@ -47,6 +48,8 @@ pub struct App {
     typing_task: TypingTask,
     sweeper: Sweeper,
     auditor: Auditor,
+    certificates: Option<Arc<Certificates>>,
+    key_task: Option<KeyTask>,
     edge: Edge,
     drain: Drain,
 }
@@ -80,6 +83,7 @@ impl App {
     /// answer is no error. The node starts, and becomes ready when Redis comes.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.validate()?;
+        choose_cryptography();
         let node = NodeId::from_bits(rand::random());
         let mut registry = Registry::default();
         let store = open_store(node, &settings, StoreMetrics::new(&mut registry)).await?;
@@ -92,6 +96,7 @@ impl App {
     /// A contradiction in the settings, or a port in use.
     pub fn with_store(settings: Settings, node: NodeId, store: Arc<dyn PresenceStore>) -> anyhow::Result<Self> {
         settings.validate()?;
+        choose_cryptography();
         let mut registry = Registry::default();
         // The metrics are the same with any store.
         let _ = StoreMetrics::new(&mut registry);
@@ -99,15 +104,19 @@ impl App {
     }
 
     fn assemble(
-        settings: Settings,
+        mut settings: Settings,
         node: NodeId,
         store: Arc<dyn PresenceStore>,
         mut registry: Registry,
     ) -> anyhow::Result<Self> {
+        let n_workers = n_workers(&settings.server);
+        let limit = files::fit(&mut settings, n_workers)?;
+        FileMetrics::new(&mut registry).limit(limit);
         let (host, port) = (settings.server.host.as_str(), settings.server.port);
         let listener =
             listen(host, port).with_context(|| format!("cannot listen on {host}:{port} (server.host, server.port)"))?;
         let addr = listener.local_addr().context("cannot read the address listened on")?;
+        warn_if_believing(&settings.auth, addr);
         let fanout = Arc::new(Fanout::new(settings.fanout.log_bytes));
         let table = Table::new(node, &settings.presence, TableMetrics::new(&mut registry));
         let metrics = WriterMetrics::new(&mut registry);
@@ -131,15 +140,39 @@ impl App {
         let rooms = Rooms::new(store.clone(), replica.clone(), settings.rooms.access, metrics);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
         let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
+        let limits = &settings.limits;
+        let profile_limits =
+            ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes };
+        let (auth, key_task) = Auth::new(&settings.auth, profile_limits, AuthMetrics::new(&mut registry))?;
+        let certificates = Certificates::load(&settings.server, CertificateMetrics::new(&mut registry))?;
         let drain = Drain::default();
         let core = Core { store, table, replica, peers, rooms, typing, fanout };
-        let edge = Edge::new(&settings, &core, &drain, registry);
-        Ok(Self { settings, listener, addr, core, writer, typing_task, sweeper, auditor, edge, drain })
+        let edge = Edge::new(&settings, &core, auth, certificates.clone(), &drain, registry);
+        Ok(Self {
+            settings,
+            listener,
+            addr,
+            core,
+            writer,
+            typing_task,
+            sweeper,
+            auditor,
+            key_task,
+            certificates,
+            edge,
+            drain,
+        })
     }
 
     /// The address that the node listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where clients find the node: `http://` or `https://`, with the address.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// The node's id. It is new at every start.
@@ -162,7 +195,20 @@ impl App {
     /// # Errors
     /// The server cannot start, or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self { settings, listener, core, writer, typing_task, sweeper, auditor, edge, drain, .. } = self;
+        let Self {
+            settings,
+            listener,
+            core,
+            writer,
+            typing_task,
+            sweeper,
+            auditor,
+            key_task,
+            certificates,
+            edge,
+            drain,
+            ..
+        } = self;
         let Core { store, table, replica, peers, .. } = core;
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
@@ -175,6 +221,12 @@ impl App {
         tasks.spawn("typing", typing_task.run(stop.clone()));
         tasks.spawn("sweeper", sweeper.run(stop.clone()));
         tasks.spawn("auditor", auditor.run(stop.clone()));
+        if let Some(certificates) = certificates {
+            tasks.spawn("certificates", certificates.run(stop.clone()));
+        }
+        if let Some(key_task) = key_task {
+            tasks.spawn("keys", key_task.run(stop.clone()));
+        }
         let refresher = Refresher::new(store, table.clone(), &settings.presence);
         tasks.spawn("refresher", refresher.run(stop.clone()));
 
@@ -200,9 +252,27 @@ impl App {
     }
 }
 
+/// Names the library that encrypts for everybody in this process, once. A second node in the same process finds it chosen.
+fn choose_cryptography() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// How many connections the kernel accepts ahead of the server. When a peer dies, all its clients come within a moment.
 /// The kernel has a cap (`net.core.somaxconn`, 4096 by default). The default of std would be 128.
 const BACKLOG: u32 = 4096;
+
+/// How many connections a worker takes above its share of `server.max_http_connections`. `Connections` refuses these, with an
+/// answer. So it is above the share: at the bound of the server itself, clients wait without an answer. But there has to be
+/// one: if a worker is busy, new connections would wait there as open files, and nothing would count them. Then they wait in
+/// the kernel. `transport/files.rs` counts so many for each worker.
+const CONNECTIONS_AHEAD: usize = 64;
+
+fn n_workers(settings: &ServerSettings) -> usize {
+    match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
 
 fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
@@ -216,6 +286,32 @@ fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
         }
     }
     Err(failure)
+}
+
+/// Says loudly that others can reach this node, and can be whoever they say.
+fn warn_if_believing(auth: &AuthSettings, addr: SocketAddr) {
+    if believes_strangers(auth, addr) {
+        tracing::warn!(
+            "NO AUTHENTICATION: this node listens on {addr}, and believes every client which user it is \
+             (auth.mode = \"trusted\"). Whoever reaches the port can be anybody. Set auth.mode = \"jwt\", or let only a \
+             service in that authenticates."
+        );
+    }
+}
+
+/// Whether clients on other machines are believed who they are.
+fn believes_strangers(auth: &AuthSettings, addr: SocketAddr) -> bool {
+    auth.mode == AuthMode::Trusted && !addr.ip().to_canonical().is_loopback()
+}
+
+/// Takes over a connection that was accepted. HTTP gets the address that the TCP connection comes from.
+async fn open_connection(
+    connections: Arc<Connections>,
+    stream: TcpStream,
+) -> Result<(Connection, Protocol, Option<SocketAddr>), DispatchError> {
+    let from = stream.peer_addr().ok();
+    let connection = connections.open(stream).await.map_err(DispatchError::Io)?;
+    Ok((connection, Protocol::Http1, from))
 }
 
 /// Opens the store that the settings name.
@@ -241,13 +337,22 @@ async fn open_store(
 }
 
 impl Edge {
-    fn new(settings: &Settings, core: &Core, drain: &Drain, mut registry: Registry) -> Self {
-        let connections = Connections::new(&settings.server, ConnectionMetrics::new(&mut registry));
+    fn new(
+        settings: &Settings,
+        core: &Core,
+        auth: Arc<Auth>,
+        certificates: Option<Arc<Certificates>>,
+        drain: &Drain,
+        mut registry: Registry,
+    ) -> Self {
+        let connections = Connections::new(&settings.server, certificates, ConnectionMetrics::new(&mut registry));
         let metrics = AdmissionMetrics::new(&mut registry);
         let admission = Admission::new(settings, drain.sessions.clone(), drain.draining.clone(), metrics);
         let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
         let hub_metrics = HubMetrics::new(&mut registry);
+        let addresses = Addresses::new(settings, AddressMetrics::new(&mut registry));
         let sessions = Services {
+            auth: auth.clone(),
             limits: settings.limits.clone(),
             websocket: settings.websocket.clone(),
             reconnect_spread: settings.drain.reconnect_spread,
@@ -255,12 +360,15 @@ impl Edge {
             replica: core.replica.clone(),
             rooms: core.rooms.clone(),
             answers: answers.clone(),
+            messages: SocketRate::of_messages(&settings.limits),
             requests: RequestRate::new(&settings.limits),
             typing: core.typing.clone(),
             metrics: SessionMetrics::new(&mut registry),
             closing: drain.closing.clone(),
         };
         let reads = Reads {
+            auth: auth.clone(),
+            addresses: addresses.clone(),
             replica: core.replica.clone(),
             peers: core.peers.clone(),
             rooms: core.rooms.clone(),
@@ -270,7 +378,7 @@ impl Edge {
             draining: drain.draining.clone(),
             registry,
         };
-        let entrance = Entrance { server: settings.server.clone(), admission };
+        let entrance = Entrance { server: settings.server.clone(), auth, addresses, admission };
         let (reads, entrance, sessions) = (Arc::new(reads), Arc::new(entrance), Arc::new(sessions));
         Self { connections, reads, entrance, sessions, fanout: core.fanout.clone(), hub_metrics }
     }
@@ -281,14 +389,10 @@ impl Edge {
         server_settings: ServerSettings,
         fanout_settings: FanoutSettings,
     ) -> anyhow::Result<Server> {
-        let n_workers = match server_settings.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
+        let n_workers = n_workers(&server_settings);
         let builder = Server::build()
             .workers(n_workers)
-            // `Connections` and `Admission` bound what is open. The server's own bound would leave clients without an answer.
-            .max_concurrent_connections(usize::MAX)
+            .max_concurrent_connections(server_settings.max_http_connections.div_ceil(n_workers) + CONNECTIONS_AHEAD)
             .disable_signals()
             // The sessions have been drained before this (`shutdown.rs`).
             .shutdown_timeout(1);
@@ -297,21 +401,37 @@ impl Edge {
             let reads = reads.clone();
             let app = HttpApp::new().configure(|config| http::configure(config, reads, &server_settings));
             let connections = connections.clone();
-            let open = move |stream: TcpStream| {
-                let peer = stream.peer_addr().ok();
-                let opened = connections.open(stream).map(|connection| (connection, Protocol::Http1, peer));
-                ready(opened.map_err(DispatchError::Io))
-            };
+            let open = move |stream: TcpStream| open_connection(connections.clone(), stream);
             let (sessions, fanout, metrics) = (sessions.clone(), fanout.clone(), hub_metrics.clone());
             let settings = fanout_settings.clone();
             let start_worker = move || Worker::start(sessions.clone(), Hub::start(&fanout, metrics.clone(), &settings));
-            let http = HttpService::build()
+            let service = HttpService::build()
                 // A client that closes its side is gone. Waiting for more would leak sockets in CLOSE_WAIT.
                 .h1_allow_half_closed(false)
+                .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.peer()))
                 .upgrade(http::upgrade_service(entrance.clone(), start_worker))
                 .finish(map_config(app, |()| AppConfig::default()));
-            fn_service(open).and_then(http)
+            fn_service(open).and_then(http::in_turns(service))
         });
         Ok(server.context("cannot serve on the port")?.run())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_others_can_reach_believes_strangers() {
+        let mut auth = Settings::default().auth;
+        let believes = |auth: &AuthSettings, addr: &str| believes_strangers(auth, addr.parse().unwrap());
+        for addr in ["127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+            assert!(!believes(&auth, addr), "{addr}");
+        }
+        for addr in ["0.0.0.0:8080", "[::]:8080", "10.0.0.5:8080", "192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            assert!(believes(&auth, addr), "{addr}");
+        }
+        auth.mode = AuthMode::Jwt;
+        assert!(!believes(&auth, "0.0.0.0:8080"));
     }
 }

@@ -3,8 +3,8 @@
 mod cli;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,14 +12,18 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rollcall::app::App;
+use rollcall::auth::{self, NewApiKey, TokenWish};
 use rollcall::settings::{ServerSettings, Settings};
 use rollcall::{shutdown, telemetry};
+
+use self::cli::way::{Trust, Way};
 
 /// A presence service: who is online, right now.
 #[derive(Parser)]
 #[command(version, disable_help_subcommand = true)]
 #[command(after_help = "Settings come from built-in defaults, then FILE, then ROLLCALL__SECTION__KEY \
-(ROLLCALL__PRESENCE__GRACE_MS=5000),\nthen HOST, PORT and REDIS_URL. config/default.toml lists and explains them all.")]
+(ROLLCALL__PRESENCE__GRACE_MS=5000),\nthen HOST, PORT, REDIS_URL and REDIS_PASSWORD. A secret may be in a file (REDIS_PASSWORD_FILE).
+config/default.toml lists and explains them all.")]
 struct Cli {
     /// Settings to change from their defaults, as TOML
     #[arg(long, value_name = "FILE", global = true)]
@@ -38,12 +42,43 @@ enum Command {
     Explain {
         /// The user's id
         user: String,
-        /// The node to ask. It answers only programs on its own machine [default: the node with the same settings]
-        #[arg(long, value_name = "http://HOST:PORT")]
+        /// The node to ask. Without a key, it answers only programs on its own machine [default: the node with the same
+        /// settings]
+        #[arg(long, value_name = "http(s)://HOST:PORT")]
         url: Option<String>,
+        /// A file with an API key of the scope admin [default: the file that ROLLCALL_KEY_FILE names]
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
         /// Print the answer as the node gives it
         #[arg(long)]
         json: bool,
+    },
+    /// Print a token of a user, signed with auth.secret: for development, not for a service
+    Token {
+        /// The user's id
+        #[arg(long, value_name = "ID")]
+        user: String,
+        /// A scope, such as presence:read; may be repeated [default: those of auth.default_scopes]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// A room that the user may enter; may be repeated [default: all]
+        #[arg(long = "room", value_name = "ROOM")]
+        rooms: Vec<String>,
+        /// The name that the token states
+        #[arg(long)]
+        name: Option<String>,
+        /// How long the token holds
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        expires_in: u64,
+    },
+    /// Print a new API key, and its entry for auth.api_keys
+    ApiKey {
+        /// The name of the key in logs and metrics: a-z, 0-9 and -
+        #[arg(long)]
+        name: String,
+        /// A scope, such as admin; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<String>,
     },
 }
 
@@ -52,7 +87,12 @@ fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
         Command::Healthcheck => healthcheck(config),
-        Command::Explain { user, url, json } => explain(config, url, &user, json),
+        Command::Explain { user, url, key_file, json } => explain(config, url, key_file, &user, json),
+        Command::Token { user, scopes, rooms, name, expires_in } => {
+            let lifetime = Duration::from_secs(expires_in);
+            token(config, &TokenWish { user, scopes, rooms, name, lifetime })
+        }
+        Command::ApiKey { name, scopes } => api_key(&name, &scopes),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,42 +116,64 @@ fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
     })
 }
 
-/// Asks `/healthz` of the node that runs with the same settings. It uses no HTTP client, because only one line of the
-/// answer matters. The image has no other tool for this.
+/// Asks the node that runs with the same settings.
 fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
-    const DEADLINE: Duration = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address(config)?, DEADLINE).context("not listening")?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut status = String::new();
-    BufReader::new(stream).read_line(&mut status)?;
-    anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not alive: {}", status.trim_end());
-    Ok(())
+    let server = server_settings(config)?;
+    let trust = server.tls_certificate_path.is_some().then_some(Trust::Anybody);
+    cli::healthcheck::run(address(&server)?, &Way { trust, with_proxy_header: server.expects_proxy_header_of_itself() })
 }
 
-fn explain(config: Option<PathBuf>, url: Option<String>, user: &str, as_json: bool) -> anyhow::Result<()> {
+fn explain(
+    config: Option<PathBuf>,
+    url: Option<String>,
+    key_file: Option<PathBuf>,
+    user: &str,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let server = server_settings(config)?;
+    let scheme = if server.tls_certificate_path.is_some() { "https" } else { "http" };
+    let with_proxy_header = url.is_none() && server.expects_proxy_header_of_itself();
+    let key_file =
+        key_file.or_else(|| std::env::var_os("ROLLCALL_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from));
     let url = match url {
         Some(url) => url,
-        None => format!("http://{}", address(config)?),
+        None => format!("{scheme}://{}", address(&server)?),
     };
-    cli::explain::run(&url, user, as_json)
+    let way = Way { trust: server.tls_certificate_path.map(Trust::Only), with_proxy_header };
+    cli::explain::run(&url, way, user, key_file.as_deref(), as_json)
 }
 
-/// Where the node listens that runs with the same settings.
-fn address(config: Option<PathBuf>) -> anyhow::Result<SocketAddr> {
-    let ServerSettings { host, port, .. } = Settings::load(config.as_deref(), environment())?.server;
-    let address = (host.as_str(), port).to_socket_addrs()?.next().context("server.host has no address")?;
+fn token(config: Option<PathBuf>, wish: &TokenWish) -> anyhow::Result<()> {
+    let settings = Settings::load(config.as_deref(), environment())?;
+    let token = auth::mint(&settings, wish)?;
+    Ok(writeln!(std::io::stdout().lock(), "{token}")?)
+}
+
+/// The key goes to stdout, so that it can be written to a file. What a person needs besides goes to stderr.
+fn api_key(name: &str, scopes: &[String]) -> anyhow::Result<()> {
+    let NewApiKey { key, entry } = NewApiKey::generate(name, scopes)?;
+    eprintln!("Keep the key: it cannot be shown again. The service needs only its entry in auth.api_keys:\n{entry}");
+    Ok(writeln!(std::io::stdout().lock(), "{key}")?)
+}
+
+fn server_settings(config: Option<PathBuf>) -> anyhow::Result<ServerSettings> {
+    Ok(Settings::load(config.as_deref(), environment())?.server)
+}
+
+/// Where the node listens that runs with these settings.
+fn address(server: &ServerSettings) -> anyhow::Result<SocketAddr> {
+    let address =
+        (server.host.as_str(), server.port).to_socket_addrs()?.next().context("server.host has no address")?;
     let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    Ok(SocketAddr::new(ip, port))
+    Ok(SocketAddr::new(ip, server.port))
 }
 
 /// Tells a person where to look. A script may wait for the first line: then requests are served.
 fn announce(app: &App) {
     let lines = format!(
-        "rollcall {} listening on http://{}\nstore: {}\nnode: {}\n",
+        "rollcall {} listening on {}\nstore: {}\nnode: {}\n",
         env!("CARGO_PKG_VERSION"),
-        app.addr(),
+        app.url(),
         app.store_name(),
         app.node_id(),
     );

@@ -64,8 +64,9 @@ fn check_error(format: Format, bad: &BadRequest) {
 
 fn check_request(request: &Request) {
     match request {
+        Request::Authenticate { user, token: _ } => user.iter().for_each(check_user),
         Request::Join { user, said: Said { profile, status }, device, interest: _, rooms } => {
-            check_user(user);
+            user.iter().for_each(check_user);
             check_rooms(rooms);
             profile.iter().flatten().for_each(check_profile);
             status.iter().for_each(check_status);

@@ -1,10 +1,12 @@
 //! One HTTP answer of a node.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::Read;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
+
+use super::way::{Conversation, Way};
 
 /// What a node answered.
 pub(super) struct Answer {
@@ -14,52 +16,64 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// A node answers within a second or two, also if others do not answer the node.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the connecting and each read may take. A node answers within a second or two, also if others do not answer the
+/// node.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No answer is longer.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Asks for `path` with GET. It uses no HTTP client: one request of HTTP/1.0 needs none.
+/// Asks for `path` with GET, and shows `key` if there is one. It uses no HTTP client: one request of HTTP/1.0 needs none. `way`
+/// says who may answer at an `https://` URL.
 ///
 /// # Errors
-/// `url` is no `http://host:port`, nobody listens there, or what listens there does not speak HTTP.
-pub(super) fn get(url: &str, path: &str) -> anyhow::Result<Answer> {
-    let authority = authority(url)?;
-    let mut stream = connect(authority).with_context(|| format!("cannot connect to {url}"))?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
+/// `url` is no `http://host:port` or `https://host:port`, nobody listens there, or what listens there does not speak HTTP, or
+/// is not whom `way` trusts.
+pub(super) fn get(url: &str, way: Way, path: &str, key: Option<&str>) -> anyhow::Result<Answer> {
+    let (authority, default_port) = authority(url)?;
+    let way = match way {
+        way if default_port == PLAIN_PORT => Way { trust: None, ..way },
+        way => {
+            ensure!(way.trust.is_some(), "{url:?} needs the certificate of the node (server.tls_certificate_path)");
+            way
+        }
+    };
+    let mut stream = connect(authority, default_port, &way).with_context(|| format!("cannot connect to {url}"))?;
+    let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n").as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(BYTES_MAX).read_to_end(&mut bytes).with_context(|| format!("{url} does not answer"))?;
     parse(&String::from_utf8_lossy(&bytes)).with_context(|| format!("{url} does not speak HTTP"))
 }
 
-/// The `host:port` of a URL. Without a port it is 80.
-fn authority(url: &str) -> anyhow::Result<&str> {
-    let rest = url.strip_prefix("http://").with_context(|| format!("{url:?} does not begin with http://"))?;
+/// The port of a URL that has none.
+const PLAIN_PORT: u16 = 80;
+const TLS_PORT: u16 = 443;
+
+/// The `host:port` of a URL, and the port if it has none.
+fn authority(url: &str) -> anyhow::Result<(&str, u16)> {
+    let plain = url.strip_prefix("http://").map(|rest| (rest, PLAIN_PORT));
+    let (rest, port) = plain
+        .or_else(|| Some((url.strip_prefix("https://")?, TLS_PORT)))
+        .with_context(|| format!("{url:?} does not begin with http:// or https://"))?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let is_plain = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@".contains(c));
     ensure!(!authority.is_empty() && is_plain(authority), "{url:?} must be http://host:port");
-    Ok(authority)
+    Ok((authority, port))
 }
 
-fn connect(authority: &str) -> anyhow::Result<TcpStream> {
+fn connect(authority: &str, default_port: u16, way: &Way) -> anyhow::Result<Box<dyn Conversation>> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{default_port}") };
     let addresses: Vec<SocketAddr> = with_port.to_socket_addrs()?.collect();
     let mut failure = None;
     for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
+        match way.open(address, PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }
     }
-    match failure {
-        Some(error) => Err(error.into()),
-        None => bail!("the host has no address"),
-    }
+    Err(failure.unwrap_or_else(|| anyhow!("the host has no address")))
 }
 
 fn parse(text: &str) -> anyhow::Result<Answer> {
@@ -75,8 +89,9 @@ mod tests {
 
     #[test]
     fn a_url_is_a_host_and_a_port() {
-        assert_eq!(authority("http://[::1]:8080/").unwrap(), "[::1]:8080");
-        for bad in ["https://host:1", "host:1", "http://", "http://a/b", "http://a@b", "http://a\r\nb"] {
+        assert_eq!(authority("http://[::1]:8080/").unwrap(), ("[::1]:8080", 80));
+        assert_eq!(authority("https://host").unwrap(), ("host", 443));
+        for bad in ["ftp://host:1", "host:1", "http://", "http://a/b", "http://a@b", "http://a\r\nb"] {
             assert!(authority(bad).is_err(), "{bad:?}");
         }
     }

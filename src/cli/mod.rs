@@ -2,4 +2,6 @@
 
 mod answer;
 pub(crate) mod explain;
+pub(crate) mod healthcheck;
 mod printout;
+pub(crate) mod way;

@@ -198,6 +198,10 @@ impl FromStr for SocketId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (node, number) = text.split_once('.').ok_or(IdError::Malformed)?;
+        // An id has one spelling: "+1" and "01" are none.
+        if number.starts_with('+') || number.len() > 1 && number.starts_with('0') {
+            return Err(IdError::Malformed);
+        }
         Ok(Self { node: node.parse()?, number: number.parse().map_err(|_| IdError::Malformed)? })
     }
 }

@@ -60,7 +60,7 @@ impl Said {
     /// repeated choice, that says what holds already is left out: it keeps its date.
     pub fn dated(self, known: &Presence, now: Timestamp) -> Statement {
         // A statement holds over all that this node knows, even if the clock was set back.
-        let after = |known_at: Timestamp| now.max(Timestamp(known_at.0 + 1));
+        let after = |known_at: Timestamp| now.max(Timestamp(known_at.0.saturating_add(1)));
         let is_news = |profile: &Option<Profile>| *profile != known.profile || known.profile_at == Timestamp(0);
         let profile = self.profile.filter(is_news).map(|profile| (profile, after(known.profile_at)));
         let says_again = self.status.as_ref().is_some_and(|said| said.is_repeated);

@@ -15,11 +15,13 @@ use std::time::Duration;
 use actix_rt::net::TcpStream;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::ApiError;
+use super::turns::Moved;
 use crate::metrics::ConnectionMetrics;
-use crate::settings::ServerSettings;
+use crate::settings::{ProxyProtocol, ServerSettings};
+use crate::transport::{Certificates, HttpStream, Peer, Stream, TrustedProxies, proxy_header};
 
 /// The plain HTTP connections of one process. A connection that is about to become a socket is among them.
 pub(crate) struct Connections {
@@ -27,14 +29,19 @@ pub(crate) struct Connections {
     n_max: usize,
     write_timeout: Duration,
     request_timeout: Duration,
+    /// Whose connections begin with a PROXY header. It is none if nobody's do.
+    with_header: Option<TrustedProxies>,
     /// The answer to a client if there are too many connections.
     refusal: String,
+    /// What an encrypted connection begins with. It is none if nothing is encrypted here.
+    certificates: Option<Arc<Certificates>>,
     metrics: ConnectionMetrics,
 }
 
 /// One HTTP connection. It ends if its client does not take what is written in time.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: HttpStream,
+    peer: Peer,
     /// The time by which the client must have taken what was written. It is none while nothing waits.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The time at which the connection ends if it has got no further answer. actix-http has deadlines for the head of
@@ -42,16 +49,24 @@ pub(crate) struct Connection {
     /// that nobody reads.
     idle: Pin<Box<Sleep>>,
     has_written: bool,
+    moved: Moved,
     place: Place,
 }
+
+/// How long all may take that comes before HTTP. actix-http gives the head of a request as long.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A place among the connections. Dropping it gives the place up.
 struct Place(Arc<Connections>);
 
 impl Connections {
     /// No connections yet, with the limits `server.max_http_connections`, `server.write_timeout_ms` and
-    /// `server.request_timeout_ms`.
-    pub(crate) fn new(settings: &ServerSettings, metrics: ConnectionMetrics) -> Arc<Self> {
+    /// `server.request_timeout_ms`, and with PROXY headers as `server.proxy_protocol` says.
+    pub(crate) fn new(
+        settings: &ServerSettings,
+        certificates: Option<Arc<Certificates>>,
+        metrics: ConnectionMetrics,
+    ) -> Arc<Self> {
         let body = ApiError::TooManyConnections.body();
         let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
                     content-type: application/json\r\ncontent-length:";
@@ -61,36 +76,81 @@ impl Connections {
             n_max: settings.max_http_connections,
             write_timeout: settings.write_timeout,
             request_timeout: settings.request_timeout,
+            with_header: (settings.proxy_protocol == ProxyProtocol::On).then(|| TrustedProxies::new(settings)),
             refusal,
+            certificates,
             metrics,
         })
     }
 
-    /// Takes over a connection that was accepted.
+    /// Takes over a connection that was accepted, and reads what comes before HTTP.
     ///
     /// # Errors
-    /// `ConnectionRefused` if there are too many connections. The client has been told so.
-    pub(crate) fn open(self: &Arc<Self>, stream: TcpStream) -> io::Result<Connection> {
+    /// `ConnectionRefused` if there are too many connections. The client has been told so, unless it expects TLS. Any other
+    /// error if the client has gone, or if what comes before HTTP is wrong, or does not come in time.
+    pub(crate) async fn open(self: &Arc<Self>, tcp: TcpStream) -> io::Result<Connection> {
+        let place = self.take_place(&tcp)?;
+        let deadline = Instant::now() + OPENING_TIMEOUT;
+        let peer = self.peer_of(&tcp, deadline).await?;
+        // Answers are written whole, so it does not help to wait for more bytes.
+        tcp.set_nodelay(true)?;
+        let stream = self.encrypt(tcp, deadline).await?;
+        let idle = Box::pin(sleep(self.request_timeout));
+        Ok(Connection { stream, peer, deadline: None, idle, has_written: false, moved: Moved::default(), place })
+    }
+
+    /// Who is at the other end. A trusted proxy says it in its PROXY header.
+    async fn peer_of(&self, tcp: &TcpStream, deadline: Instant) -> io::Result<Peer> {
+        let peer = Peer::of(tcp)?;
+        if !self.with_header.as_ref().is_some_and(|proxies| proxies.contains(peer.addr.ip())) {
+            return Ok(peer);
+        }
+        let read = timeout_at(deadline, proxy_header::read(tcp, peer)).await;
+        read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).inspect_err(|_| self.metrics.proxy_header_failed())
+    }
+
+    /// Does the TLS handshake, if there is to be one.
+    async fn encrypt(&self, tcp: TcpStream, deadline: Instant) -> io::Result<HttpStream> {
+        let Some(certificates) = &self.certificates else { return Ok(HttpStream::Plain(tcp)) };
+        let accepted = timeout_at(deadline, certificates.accept(tcp)).await;
+        accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).inspect_err(|error| {
+            self.metrics.tls_handshake_failed();
+            tracing::debug!(error = %error, "A TLS handshake failed: {error}");
+        })
+    }
+
+    fn take_place(self: &Arc<Self>, tcp: &TcpStream) -> io::Result<Place> {
         let place = Place(self.clone());
         if self.n_open.fetch_add(1, Ordering::Relaxed) >= self.n_max {
             self.metrics.too_many();
-            let socket = SockRef::from(&stream);
+            // A handshake for a client that is turned away would cost more than the client.
+            if self.certificates.is_some() {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let socket = SockRef::from(tcp);
             // The buffer of a new connection has room for the refusal. But the refusal may be lost. If a request has
             // arrived and nobody reads it, the kernel resets the connection.
             let _ = socket.send(self.refusal.as_bytes()).and_then(|_| socket.shutdown(Shutdown::Write));
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        // Answers are written whole, so it does not help to wait for more bytes.
-        stream.set_nodelay(true)?;
-        let idle = Box::pin(sleep(self.request_timeout));
-        Ok(Connection { stream, deadline: None, idle, has_written: false, place })
+        Ok(place)
     }
 }
 
 impl Connection {
     /// The stream alone, for a session. The session has a deadline of its own, and its seat counts the connection.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream.into_stream()
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// How many bytes it has moved, from now on.
+    pub(super) fn moved(&self) -> Moved {
+        self.moved.clone()
     }
 
     /// Ends a connection that has got no answer for too long.
@@ -119,7 +179,10 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.end_if_idle(context)?;
-        Pin::new(&mut this.stream).poll_read(context, buffer)
+        let n_before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        this.moved.add(buffer.filled().len() - n_before);
+        read
     }
 }
 
@@ -131,15 +194,20 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.has_written = true;
+        if let Poll::Ready(Ok(n_bytes)) = written {
+            this.moved.add(n_bytes);
+        }
         this.or_deadline(context, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(context));
+        // An encrypted connection may have taken what the client has not.
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        let flushed = ready!(this.or_deadline(context, flushed));
         this.deadline = None;
         if std::mem::take(&mut this.has_written) {
-            let next = tokio::time::Instant::now() + this.place.0.request_timeout;
+            let next = Instant::now() + this.place.0.request_timeout;
             this.idle.as_mut().reset(next);
         }
         // Each turn of the dispatcher ends with a flush, even if the dispatcher reads nothing.
@@ -148,7 +216,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        let ended = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.or_deadline(context, ended)
     }
 }
 

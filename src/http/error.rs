@@ -1,11 +1,14 @@
 //! The only map from errors to status codes.
 
+use std::time::Duration;
+
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 
 use super::json;
+use crate::auth::{Refusal, Unidentified};
 use crate::metrics::RefusedBecause;
 use crate::rooms::{Denied, Unavailable, Unseen};
 use crate::wire::body::BadBody;
@@ -54,6 +57,42 @@ pub(crate) enum ApiError {
     MethodNotAllowed {
         /// The methods that it has.
         allowed: Methods,
+    },
+    /// The request needs a token or a key, and has none.
+    #[error("a token is needed here: `Authorization: Bearer …`")]
+    TokenMissing,
+    /// The token, or the key, is not accepted.
+    #[error("the token is not valid here")]
+    TokenInvalid,
+    /// The token has ended.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The request has several tokens.
+    #[error("there must be one token, in one place")]
+    SeveralTokens,
+    /// The token, or the key, does not allow this.
+    #[error("the token does not allow this: {0}")]
+    Forbidden(&'static str),
+    /// The request names another user than the token.
+    #[error("this is not the user of the token")]
+    OtherUser,
+    /// No token can be checked.
+    #[error("the keys of the issuer cannot be had, so no token can be checked; try again")]
+    KeysUnavailable,
+    /// The address has too many sockets (`limits.sockets_per_address`).
+    #[error("too many sockets come from this address; close one, or try again")]
+    TooManySockets,
+    /// The address comes too often (`limits.upgrades_per_address`, `limits.http_requests_per_address`).
+    #[error("too many requests come from this address; wait")]
+    RateLimited {
+        /// After this time, one more request is answered.
+        retry_after: Duration,
+    },
+    /// The head of the request is too large (`limits.head_bytes`).
+    #[error("the head of the request must be at most {max_bytes} bytes")]
+    HeadTooLarge {
+        /// The limit.
+        max_bytes: usize,
     },
     /// The resource is for programs on this machine.
     #[error("only programs on the machine of this node may ask this, and no web pages")]
@@ -138,6 +177,30 @@ impl From<RefusedBecause> for ApiError {
             RefusedBecause::Full => Self::Full,
             RefusedBecause::Busy => Self::Busy,
             RefusedBecause::Draining => Self::Draining,
+            RefusedBecause::AddressFull => Self::TooManySockets,
+            RefusedBecause::AddressBusy(retry_after) => Self::RateLimited { retry_after },
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unauthenticated => Self::TokenMissing,
+            Refusal::Forbidden(right) => Self::Forbidden(right.as_str()),
+            Refusal::OtherUser => Self::OtherUser,
+            Refusal::NotGranted => Self::Forbidden("this room"),
+            Refusal::Stated => Self::Forbidden("what it states"),
+        }
+    }
+}
+
+impl From<Unidentified> for ApiError {
+    fn from(unidentified: Unidentified) -> Self {
+        match unidentified {
+            Unidentified::Invalid(_) => Self::TokenInvalid,
+            Unidentified::Expired => Self::TokenExpired,
+            Unidentified::KeysUnavailable(_) => Self::KeysUnavailable,
         }
     }
 }
@@ -183,6 +246,16 @@ impl ApiError {
             Self::NotAWebSocketHandshake(_) => "not_a_websocket_handshake",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::LoopbackOnly => "loopback_only",
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenExpired => "token_expired",
+            Self::SeveralTokens => "several_tokens",
+            Self::Forbidden(_) => "forbidden",
+            Self::OtherUser => "other_user",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::TooManySockets => "too_many_sockets",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotFound => "not_found",
             Self::UserNotFound => "user_not_found",
             Self::UserNotOnline => "user_not_online",
@@ -220,12 +293,23 @@ impl ApiError {
             | Self::TooManyBodies
             | Self::TooManyRoomReads
             | Self::TooManyConnections
+            | Self::KeysUnavailable
+            | Self::TooManySockets
             | Self::Full => Some(1),
+            // Rounded up. So a client that waits for this time is never too early.
+            Self::RateLimited { retry_after } => Some(retry_after.as_millis().div_ceil(1000).max(1) as u32),
             Self::InvalidParameter { .. }
             | Self::BadBody(_)
             | Self::UnsupportedMediaType
             | Self::NotAWebSocketHandshake(_)
             | Self::OriginNotAllowed
+            | Self::TokenMissing
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::SeveralTokens
+            | Self::Forbidden(_)
+            | Self::OtherUser
+            | Self::HeadTooLarge { .. }
             | Self::LoopbackOnly
             | Self::NotFound
             | Self::UserNotFound
@@ -241,10 +325,15 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::InvalidParameter { .. } | Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidParameter { .. } | Self::BadBody(_) | Self::SeveralTokens => StatusCode::BAD_REQUEST,
+            Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired => StatusCode::UNAUTHORIZED,
+            Self::TooManySockets | Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAWebSocketHandshake(_) => StatusCode::UPGRADE_REQUIRED,
-            Self::OriginNotAllowed | Self::LoopbackOnly | Self::NotAMember => StatusCode::FORBIDDEN,
+            Self::OriginNotAllowed | Self::LoopbackOnly | Self::NotAMember | Self::Forbidden(_) | Self::OtherUser => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound | Self::UserNotFound | Self::UserNotOnline | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -256,6 +345,7 @@ impl ResponseError for ApiError {
             | Self::TooManyBodies
             | Self::TooManyRoomReads
             | Self::TooManyConnections
+            | Self::KeysUnavailable
             | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -266,6 +356,13 @@ impl ResponseError for ApiError {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
         match self {
+            Self::TokenMissing => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            Self::TokenInvalid | Self::TokenExpired => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+            }
+            Self::Forbidden(_) => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"insufficient_scope\""));
+            }
             Self::MethodNotAllowed { allowed } => {
                 response.insert_header((header::ALLOW, allowed.allow()));
             }

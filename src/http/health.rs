@@ -14,12 +14,13 @@ pub(crate) async fn alive() -> HttpResponse {
 }
 
 /// Says whether clients may be sent to this node. The node is not ready before it knows who is online, and not while it
-/// drains. While the store is out of reach, the node still serves, and says that it is degraded.
+/// drains. Nor is it before it has the keys of the issuer: it could let nobody in. While the store is out of reach, the node
+/// still serves, and says that it is degraded.
 pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
     if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);
     }
-    if !reads.replica.is_ready() {
+    if !reads.replica.is_ready() || !reads.auth.is_ready() {
         return Err(ApiError::NotReady);
     }
     let degraded = reads.replica.view().degraded();

@@ -1,38 +1,31 @@
 //! Who may speak for the application's server.
 
-use std::net::IpAddr;
-
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
-use super::ApiError;
+use super::{ApiError, client_address};
+use crate::settings::is_this_machine;
+use crate::transport::Peer;
 
-/// Lets only programs on this machine pass. The peer of the connection counts, and no header: anybody can write a header.
+/// Lets only programs on this machine pass. The peer of the connection counts, and no header: anybody can write a header. A
+/// request that a proxy has passed on is somebody else's. So a header of a proxy shuts the door, and opens none.
+///
 /// A browser on this machine speaks for the page that it shows, so pages do not pass. A page may have given its own name
 /// the address of this machine (DNS rebinding), and then its browser sends no `Origin`. But it sends that name as `Host`.
 ///
 /// # Errors
 /// [`ApiError::LoopbackOnly`].
 pub(crate) fn require(request: &HttpRequest) -> Result<(), ApiError> {
-    let is_local = request.peer_addr().is_some_and(|peer| is_loopback(peer.ip()));
+    let is_local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let is_page = request.headers().contains_key(header::ORIGIN) || !names_loopback(request);
-    if is_local && !is_page { Ok(()) } else { Err(ApiError::LoopbackOnly) }
+    let is_direct = client_address::is_direct(request.head(), request.conn_data::<Peer>());
+    if is_local && is_direct && !is_page { Ok(()) } else { Err(ApiError::LoopbackOnly) }
 }
 
 /// Whether `Host` names this machine by its loopback address, or as `localhost`. HTTP/1.0 has no `Host`.
 fn names_loopback(request: &HttpRequest) -> bool {
     let Some(host) = request.headers().get(header::HOST) else { return true };
-    let host = host.to_str().unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    name.eq_ignore_ascii_case("localhost") || ip.is_some_and(is_loopback)
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
+    is_this_machine(host.to_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -51,6 +44,10 @@ mod tests {
         for peer in ["10.0.0.5:5000", "[::ffff:10.0.0.5]:5000", "[fe80::1]:5000"] {
             let request = claims.iter().fold(from(peer), |request, claim| request.insert_header(*claim));
             assert!(matches!(require(&request.to_http_request()), Err(ApiError::LoopbackOnly)), "{peer}");
+        }
+        for claim in claims {
+            let passed_on = from("127.0.0.1:5000").insert_header(claim);
+            assert!(matches!(require(&passed_on.to_http_request()), Err(ApiError::LoopbackOnly)), "{claim:?}");
         }
         let page = from("127.0.0.1:5000").insert_header(("origin", "http://localhost:3000"));
         assert!(matches!(require(&page.to_http_request()), Err(ApiError::LoopbackOnly)));

@@ -2,10 +2,14 @@
 //! room, and what the application's server asks for, may need the store and the other nodes.
 
 mod body;
+mod caller;
 mod chatroom;
+mod client_address;
 mod connection;
+mod credential;
 mod docs;
 mod error;
+mod head;
 mod health;
 mod lookup;
 mod loopback;
@@ -13,9 +17,10 @@ mod metrics;
 mod online_users;
 mod path;
 mod pieces;
-mod query;
+pub(crate) mod query;
 mod resource;
 mod rooms;
+mod turns;
 mod upgrade;
 mod user_status;
 mod users;
@@ -23,8 +28,13 @@ mod users;
 use std::sync::Arc;
 
 use actix_cors::Cors;
+use actix_http::RequestHead;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::body::Bodies;
@@ -34,19 +44,26 @@ pub(crate) use self::error::ApiError;
 use self::lookup::{Sight, push_users};
 use self::pieces::Pieces;
 use self::resource::{not_found, readable};
+pub(crate) use self::turns::in_turns;
 pub(crate) use self::upgrade::{Entrance, upgrade_service};
+use crate::auth::{Auth, Resource};
 use crate::clock;
 use crate::metrics::Registry;
 use crate::peers::Peers;
 use crate::replica::Replica;
 use crate::rooms::Rooms;
-use crate::session::Answers;
+use crate::session::{Addresses, Answers};
 use crate::settings::{LimitSettings, ServerSettings};
+use crate::transport::Peer;
 use crate::wire::body::user_ids;
 use crate::wire::json::{Object, list_capacity};
 
 /// What the resources answer from.
 pub(crate) struct Reads {
+    /// Who finds out who asks.
+    pub auth: Arc<Auth>,
+    /// What the addresses of clients have used.
+    pub addresses: Arc<Addresses>,
     /// Who is online.
     pub replica: Arc<Replica>,
     /// The other nodes.
@@ -72,19 +89,59 @@ const USERS_A_REQUEST: usize = 1000;
 pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, settings: &ServerSettings) {
     let public = web::scope("")
         .wrap(cors(settings))
+        .wrap(from_fn(bound_preflight))
         .configure(user_status::configure)
-        .service(readable("/api/online-users", online_users::list))
-        .service(readable("/api/chatroom/{roomId}/online-users", chatroom::list))
-        .service(readable("/healthz", health::alive))
-        .service(readable("/readyz", health::ready))
-        .service(readable("/metrics", metrics::scrape))
-        .service(readable("/ws", upgrade::not_an_upgrade))
-        .service(readable("/openapi.json", docs::openapi))
-        .service(readable("/docs", docs::page))
-        .service(readable("/docs/docs.css", docs::style))
-        .service(readable("/docs/docs.js", docs::script))
-        .default_service(web::to(not_found));
+        .service(readable("/api/online-users", Resource::OnlineUsers, online_users::list))
+        .service(readable("/api/chatroom/{roomId}/online-users", Resource::RoomUsers, chatroom::list))
+        .service(readable("/healthz", Resource::Open, health::alive))
+        .service(readable("/readyz", Resource::Open, health::ready))
+        .service(readable("/metrics", Resource::Metrics, metrics::scrape))
+        .service(readable("/ws", Resource::Open, upgrade::not_an_upgrade))
+        .service(readable("/openapi.json", Resource::Open, docs::openapi))
+        .service(readable("/docs", Resource::Open, docs::page))
+        .service(readable("/docs/docs.css", Resource::Open, docs::style))
+        .service(readable("/docs/docs.js", Resource::Open, docs::script))
+        .default_service(web::to(unknown));
     config.app_data(web::Data::from(reads)).configure(users::configure).configure(rooms::configure).service(public);
+}
+
+/// The answer where there is no resource. It counts among the requests of its address, too.
+async fn unknown(request: HttpRequest, reads: web::Data<Reads>) -> Result<&'static str, ApiError> {
+    if !is_preflight(request.head()) {
+        pass_or_wait(&request, &reads).await?;
+    }
+    not_found(request).await
+}
+
+/// Counts a preflight among the requests of its address. CORS answers it before any resource does. Other requests are counted
+/// by their resource.
+async fn bound_preflight(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if is_preflight(request.head())
+        && let Some(reads) = request.app_data::<web::Data<Reads>>().cloned()
+        && let Err(error) = pass_or_wait(request.request(), &reads).await
+    {
+        return Ok(request.into_response(error.error_response()));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+fn is_preflight(head: &RequestHead) -> bool {
+    head.method == Method::OPTIONS && head.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets a request pass. One that comes too often is held back before it is refused.
+///
+/// # Errors
+/// The head is too large, or the address asks too often.
+async fn pass_or_wait(request: &HttpRequest, reads: &Reads) -> Result<(), ApiError> {
+    let passed = client_address::pass(request.head(), request.conn_data::<Peer>(), &reads.addresses);
+    if let Err(ApiError::RateLimited { .. }) = passed {
+        client_address::hold_back().await;
+    }
+    passed
 }
 
 /// An answer of 200.
@@ -131,5 +188,8 @@ fn cors(settings: &ServerSettings) -> Cors {
         // The answer is the same for every origin. So a cache needs to keep only one.
         return cors.send_wildcard().allow_any_origin().disable_vary_header();
     }
+    // A page may send a token, and read when to come back and why it was refused. "Any page" never gets these: it would be
+    // every page that the user happens to look at.
+    let cors = cors.supports_credentials().expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE]);
     settings.cors_allowed_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -83,6 +83,12 @@ impl<'a> Parameters<'a> {
         text.parse().map(Some).map_err(|_| invalid(name, "must be a whole number".to_owned()))
     }
 
+    /// Every text of this name. One is none if its bytes are no text.
+    pub(crate) fn texts(&self, name: &str) -> impl Iterator<Item = Option<&str>> {
+        let values = self.0.iter().filter(|(key, _)| **key == *name.as_bytes());
+        values.map(|(_, value)| value.as_deref().ok())
+    }
+
     fn get(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.0.iter().filter(|(key, _)| **key == *name.as_bytes()).map(|(_, value)| value);
         let first = values.next();

@@ -1,65 +1,82 @@
-//! What all resources have in common: their methods, and how other methods and large bodies are refused.
+//! What all resources have in common: who may use them, their methods, and how other methods and large bodies are refused.
 
 use std::future::ready;
 
-use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard, web};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{HttpServiceFactory, ServiceRequest};
+use actix_web::http::StatusCode;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, FromRequest, Handler, HttpRequest, Resource as Routes, Responder, Route, guard, web};
 
 use super::error::Methods;
-use super::{ApiError, body};
+use super::{ApiError, body, caller, client_address};
+use crate::auth::Resource;
 
 /// If a resource reads no body, a body above this size is refused.
 const MAX_UNREAD_BYTES: u64 = 64 * 1024;
 
 /// A resource that can be read with GET or HEAD. The handler answers both in the same way. For HEAD, actix-http leaves
 /// the body out, and keeps its length.
-pub(super) fn readable<F, Args>(path: &str, handler: F) -> Resource
+pub(super) fn readable<F, Args>(path: &str, resource: Resource, handler: F) -> impl HttpServiceFactory + use<F, Args>
 where
     F: Handler<Args>,
     F::Output: Responder + 'static,
     Args: FromRequest + 'static,
 {
     let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler);
-    web::resource(path)
+    let routes = web::resource(path)
         .guard(guard::fn_guard(|context| !body::is_longer_than(context.head().headers(), MAX_UNREAD_BYTES)))
         .route(read)
-        .default_service(other_methods(Methods::Read, MAX_UNREAD_BYTES))
+        .default_service(other_methods(Methods::Read, MAX_UNREAD_BYTES));
+    for_callers(resource, routes)
 }
 
 /// A resource that takes a body with POST.
-pub(super) fn postable<F, Args>(path: &str, handler: F) -> Resource
+pub(super) fn postable<F, Args>(path: &str, resource: Resource, handler: F) -> impl HttpServiceFactory + use<F, Args>
 where
     F: Handler<Args>,
     F::Output: Responder + 'static,
     Args: FromRequest + 'static,
 {
-    web::resource(path).route(web::post().to(handler)).default_service(other_methods(Methods::Post, body::MAX_BYTES))
+    let routes = web::resource(path)
+        .route(web::post().to(handler))
+        .default_service(other_methods(Methods::Post, body::MAX_BYTES));
+    for_callers(resource, routes)
 }
 
 /// A resource that takes a body with PUT.
-pub(super) fn puttable<F, Args>(path: &str, handler: F) -> Resource
+pub(super) fn puttable<F, Args>(path: &str, resource: Resource, handler: F) -> impl HttpServiceFactory + use<F, Args>
 where
     F: Handler<Args>,
     F::Output: Responder + 'static,
     Args: FromRequest + 'static,
 {
-    web::resource(path).route(web::put().to(handler)).default_service(other_methods(Methods::Put, body::MAX_BYTES))
+    let routes =
+        web::resource(path).route(web::put().to(handler)).default_service(other_methods(Methods::Put, body::MAX_BYTES));
+    for_callers(resource, routes)
 }
 
 /// A resource that can only be deleted.
-pub(super) fn deletable<F, Args>(path: &str, handler: F) -> Resource
+pub(super) fn deletable<F, Args>(path: &str, resource: Resource, handler: F) -> impl HttpServiceFactory + use<F, Args>
 where
     F: Handler<Args>,
     F::Output: Responder + 'static,
     Args: FromRequest + 'static,
 {
-    web::resource(path)
+    let routes = web::resource(path)
         .guard(guard::fn_guard(|context| !body::is_longer_than(context.head().headers(), MAX_UNREAD_BYTES)))
         .route(web::delete().to(handler))
-        .default_service(other_methods(Methods::Delete, MAX_UNREAD_BYTES))
+        .default_service(other_methods(Methods::Delete, MAX_UNREAD_BYTES));
+    for_callers(resource, routes)
 }
 
 /// A resource that can be put and deleted, without a body.
-pub(super) fn registrable<Put, PutArgs, Delete, DeleteArgs>(path: &str, put: Put, delete: Delete) -> Resource
+pub(super) fn registrable<Put, PutArgs, Delete, DeleteArgs>(
+    path: &str,
+    resource: Resource,
+    put: Put,
+    delete: Delete,
+) -> impl HttpServiceFactory + use<Put, PutArgs, Delete, DeleteArgs>
 where
     Put: Handler<PutArgs>,
     Put::Output: Responder + 'static,
@@ -68,11 +85,34 @@ where
     Delete::Output: Responder + 'static,
     DeleteArgs: FromRequest + 'static,
 {
-    web::resource(path)
+    let routes = web::resource(path)
         .guard(guard::fn_guard(|context| !body::is_longer_than(context.head().headers(), MAX_UNREAD_BYTES)))
         .route(web::put().to(put))
         .route(web::delete().to(delete))
-        .default_service(other_methods(Methods::PutOrDelete, MAX_UNREAD_BYTES))
+        .default_service(other_methods(Methods::PutOrDelete, MAX_UNREAD_BYTES));
+    for_callers(resource, routes)
+}
+
+/// Above this size, an answer counts as large.
+const LARGE_BYTES: u64 = 4096;
+
+/// Lets only those use the routes who may use the resource. Who asks too often gets the answer late.
+fn for_callers(resource: Resource, routes: Routes) -> impl HttpServiceFactory {
+    routes.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
+        let response = caller::identify(resource, request, next).await?;
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            client_address::hold_back().await;
+        } else if is_large(response.response().body()) {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Error>(response)
+    }))
+}
+
+/// Whether an answer has taken so long that others should have their turn before the next one. A client may send many requests
+/// at once, and actix-http answers them in one go.
+fn is_large(body: &BoxBody) -> bool {
+    matches!(body.size(), BodySize::Sized(n_bytes) if n_bytes > LARGE_BYTES)
 }
 
 /// The answer where there is no resource. Requests with a large body for a resource that reads none come here, too.

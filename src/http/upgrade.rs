@@ -16,11 +16,15 @@ use actix_web::{HttpRequest, ResponseError};
 use bytes::Bytes;
 
 use super::query::Parameters;
-use super::{ApiError, Connection};
-use crate::domain::{Interest, SaidStatus, Status};
-use crate::session::{self, Admission, Hello, Seat, Worker};
+use super::{ApiError, Connection, client_address, credential};
+use crate::auth::permissions::{self, Place};
+use crate::auth::{Auth, Identity, Who};
+use crate::domain::{Interest, Said, SaidStatus, Status, UserId};
+use crate::session::{self, Addresses, Admission, Hello, Seat, Worker};
 use crate::settings::ServerSettings;
+use crate::transport::Peer;
 use crate::wire::Format;
+use crate::wire::message::Request as Asked;
 
 /// The format that a WebSocket at this path speaks, unless its URL names another format. It is none if there is no
 /// WebSocket at this path.
@@ -37,6 +41,10 @@ fn format_at(path: &str) -> Option<Format> {
 pub(crate) struct Entrance {
     /// Which web pages may connect.
     pub server: ServerSettings,
+    /// Who finds out who a client is.
+    pub auth: Arc<Auth>,
+    /// What the addresses of clients have used.
+    pub addresses: Arc<Addresses>,
     /// How many sockets may come in, and how fast.
     pub admission: Arc<Admission>,
 }
@@ -75,7 +83,12 @@ async fn upgrade(
 ) -> Result<(), actix_http::Error> {
     match admit(&entrance, &request).await {
         Ok((hello, seat)) => {
-            let response = ws::handshake_response(request.head()).finish().set_body(actix_http::body::None::new());
+            let mut response = ws::handshake_response(request.head());
+            if credential::offers_ours(request.head().headers()) {
+                // Without this, a browser breaks the connection off.
+                response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, credential::SUBPROTOCOL));
+            }
+            let response = response.finish().set_body(actix_http::body::None::new());
             let parts = h1::SendResponse::new(framed, response).await?.into_parts();
             session::spawn(&worker, seat, parts.io.into_stream(), &parts.read_buf, hello);
         }
@@ -95,26 +108,69 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
     if origin.is_some_and(|origin| !entrance.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
     }
+    let peer = request.conn_data::<Peer>();
+    let place = client_address::enter(request.head(), peer, &entrance.addresses, &entrance.admission)?;
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
     let format = parameters.format("format")?.unwrap_or(usual_format);
-    let hello = Hello {
-        format,
-        interest: interest(&parameters, format)?,
-        user: parameters.user("userId")?,
-        status: parameters.status("status", &Status::ALL)?.map(|status| SaidStatus {
-            status,
-            text: None,
-            expiry: None,
-            is_repeated: true,
-        }),
+    let (named, interest) = (parameters.user("userId")?, interest(&parameters, format)?);
+    let status = parameters.status("status", &Status::ALL)?;
+    let status = status.map(|status| SaidStatus { status, text: None, expiry: None, is_repeated: true });
+    if status.is_some() && named.is_none() && format.can_join() {
+        // A later `join_user` would not have it. So somebody who meant to hide would be shown.
+        return Err(ApiError::InvalidParameter { name: "status".to_owned(), what: "needs `userId`".to_owned() });
+    }
+    let identity = identify(&entrance.auth, request.head(), &parameters).await?;
+    let user = match &identity {
+        Some(identity) => user_to_join(identity, format, (named, interest, status.clone()))?,
+        // Somebody who meant to hide would be shown, because a later message cannot hide in every format.
+        None if status.is_some() => return Err(ApiError::TokenMissing),
+        None => None,
     };
-    Ok((hello, entrance.admission.admit().await?))
+    let is_user = |identity: &Arc<Identity>| matches!(identity.who(), Who::User(_));
+    let is_named = user.is_some() || identity.as_ref().is_some_and(is_user);
+    let hello = Hello { format, identity, interest: interest.unwrap_or_default(), user, status };
+    Ok((hello, entrance.admission.admit(place, is_named).await?))
 }
 
-/// What the client wants to hear of others. A format without requests has no words for some of it.
-fn interest(parameters: &Parameters<'_>, format: Format) -> Result<Interest, ApiError> {
-    let interest = parameters.interest("presence")?.unwrap_or_default();
-    if !format.can_join() && matches!(interest, Interest::Watched | Interest::Count) {
+/// Who the client is. Where its word counts, a token is not read. But an API key is: a server has no socket.
+async fn identify(
+    auth: &Auth,
+    head: &RequestHead,
+    parameters: &Parameters<'_>,
+) -> Result<Option<Arc<Identity>>, ApiError> {
+    let newcomer = auth.newcomer();
+    let shown = credential::of_upgrade(head, parameters);
+    let Some(shown) = (if newcomer.is_some() { shown.key()? } else { shown.one()? }) else { return Ok(newcomer) };
+    let identity = auth.identify(&shown).await?;
+    match identity.who() {
+        Who::Server(_) => Err(ApiError::Forbidden("a server has no socket")),
+        Who::Anyone | Who::User(_) => Ok(Some(identity)),
+    }
+}
+
+/// The user that the client joins as at once. If its format has a request to join, the URL must name the user.
+fn user_to_join(
+    identity: &Identity,
+    format: Format,
+    (named, interest, status): (Option<UserId>, Option<Interest>, Option<SaidStatus>),
+) -> Result<Option<UserId>, ApiError> {
+    if named.is_none() && format.can_join() {
+        if let Some(interest) = interest {
+            let place = Place { is_joined: true, is_in_room: false };
+            permissions::check_request(Some(identity), &Asked::Subscribe { interest }, place)?;
+        }
+        return Ok(None);
+    }
+    let said = Said { status, ..Said::default() };
+    let join = Asked::Join { user: named.clone(), said, device: None, interest, rooms: Vec::new() };
+    permissions::check_request(Some(identity), &join, Place { is_joined: false, is_in_room: false })?;
+    Ok(permissions::user_for(Some(identity), named)?)
+}
+
+/// What the client wants to hear of others, if it says so. A format without requests has no words for some of it.
+fn interest(parameters: &Parameters<'_>, format: Format) -> Result<Option<Interest>, ApiError> {
+    let interest = parameters.interest("presence")?;
+    if !format.can_join() && matches!(interest, Some(Interest::Watched | Interest::Count)) {
         let what = format!("must be everyone or none in the format {}", format.name());
         return Err(ApiError::InvalidParameter { name: "presence".to_owned(), what });
     }

@@ -30,6 +30,14 @@ pub trait Outbound {
     /// # Errors
     /// `WouldBlock` if nothing can be written now. Any other error ends the socket.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes what was taken and is still here. Most transports keep nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` if something is still here. Any other error ends the socket.
+    fn try_flush(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A socket's state in the hub.
@@ -297,9 +305,15 @@ impl Listener {
         !self.blocked && !self.broken
     }
 
-    /// Whether everything that waits for this socket alone has been written.
+    /// Whether everything that waits for this socket alone has been written, and nothing that was begun is still here.
     pub(crate) fn is_drained(&self) -> bool {
-        self.backlog.as_ref().is_none_or(|backlog| backlog.has_no_private()) || self.broken
+        let has_no_private = self.backlog.as_ref().is_none_or(|backlog| backlog.has_no_private());
+        has_no_private && !self.holds_back() || self.broken
+    }
+
+    /// Whether the transport has bytes that it could not write yet. Then it takes more of them later.
+    fn holds_back(&self) -> bool {
+        self.outbound.try_flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The socket can be written to again.

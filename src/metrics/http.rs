@@ -9,6 +9,8 @@ pub(crate) struct ConnectionMetrics {
     too_many: Counter,
     write_timeouts: Counter,
     request_timeouts: Counter,
+    proxy_headers: Counter,
+    tls_handshakes: Counter,
 }
 
 /// The metrics of the bodies that are being read.
@@ -23,6 +25,8 @@ impl ConnectionMetrics {
             too_many: registry.limited("connections"),
             write_timeouts: registry.limited("write_timeout"),
             request_timeouts: registry.limited("request_timeout"),
+            proxy_headers: registry.limited("proxy_header"),
+            tls_handshakes: registry.limited("tls_handshake"),
         }
     }
 
@@ -39,6 +43,16 @@ impl ConnectionMetrics {
     /// A connection was closed because it got no further answer (`server.request_timeout_ms`).
     pub(crate) fn request_timed_out(&self) {
         self.request_timeouts.inc();
+    }
+
+    /// A connection was closed because its PROXY header was none, or did not come in time.
+    pub(crate) fn proxy_header_failed(&self) {
+        self.proxy_headers.inc();
+    }
+
+    /// A connection was closed because its TLS handshake failed, or took too long.
+    pub(crate) fn tls_handshake_failed(&self) {
+        self.tls_handshakes.inc();
     }
 }
 

@@ -4,6 +4,7 @@
 //! Each node has a registry of its own. So several nodes in one process (the tests) do not add up. The table of names and
 //! units is in `docs/operations.md`. `tests/it/metrics.rs` compares the names.
 
+mod auth;
 mod http;
 mod hub;
 mod node;
@@ -13,6 +14,7 @@ mod room_reads;
 mod session;
 mod store;
 mod sweeper;
+mod transport;
 mod typing;
 
 use std::sync::atomic::AtomicU64;
@@ -25,6 +27,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
+pub(crate) use self::auth::{AuthMetrics, TokenOutcome};
 pub(crate) use self::http::{BodyMetrics, ConnectionMetrics};
 pub use self::hub::HubMetrics;
 pub(crate) use self::hub::Sent;
@@ -36,6 +39,7 @@ pub(crate) use self::room_reads::RoomReadMetrics;
 pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
 pub(crate) use self::store::StoreMetrics;
 pub(crate) use self::sweeper::{AuditorMetrics, SweeperMetrics};
+pub(crate) use self::transport::{AddressMetrics, CertificateMetrics, FileMetrics};
 pub(crate) use self::typing::TypingMetrics;
 
 /// All metrics of one node.
@@ -118,6 +122,11 @@ impl Registry {
 
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         self.add(name, help, Gauge::default())
+    }
+
+    /// A moment, in seconds since 1970.
+    fn time(&mut self, name: &str, help: &str) -> Gauge {
+        self.add_with_unit(name, help, Unit::Seconds, Gauge::default())
     }
 
     /// Times from 1 ms to about 16 s.

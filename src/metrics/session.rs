@@ -1,5 +1,7 @@
 //! What the sessions, their admission and their answers count.
 
+use std::time::Duration;
+
 use prometheus_client::metrics::counter::Counter;
 
 use super::{Counters, Registry};
@@ -10,8 +12,11 @@ pub(crate) struct SessionMetrics {
     joins: Counter,
     leaves: Counters,
     slow_consumers: Counter,
+    too_many_messages: Counter,
     too_many_requests: Counter,
     too_many_sockets: Counter,
+    too_large: Counter,
+    not_joined: Counter,
 }
 
 /// The metrics of the admission.
@@ -33,16 +38,23 @@ pub(crate) enum RefusedBecause {
     Busy,
     /// The node drains.
     Draining,
+    /// `limits.sockets_per_address`.
+    AddressFull,
+    /// `limits.upgrades_per_address`. After this time, one more is let in.
+    AddressBusy(Duration),
 }
 
 impl RefusedBecause {
-    const ALL: [Self; 3] = [Self::Full, Self::Busy, Self::Draining];
+    const ALL: [Self; 5] =
+        [Self::Full, Self::Busy, Self::Draining, Self::AddressFull, Self::AddressBusy(Duration::ZERO)];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Busy => "busy",
             Self::Draining => "draining",
+            Self::AddressFull => "address_full",
+            Self::AddressBusy(_) => "address_busy",
         }
     }
 }
@@ -56,8 +68,11 @@ impl SessionMetrics {
             joins: registry.counter("joins", "Sockets that joined on this node"),
             leaves: registry.counters("leaves", "Joined sockets that ended on this node, by reason", "reason", reasons),
             slow_consumers: registry.counter("slow_consumers", "Sockets closed with 4008 because they did not read"),
+            too_many_messages: registry.limited("messages"),
             too_many_requests: registry.limited("requests"),
             too_many_sockets: registry.limited("sockets_per_user"),
+            too_large: registry.limited("frame"),
+            not_joined: registry.limited("join_timeout"),
         }
     }
 
@@ -74,6 +89,21 @@ impl SessionMetrics {
     /// A socket was closed because it did not read.
     pub(crate) fn slow_consumer(&self) {
         self.slow_consumers.inc();
+    }
+
+    /// A message was refused (`limits.messages_per_second` and `limits.message_burst`).
+    pub(crate) fn too_many_messages(&self) {
+        self.too_many_messages.inc();
+    }
+
+    /// A socket was closed because a message was too large (`websocket.max_frame_bytes`).
+    pub(crate) fn too_large(&self) {
+        self.too_large.inc();
+    }
+
+    /// A socket was closed because its client did not say in time who it is (`websocket.join_timeout_ms`).
+    pub(crate) fn not_joined(&self) {
+        self.not_joined.inc();
     }
 
     /// A request was refused (`limits.requests_per_second` and `limits.request_burst`).

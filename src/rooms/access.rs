@@ -1,7 +1,5 @@
 //! Who may enter a room, and ask who is in it.
 
-use futures_util::stream::{self, StreamExt};
-
 use super::{Rooms, answered};
 use crate::domain::{RoomId, UserId};
 use crate::settings::RoomRule;
@@ -17,9 +15,6 @@ pub(crate) enum Denied {
     /// The store does not answer. Nobody is let in by a guess.
     Unavailable,
 }
-
-/// How many rooms of one join are looked up at the same time. The pool of connections is for everybody (`redis.pool_size`).
-const LOOKUPS_AT_ONCE: usize = 4;
 
 impl Rooms {
     /// Whether everybody may.
@@ -45,14 +40,5 @@ impl Rooms {
             Ok(RoomAccess::NoSuchRoom) => Err(Denied::NoSuchRoom),
             Err(_) => Err(Denied::Unavailable),
         }
-    }
-
-    /// Lets a user into each of these rooms, or not, in their order.
-    pub(crate) async fn admit_each(&self, rooms: &[RoomId], user: &UserId) -> Vec<Result<(), Denied>> {
-        if self.are_open() {
-            return vec![Ok(()); rooms.len()];
-        }
-        let admitted = rooms.iter().map(|room| self.admit(room, user));
-        stream::iter(admitted).buffered(LOOKUPS_AT_ONCE).collect().await
     }
 }

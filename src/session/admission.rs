@@ -1,5 +1,6 @@
 //! Which sockets are let in, and how fast.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::AddressPlace;
 use crate::metrics::{AdmissionMetrics, RefusedBecause};
 use crate::settings::Settings;
 
@@ -20,8 +22,11 @@ pub(crate) struct Admission {
     clock: DefaultClock,
     max_sockets: usize,
     max_waiting: usize,
+    max_unnamed: usize,
     n_sockets: AtomicUsize,
     n_waiting: AtomicUsize,
+    /// The seats of those who have not said yet who they are.
+    n_unnamed: AtomicUsize,
     /// The seats that are taken, by sessions and by upgrades that will become sessions.
     sessions: TaskTracker,
     /// Cancelled when the node begins to drain.
@@ -30,8 +35,15 @@ pub(crate) struct Admission {
 }
 
 /// Room for one socket. Dropping the seat gives the room back. A drain waits until every seat is dropped.
-pub(crate) struct Seat {
+///
+/// It is boxed, because a session keeps it and should be small.
+pub(crate) struct Seat(Box<TakenSeat>);
+
+struct TakenSeat {
     admission: Arc<Admission>,
+    /// Whether the client has said who it is.
+    is_named: Cell<bool>,
+    _place: AddressPlace,
     _session: TaskTrackerToken,
 }
 
@@ -43,8 +55,8 @@ struct Waiting<'a>(&'a AtomicUsize);
 const BURST_PART: u32 = 10;
 
 impl Admission {
-    /// A gate with the limits of `server.max_sockets`, `limits.joins_per_second` and `limits.join_queue`. `sessions`
-    /// counts the seats that are taken. `draining` says that nobody may come in any more.
+    /// A gate with the limits of `server.max_sockets`, `limits.unnamed_sockets`, `limits.joins_per_second` and
+    /// `limits.join_queue`. `sessions` counts the seats that are taken. `draining` says that nobody may come in any more.
     pub(crate) fn new(
         settings: &Settings,
         sessions: TaskTracker,
@@ -58,37 +70,52 @@ impl Admission {
             clock: DefaultClock::default(),
             max_sockets: settings.server.max_sockets,
             max_waiting: settings.limits.join_queue,
+            max_unnamed: settings.limits.unnamed_sockets,
             n_sockets: AtomicUsize::new(0),
             n_waiting: AtomicUsize::new(0),
+            n_unnamed: AtomicUsize::new(0),
             sessions,
             draining,
             metrics,
         })
     }
 
-    /// Lets one socket in, perhaps after a wait. The wait is bounded: at most `limits.join_queue` sockets wait, and
-    /// `limits.joins_per_second` of them come in each second.
+    /// Lets one socket in, perhaps after a wait. It keeps its place among those of its address. The wait is bounded: at most
+    /// `limits.join_queue` sockets wait, and `limits.joins_per_second` of them come in each second. A client is named if its
+    /// handshake says who it is.
     ///
     /// # Errors
-    /// The node is full, too many sockets wait already, or the node drains.
-    pub(crate) async fn admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
-        let admitted = self.try_admit().await;
+    /// The node is full, too many sockets wait or have not said who they are, or the node drains.
+    pub(crate) async fn admit(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
+        let admitted = self.try_admit(place, is_named).await;
         if let Err(because) = admitted {
-            self.metrics.refused(because);
+            self.note_refusal(because);
         }
         admitted
     }
 
-    async fn try_admit(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
+    /// A socket was refused, here or before it came here.
+    pub(crate) fn note_refusal(&self, because: RefusedBecause) {
+        self.metrics.refused(because);
+    }
+
+    async fn try_admit(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
         // The seat is taken before the question. So a drain that begins after the question waits for the seat.
-        let seat = self.seat().await?;
+        let seat = self.seat(place, is_named).await?;
         if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { Ok(seat) }
     }
 
-    async fn seat(self: &Arc<Self>) -> Result<Seat, RefusedBecause> {
-        let seat = Seat { admission: self.clone(), _session: self.sessions.token() };
-        if self.n_sockets.fetch_add(1, Ordering::Relaxed) >= self.max_sockets {
+    async fn seat(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
+        let seat = Seat::take(self, place);
+        if is_named {
+            seat.named();
+        }
+        // The seat counts itself already.
+        if self.n_sockets.load(Ordering::Relaxed) > self.max_sockets {
             return Err(RefusedBecause::Full);
+        }
+        if !is_named && self.n_unnamed.load(Ordering::Relaxed) > self.max_unnamed {
+            return Err(RefusedBecause::Busy);
         }
         let Err(not_yet) = self.rate.check() else { return Ok(seat) };
         let waiting = Waiting(&self.n_waiting);
@@ -108,9 +135,28 @@ impl Admission {
     }
 }
 
+impl Seat {
+    fn take(admission: &Arc<Admission>, place: AddressPlace) -> Self {
+        admission.n_sockets.fetch_add(1, Ordering::Relaxed);
+        admission.n_unnamed.fetch_add(1, Ordering::Relaxed);
+        let session = admission.sessions.token();
+        let is_named = Cell::new(false);
+        Self(Box::new(TakenSeat { admission: admission.clone(), is_named, _place: place, _session: session }))
+    }
+
+    /// The client has said who it is. From now on it is not among the sockets of `limits.unnamed_sockets`. It does not come
+    /// back there when it leaves: what it did to be named bounds it.
+    pub(super) fn named(&self) {
+        if !self.0.is_named.replace(true) {
+            self.0.admission.n_unnamed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.admission.n_sockets.fetch_sub(1, Ordering::Relaxed);
+        self.named();
+        self.0.admission.n_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -32,6 +32,10 @@ pub(crate) enum End {
     Drained,
     /// The application's server closes the sockets of the user.
     Disconnected,
+    /// The client has not shown who it is, or what it showed is not accepted.
+    Unauthenticated,
+    /// The client's token has ended.
+    TokenExpired,
 }
 
 /// How long the peer may take to read our close frame and to answer it.
@@ -48,6 +52,8 @@ const SILENT: u16 = 4001;
 const DISCONNECTED: u16 = 4003;
 const TOO_SLOW: u16 = 4008;
 const TOO_MANY_REQUESTS: u16 = 4029;
+const UNAUTHORIZED: u16 = 4401;
+const TOKEN_EXPIRED: u16 = 4402;
 
 /// What an end means for the wire and for the presence.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,6 +100,9 @@ impl Goodbye {
             End::Disconnected => ours(DISCONNECTED, "Disconnected by the server", None),
             End::TooSlow => ours(TOO_SLOW, "Too slow", lost),
             End::TooManyRequests => ours(TOO_MANY_REQUESTS, "Too many requests", lost),
+            End::Unauthenticated => ours(UNAUTHORIZED, "Unauthorized", lost),
+            // Within the grace, the client can come back with a new token. Then nobody has noticed.
+            End::TokenExpired => ours(TOKEN_EXPIRED, "Token expired", lost),
             End::Drained => {
                 let delay_ms = rand::rng().random_range(0..=spread.as_millis());
                 ours(GOING_AWAY, &format!(r#"{{"reconnectAfterMs":{delay_ms}}}"#), lost)
@@ -120,6 +129,8 @@ mod tests {
         assert_eq!(loss(End::ClosedByClient(Some(1001))), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Broken), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Silent), Some(OfflineReason::TimedOut));
+        assert_eq!(loss(End::Unauthenticated), Some(OfflineReason::ConnectionLost));
+        assert_eq!(loss(End::TokenExpired), Some(OfflineReason::ConnectionLost));
     }
 
     #[test]

@@ -17,19 +17,30 @@ pub(crate) enum Alarm {
     Silent,
     /// The client has not joined in time.
     NotJoined,
+    /// The client's token has ended.
+    Expired,
 }
 
-/// The three clocks of a session: the next ping, the silence, and the time to join.
+/// The clocks of a session: the next ping, the silence, and its deadlines.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     settings: Rc<WebsocketSettings>,
     next_ping: Instant,
     last_heard: Instant,
-    /// The time by which the client must have joined. It is none once the client has joined.
-    join_by: Option<Instant>,
-    /// It is set to the first of the three times, or to an earlier time. A message from the client makes a time later.
+    /// Most sockets have none for most of their life. So they cost 8 bytes.
+    deadlines: Option<Box<Deadlines>>,
+    /// It is set to the first of all times, or to an earlier time. A message from the client makes a time later.
     /// The timer is not set anew for that.
     timer: Pin<Box<Sleep>>,
+}
+
+/// When the client must have done something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Deadlines {
+    /// The time by which it must have joined. It is none once the client has joined.
+    join_by: Option<Instant>,
+    /// The time at which its token ends. It is none if there is no token.
+    expires_at: Option<Instant>,
 }
 
 /// If an alarm is late by more than this, the process was stopped or starved. What the client said meanwhile has not
@@ -44,7 +55,7 @@ impl Heartbeat {
         Self {
             next_ping: now + settings.ping_interval,
             last_heard: now,
-            join_by: Some(now + settings.join_timeout),
+            deadlines: Some(Box::new(Deadlines { join_by: Some(now + settings.join_timeout), expires_at: None })),
             timer: Box::pin(tokio::time::sleep_until((now + first).into())),
             settings,
         }
@@ -58,16 +69,28 @@ impl Heartbeat {
 
     /// The client has joined.
     pub(crate) fn joined(&mut self) {
-        self.join_by = None;
+        self.change(|deadlines| deadlines.join_by = None);
+    }
+
+    /// The client's token ends at this time, or it has none.
+    pub(crate) fn set_expiry(&mut self, expires_at: Option<Instant>) {
+        self.change(|deadlines| deadlines.expires_at = expires_at);
+        self.set_timer();
+    }
+
+    /// Whether the client's token has ended.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.deadlines().expires_at.is_some_and(|time| time <= Instant::now())
     }
 
     /// The client has left, and may join again.
     pub(crate) fn left(&mut self) {
-        self.join_by = Some(Instant::now() + self.settings.join_timeout);
+        let join_by = Some(Instant::now() + self.settings.join_timeout);
+        self.change(|deadlines| deadlines.join_by = join_by);
         self.set_timer();
     }
 
-    /// Waits until the next of the three times has come.
+    /// Waits until the next of the times has come.
     ///
     /// # Cancel safety
     /// A time that has come is not lost. The next call returns it.
@@ -81,13 +104,19 @@ impl Heartbeat {
             self.set_timer();
         };
         let now = Instant::now();
+        let is_over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        // A process that stood still must not make a token last longer.
+        if self.has_expired() {
+            return Alarm::Expired;
+        }
         if now.saturating_duration_since(next) > STALL {
             self.heard();
-            self.join_by = self.join_by.map(|_| now + self.settings.join_timeout);
+            let join_by = now + self.settings.join_timeout;
+            self.change(|deadlines| deadlines.join_by = deadlines.join_by.map(|_| join_by));
             self.next_ping = now + self.settings.ping_interval;
             return Alarm::Ping;
         }
-        if self.join_by.is_some_and(|join_by| join_by <= now) {
+        if is_over(self.deadlines().join_by) {
             Alarm::NotJoined
         } else if self.silent_at() <= now {
             Alarm::Silent
@@ -102,10 +131,25 @@ impl Heartbeat {
         self.timer.as_mut().reset(next.into());
     }
 
-    /// The first of the three times.
+    /// The first of the times.
     fn next(&self) -> Instant {
-        let silent_at = self.silent_at();
-        self.next_ping.min(silent_at).min(self.join_by.unwrap_or(silent_at))
+        let Deadlines { join_by, expires_at } = self.deadlines();
+        let times = [Some(self.silent_at()), join_by, expires_at];
+        times.into_iter().flatten().fold(self.next_ping, Instant::min)
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        self.deadlines.as_deref().copied().unwrap_or_default()
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Deadlines)) {
+        let mut deadlines = self.deadlines();
+        change(&mut deadlines);
+        if deadlines == Deadlines::default() {
+            self.deadlines = None;
+        } else {
+            **self.deadlines.get_or_insert_default() = deadlines;
+        }
     }
 
     fn silent_at(&self) -> Instant {
@@ -145,6 +189,27 @@ mod tests {
             assert_eq!(runtime.block_on(heartbeat.alarm()), Alarm::Ping);
             assert_ne!(runtime.block_on(heartbeat.alarm()), Alarm::Silent);
         }
+    }
+
+    #[test]
+    fn a_token_ends_also_while_the_process_stands_still() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut heartbeat = runtime.block_on(async { Heartbeat::new(settings(10_000, 30_000, 10_000)) });
+        heartbeat.joined();
+        runtime.block_on(async { heartbeat.set_expiry(Some(Instant::now() + Duration::from_millis(10))) });
+        std::thread::sleep(STALL + Duration::from_millis(50));
+        assert_eq!(runtime.block_on(heartbeat.alarm()), Alarm::Expired);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_prolonged_does_not_end() {
+        let mut heartbeat = Heartbeat::new(settings(20, 30_000, 10_000));
+        heartbeat.joined();
+        heartbeat.set_expiry(Some(Instant::now() + Duration::from_millis(5)));
+        heartbeat.set_expiry(Some(Instant::now() + Duration::from_secs(100)));
+        assert_eq!(heartbeat.alarm().await, Alarm::Ping);
+        heartbeat.set_expiry(None);
+        assert!(heartbeat.deadlines.is_none(), "a socket without deadlines pays for none");
     }
 
     #[tokio::test]

@@ -1,21 +1,17 @@
-//! A socket's TCP stream, read as WebSocket messages.
+//! A socket's stream, read as WebSocket messages.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, Read};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use actix_rt::net::TcpStream;
-use socket2::SockRef;
-use tokio::io::Interest;
-
 use super::close::End;
+use crate::transport::Stream;
 use crate::wire::reader::{Incoming, Reader, Violation};
 
 /// Reads one client's messages. It holds no memory while nothing is half read.
 pub(crate) struct Inbound {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     reader: Reader,
 }
 
@@ -29,7 +25,7 @@ thread_local! {
 
 impl Inbound {
     /// Reads from `stream`, after `early`.
-    pub(crate) fn new(stream: Rc<TcpStream>, early: &[u8], max_message_bytes: usize) -> Self {
+    pub(crate) fn new(stream: Rc<Stream>, early: &[u8], max_message_bytes: usize) -> Self {
         let mut reader = Reader::new(max_message_bytes);
         reader.push(early);
         Self { stream, reader }
@@ -62,35 +58,17 @@ impl Inbound {
         .await;
     }
 
-    /// Waits until there is something to read, and reads it. A peer that sends all the time uses up the task's turn
-    /// (tokio's budget). So the other things that the task waits for get their turn too.
-    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&mut Reader, &[u8])) -> Poll<Result<(), End>> {
-        ready!(self.stream.poll_read_ready(context)).map_err(|_| End::Broken)?;
-        Poll::Ready(self.read(take))
-    }
-
-    fn read(&mut self, take: impl FnOnce(&mut Reader, &[u8])) -> Result<(), End> {
-        READ_BUFFER.with_borrow_mut(|read_buffer| match self.read_into(read_buffer) {
-            Ok(0) => Err(End::Broken),
-            Ok(n_bytes) => {
-                take(&mut self.reader, &read_buffer[..n_bytes]);
-                Ok(())
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
-            Err(_) => Err(End::Broken),
+    /// Waits until there is something to read, and hands it to `take`.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        mut take: impl FnMut(&mut Reader, &[u8]),
+    ) -> Poll<Result<(), End>> {
+        let Self { stream, reader } = self;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let read = stream.poll_read(context, buffer, &mut |bytes| take(reader, bytes));
+            read.map_err(|_| End::Broken)
         })
-    }
-
-    /// Reads the bytes that are there. A read that does not fill the buffer took all of them. So the stream counts as
-    /// not ready, which saves a second read that would find nothing. The end of the stream is seen later (tokio's own
-    /// `poll_read` does the same).
-    fn read_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut n_bytes = 0;
-        let read = self.stream.try_io(Interest::READABLE, || {
-            n_bytes = (&*SockRef::from(&*self.stream)).read(buffer)?;
-            if (1..buffer.len()).contains(&n_bytes) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        if n_bytes > 0 { Ok(n_bytes) } else { read.map(|()| 0) }
     }
 }
 

@@ -66,11 +66,12 @@ impl Session {
     pub(super) fn subscribe(&mut self, interest: Interest, reference: Option<&str>) {
         self.take_interest(Some(interest));
         self.is_subscribed = true;
-        self.heartbeat.joined();
+        self.named();
         let (sequence, n_online, frames, rooms) = {
             let view = self.services.replica.view();
             let (standing, n_online) = (self.standing(&view), view.roster().len());
-            let subscribed = Message::Subscribed { interest, n_online, standing };
+            let shown_n_online = self.may_read().then_some(n_online);
+            let subscribed = Message::Subscribed { interest, n_online: shown_n_online, standing };
             let subscribed = self.format.encode(&subscribed, reference);
             // The client may have missed a change of its own status.
             let frames = [subscribed, self.list_of_everyone(&view, standing), self.own_status(&view, standing)];

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Services, Session};
 use crate::clock;
-use crate::domain::{Interest, Presence, Said, Timestamp, UserId};
+use crate::domain::{Interest, Presence, Profile, ProfileError, Said, Timestamp, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::wire::message::{ErrorCode, Message, Standing};
@@ -22,12 +22,33 @@ pub(super) struct Join {
 }
 
 impl Session {
-    /// Makes the user present, or states something new about the user.
-    pub(super) async fn join(&mut self, join: Join) {
+    /// Makes the user present, or states something new about the user. What the client's token states of the user lies over
+    /// what the client says.
+    pub(super) async fn join(&mut self, mut join: Join) {
+        if let Err(error) = self.state_as_the_token(&join.user, &mut join.arrival.said) {
+            return self.refuse(ErrorCode::InvalidField, &error.to_string(), join.reference.as_deref());
+        }
+        if !self.may_read() {
+            self.interest = Interest::Nobody;
+        }
         match &self.registration {
             None => self.come(join).await,
             Some(_) => self.join_again(join).await,
         }
+    }
+
+    /// If the client says nothing of the profile, what is known of it stays beside what the token states.
+    fn state_as_the_token(&self, user: &UserId, said: &mut Said) -> Result<(), ProfileError> {
+        let Some(identity) = self.identity.as_ref().filter(|identity| !identity.stated().is_empty()) else {
+            return Ok(());
+        };
+        let known = match &said.profile {
+            Some(profile) => profile.clone(),
+            None => self.own_presence(&self.services.replica.view(), user).profile,
+        };
+        let fields = identity.stated().clone().applied_to(known.as_ref());
+        said.profile = Some(Profile::within(&fields, self.profile_limits())?);
+        Ok(())
     }
 
     /// Makes the user present. Then it shows the user who else is present.
@@ -53,7 +74,8 @@ impl Session {
             self.attachment.uncount();
         }
         self.services.metrics.joined();
-        self.heartbeat.joined();
+        self.named();
+        let Services { table, replica, .. } = &*self.services;
         let presence = table.presence(&user).unwrap_or_default();
         replica.arrived(&user, &presence);
         replica.stated(&user, &presence);
@@ -92,8 +114,8 @@ impl Session {
         reflected
     }
 
-    /// Sends `welcome`, and the first page if the client wants to hear of everyone. The socket listens from there on. If `unconfirmed_since` is set, the store
-    /// has not confirmed the join. So what is shown may be out of date.
+    /// Sends `welcome`, and the first page if the client wants to hear of everyone. The socket listens from there on. If
+    /// `unconfirmed_since` is set, the store has not confirmed the join. So what is shown may be out of date.
     fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(joined) = &self.registration else { return };
         let socket = joined.socket();
@@ -103,7 +125,8 @@ impl Session {
             standing.degraded = standing.degraded.or(unconfirmed_since);
             let own = self.own_presence(&view, user);
             let n_online = view.roster().len();
-            let welcome = Message::Welcome { user, socket, n_online, own: &own, standing };
+            let shown_n_online = self.may_read().then_some(n_online);
+            let welcome = Message::Welcome { user, socket, n_online: shown_n_online, own: &own, standing };
             let frames = [self.format.encode(&welcome, reference), self.list_of_everyone(&view, standing)];
             (view.sequence(), n_online, frames, self.missed_rooms(&view))
         };

@@ -1,9 +1,11 @@
 //! One socket's life, from the upgrade to the close.
 
+mod addresses;
 mod admission;
 mod answers;
 mod close;
 mod heartbeat;
+mod identity;
 mod inbound;
 mod interest;
 mod join;
@@ -16,16 +18,16 @@ mod rooms;
 mod totals;
 mod typing;
 
-use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::net::TcpStream;
-use socket2::SockRef;
-use tokio::time::{Instant, sleep_until};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::addresses::{AddressPlace, Addresses};
 pub(crate) use self::admission::{Admission, Seat};
 pub(crate) use self::answers::Answers;
 pub(crate) use self::close::End;
@@ -33,11 +35,12 @@ use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
 use self::join::Join;
-pub(crate) use self::limits::RequestRate;
-use self::limits::Used;
+pub(crate) use self::limits::{RequestRate, SocketRate};
+use self::limits::{Used, Verdict};
 use self::requests::Later;
 pub(crate) use self::totals::log_totals;
 use self::typing::TypingRate;
+use crate::auth::{Auth, Identity};
 use crate::domain::{Interest, OfflineReason, Said, SaidStatus, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
@@ -45,6 +48,7 @@ use crate::node::{Arrival, Registration, Table};
 use crate::replica::Replica;
 use crate::rooms::Rooms;
 use crate::settings::{LimitSettings, WebsocketSettings};
+use crate::transport::Stream;
 use crate::typing::Typing;
 use crate::wire::message::ErrorCode;
 use crate::wire::reader::Incoming;
@@ -52,6 +56,8 @@ use crate::wire::{Format, frame};
 
 /// What every session of the process works with.
 pub(crate) struct Services {
+    /// Who finds out who a client is.
+    pub auth: Arc<Auth>,
     /// What one client may ask for.
     pub limits: LimitSettings,
     /// When a session pings its client or gives up, and how large a message may be.
@@ -66,6 +72,8 @@ pub(crate) struct Services {
     pub rooms: Arc<Rooms>,
     /// The large answers that wait for their clients.
     pub answers: Arc<Answers>,
+    /// How many messages and pings a socket may send.
+    pub messages: SocketRate,
     /// How many costly requests a socket may make.
     pub requests: RequestRate,
     /// Where what clients say of typing goes.
@@ -101,8 +109,10 @@ impl Worker {
 pub(crate) struct Hello {
     /// The format that the client speaks.
     pub format: Format,
+    /// Who the client is. It is none if the client has not shown that yet.
+    pub identity: Option<Arc<Identity>>,
     /// The user who joins at once. Some formats have no request to join. In such a format, a socket without a user is
-    /// closed at once.
+    /// closed at once, unless it can still `authenticate`.
     pub user: Option<UserId>,
     /// The status that the user has then.
     pub status: Option<SaidStatus>,
@@ -111,7 +121,7 @@ pub(crate) struct Hello {
 }
 
 /// Runs a session on the current worker thread. `early` is what the client sent directly after its handshake.
-pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8], hello: Hello) {
+pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: Stream, early: &[u8], hello: Hello) {
     let session = Session::open(worker, seat, stream, early, hello.format);
     // tokio aligns a task to 128 bytes and rounds its size up to as many. Between such blocks, malloc leaves holes that few
     // other things fit into. A future in a box of its own fits into them.
@@ -121,7 +131,9 @@ pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8]
 struct Session {
     services: Arc<Services>,
     format: Format,
-    stream: Rc<TcpStream>,
+    /// Who the client is. All whose word counts share one identity. It is none if the client has not shown it yet.
+    identity: Option<Arc<Identity>>,
+    stream: Rc<Stream>,
     inbound: Inbound,
     attachment: Attachment,
     heartbeat: Heartbeat,
@@ -131,12 +143,14 @@ struct Session {
     interest: Interest,
     /// Whether the client hears of others, although it may not have joined.
     is_subscribed: bool,
+    /// What the socket has used of its messages.
+    used_messages: Used,
     /// What the socket has used of its requests.
-    used: Used,
+    used_requests: Used,
     /// How often the client has said lately that its user types. Most clients never do.
     typing: Option<Box<TypingRate>>,
     /// The session's place on the node.
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// Why a session stops waiting. Each cause has its own arm.
@@ -153,15 +167,29 @@ enum Cause {
 enum Chore {
     /// The client asks for something that takes time.
     Answer(Box<Later>),
+    /// The client sends too much. It is not read for a moment.
+    Rest,
     /// The socket takes no more bytes: it is waited for.
     Unblock,
+    /// The client's token has ended. What the client has sent before is read.
+    HearOut,
 }
 
+/// How long a client is not read after one of its messages was refused. A client that floods then meets the flow control of
+/// TCP, and its last messages come one after the other. Otherwise the worker would do nothing else meanwhile (`flood` in
+/// docs/performance.md). Half the time in which a message becomes free at the default rate: so who goes on is still closed.
+const REST: Duration = Duration::from_millis(10);
+
+/// After so many things, a session lets the others of its worker have their turn. A client may send hundreds of requests at
+/// once, and each may ask for a page of the list.
+const TURNS_AT_ONCE: u8 = 8;
+
 impl Session {
-    fn open(worker: &Worker, seat: Seat, stream: TcpStream, early: &[u8], format: Format) -> Self {
+    fn open(worker: &Worker, seat: Seat, stream: Stream, early: &[u8], format: Format) -> Self {
         let stream = Rc::new(stream);
         Self {
             format,
+            identity: None,
             inbound: Inbound::new(stream.clone(), early, worker.websocket.max_frame_bytes),
             attachment: worker.hub.attach(stream.clone(), format),
             heartbeat: Heartbeat::new(worker.websocket.clone()),
@@ -170,9 +198,10 @@ impl Session {
             registration: None,
             interest: Interest::default(),
             is_subscribed: false,
-            used: Used::default(),
+            used_messages: Used::default(),
+            used_requests: Used::default(),
             typing: None,
-            _seat: seat,
+            seat,
         }
     }
 
@@ -193,13 +222,14 @@ impl Session {
 
     /// Joins as the user whom the client's URL names, if it names one.
     async fn enter(&mut self, hello: Hello) -> Result<(), End> {
+        self.take_identity(hello.identity);
         self.interest = hello.interest;
         match hello.user {
             Some(user) => {
                 let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, ..Arrival::default() };
                 self.join(Join { user, arrival, interest: None, reference: None }).await;
             }
-            None if !self.format.can_join() => return Err(End::NotJoined),
+            None if !self.can_still_join() => return Err(End::NotJoined),
             None => {}
         }
         Ok(())
@@ -207,7 +237,12 @@ impl Session {
 
     /// Answers until there is a reason to end.
     async fn converse(&mut self) -> End {
+        let mut n_turns = 0_u8;
         loop {
+            n_turns = n_turns.wrapping_add(1);
+            if n_turns.is_multiple_of(TURNS_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             let cause = tokio::select! {
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => Cause::Incoming(incoming),
                 attention = self.attachment.attention() => Cause::Attention(attention),
@@ -227,28 +262,35 @@ impl Session {
     /// Deals with a cause at once. What takes time is returned instead.
     fn on(&mut self, cause: Cause) -> Result<Option<Chore>, End> {
         match cause {
-            Cause::Incoming(incoming) => Ok(self.on_incoming(incoming)?.map(|later| Chore::Answer(Box::new(later)))),
+            Cause::Incoming(incoming) => self.on_incoming(incoming),
             Cause::Attention(attention) => self.on_attention(attention),
+            Cause::Alarm(Alarm::Expired) => Ok(Some(Chore::HearOut)),
             Cause::Alarm(alarm) => self.on_alarm(alarm).map(|()| None),
         }
     }
 
     async fn carry_out(&mut self, chore: Chore) -> Result<(), End> {
         match chore {
-            Chore::Answer(later) => self.answer_later(*later).await,
+            Chore::Answer(later) => self.answer_later(*later).await?,
+            Chore::Rest => sleep(REST).await,
             Chore::Unblock => {
                 Box::pin(self.wait_until_writable()).await?;
                 self.attachment.unblock();
             }
+            Chore::HearOut => Box::pin(self.hear_out()).await?,
         }
         Ok(())
     }
 
-    /// Answers a message of the client. A request that takes time is returned instead.
-    fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Later>, End> {
+    /// Answers a message of the client. What takes time is returned instead.
+    fn on_incoming(&mut self, incoming: Result<Incoming, End>) -> Result<Option<Chore>, End> {
         self.attachment.heard(self.heartbeat.heard());
-        match incoming? {
-            Incoming::Text(text) => return self.on_text(&text),
+        let incoming = incoming?;
+        if !self.takes(&incoming)? {
+            return Ok(Some(Chore::Rest));
+        }
+        match incoming {
+            Incoming::Text(text) => return Ok(self.on_text(&text)?.map(|later| Chore::Answer(Box::new(later)))),
             Incoming::Binary => {
                 self.refuse(ErrorCode::BinaryNotSupported, "binary frames are not spoken here; send text", None);
             }
@@ -257,6 +299,18 @@ impl Session {
             Incoming::Close(code) => return Err(End::ClosedByClient(code)),
         }
         Ok(None)
+    }
+
+    /// Whether a message is read. If there are too many, the client has been told so. A pong was asked for, and a close ends
+    /// everything anyway.
+    fn takes(&self, incoming: &Incoming) -> Result<bool, End> {
+        if matches!(incoming, Incoming::Pong | Incoming::Close(_)) {
+            return Ok(true);
+        }
+        let Verdict::Refused(delay) = self.services.messages.check(&self.used_messages)? else { return Ok(true) };
+        self.services.metrics.too_many_messages();
+        self.refuse_for_now("too many messages; wait", delay, None);
+        Ok(false)
     }
 
     fn on_attention(&mut self, attention: Attention) -> Result<Option<Chore>, End> {
@@ -285,9 +339,7 @@ impl Session {
                 // A close or a pong matters. But a request adds to what the client does not read. So the session does
                 // not read from a congested client.
                 incoming = self.inbound.next(), if !self.attachment.is_congested() => {
-                    if let Some(later) = self.on_incoming(incoming)? {
-                        self.answer_later(later).await;
-                    }
+                    self.deal_with(incoming).await?;
                 }
                 alarm = self.heartbeat.alarm() => self.on_alarm(alarm)?,
                 () = closing.cancelled() => return Err(End::Drained),
@@ -300,16 +352,64 @@ impl Session {
         match alarm {
             Alarm::Ping => self.attachment.send(frame::ping()),
             Alarm::Silent => return Err(End::Silent),
-            Alarm::NotJoined => return Err(End::NotJoined),
+            Alarm::NotJoined => return Err(self.end_without_join()),
+            Alarm::Expired => return Err(End::TokenExpired),
         }
         Ok(())
+    }
+
+    /// The client's token has ended. The session may have been busy until now. So what the client has sent already comes first:
+    /// it may be a new token.
+    async fn hear_out(&mut self) -> Result<(), End> {
+        // What arrived while the process stood still is known after the next turn of the worker.
+        tokio::task::yield_now().await;
+        let incoming = if self.attachment.is_congested() { None } else { self.inbound.next().now_or_never() };
+        match incoming {
+            Some(incoming) => self.deal_with(incoming).await,
+            None => Err(End::TokenExpired),
+        }
+    }
+
+    /// Answers a message of the client, also if that takes time.
+    async fn deal_with(&mut self, incoming: Result<Incoming, End>) -> Result<(), End> {
+        match self.on_incoming(incoming)? {
+            Some(Chore::Answer(later)) => self.answer_later(*later).await?,
+            Some(Chore::Rest) => sleep(REST).await,
+            Some(Chore::Unblock | Chore::HearOut) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for what may take seconds. Meanwhile the client is not read. But its times come, the node may drain, and the server
+    /// may close the socket.
+    async fn alive_until<T>(&mut self, done: impl Future<Output = T>) -> Result<T, End> {
+        let closing = self.services.closing.clone();
+        let mut done = pin!(done);
+        loop {
+            tokio::select! {
+                // What is done at once is done in time.
+                biased;
+                output = &mut done => return Ok(output),
+                alarm = self.heartbeat.alarm() => self.on_alarm(alarm)?,
+                () = closing.cancelled() => return Err(End::Drained),
+                () = self.attachment.dismissed() => return Err(End::Disconnected),
+            }
+        }
+    }
+
+    /// The client has said who it is, or what it wants to hear. So it need not hurry any more.
+    fn named(&mut self) {
+        self.heartbeat.joined();
+        self.seat.named();
     }
 
     /// Says goodbye on the wire and to the store.
     async fn close(mut self, end: End) {
         let goodbye = Goodbye::of(&end, self.services.reconnect_spread);
-        if end == End::TooSlow {
-            self.services.metrics.slow_consumer();
+        match end {
+            End::TooSlow => self.services.metrics.slow_consumer(),
+            End::TooLarge => self.services.metrics.too_large(),
+            _ => {}
         }
         if let Some(registration) = self.registration.take() {
             self.services.metrics.left(goodbye.loss.unwrap_or(OfflineReason::Left));
@@ -337,7 +437,7 @@ impl Session {
             };
             if !is_answered {
                 // The peer sees the end, too. So it does not have to wait for us.
-                let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+                self.stream.shutdown_write();
                 self.inbound.discard().await;
             }
         };

@@ -1,14 +1,16 @@
-//! A socket's TCP stream, written by the hub.
+//! A socket's stream, written by the hub.
 
 use std::io;
 
-use actix_rt::net::TcpStream;
-
 use crate::hub::Outbound;
+use crate::transport::Stream;
 
-/// Writes straight into the kernel's buffer, without a buffer, a queue or a task in between (docs/adr/0001).
-impl Outbound for TcpStream {
+impl Outbound for Stream {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        TcpStream::try_write(self, bytes)
+        Stream::try_write(self, bytes)
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        Stream::try_flush(self)
     }
 }

@@ -89,7 +89,7 @@ impl Session {
             self.tell_status(&user, None, reference.as_deref());
             return Ok(None);
         }
-        match self.services.requests.check_costly(&self.used)? {
+        match self.services.requests.check_costly(&self.used_requests)? {
             Verdict::Granted => Ok(Some(Later::Recall { user, reference })),
             Verdict::Refused(delay) => {
                 self.services.metrics.too_many_requests();

@@ -13,10 +13,19 @@ use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, SaidStatus, S
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::settings::LimitSettings;
-use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing};
+use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, RequestLimits, Standing, Token};
 
 /// A request that takes time.
 pub(super) enum Later {
+    /// To find out who the client is.
+    Authenticate {
+        /// The user that the client names.
+        user: Option<UserId>,
+        /// What shows it.
+        token: Option<Token>,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
     /// See [`Join`].
     Join(Join),
     /// To choose a status.
@@ -92,23 +101,30 @@ impl Session {
 
     fn answer(&mut self, message: ClientMessage) -> Result<Option<Later>, End> {
         let ClientMessage { request, reference } = message;
-        if let Verdict::Refused(delay) = self.services.requests.check(&self.used, &request)? {
+        if self.heartbeat.has_expired() && !matches!(request, Request::Authenticate { .. }) {
+            return Err(End::TokenExpired);
+        }
+        if let Verdict::Refused(delay) = self.services.requests.check(&self.used_requests, &request)? {
             self.services.metrics.too_many_requests();
             self.refuse_for_now("too many requests; wait", delay, reference.as_deref());
             return Ok(None);
         }
+        if !self.may(&request, reference.as_deref()) {
+            return Ok(None);
+        }
         match (request, &self.registration) {
-            (Request::Join { user, .. }, Some(joined)) if *joined.user() != user => {
-                let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
-                self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
+            (Request::Authenticate { user, token }, _) => {
+                return Ok(Some(Later::Authenticate { user, token, reference }));
             }
-            (Request::Join { user, said, device, interest, rooms }, _) => {
-                return Ok(Some(Later::Join(Join {
-                    user,
-                    arrival: Arrival { said, device, rooms },
-                    interest,
-                    reference,
-                })));
+            (Request::Join { user, said, device, interest, rooms }, joined) => {
+                let Some(user) = self.user_to_join(user, reference.as_deref()) else { return Ok(None) };
+                if let Some(joined) = joined.as_ref().filter(|joined| *joined.user() != user) {
+                    let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
+                    self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
+                    return Ok(None);
+                }
+                let arrival = Arrival { said, device, rooms };
+                return Ok(Some(Later::Join(Join { user, arrival, interest, reference })));
             }
             (Request::SetStatus(status), Some(_)) => {
                 if status.status == Status::Invisible {
@@ -188,8 +204,14 @@ impl Session {
     }
 
     /// Carries out a request that takes time.
-    pub(super) async fn answer_later(&mut self, later: Later) {
+    ///
+    /// # Errors
+    /// The client has not shown who it is.
+    pub(super) async fn answer_later(&mut self, later: Later) -> Result<(), End> {
         match later {
+            Later::Authenticate { user, token, reference } => {
+                self.authenticate(user, token, reference.as_deref()).await?;
+            }
             Later::Join(join) => self.join(join).await,
             Later::Choose { status, reference } => self.choose(status, reference).await,
             Later::Update { patch, reference } => self.update(patch, reference).await,
@@ -201,6 +223,7 @@ impl Session {
             Later::Watch { users, reference } => self.watch(&users, reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
+        Ok(())
     }
 
     /// The answer to `get_online_users`.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::requests::{ANSWERS_RETRY, Later};
-use super::rooms::{Refusal, STORE_AWAY};
+use super::rooms::STORE_AWAY;
 use crate::domain::{RoomId, RosterPage, Timestamp, UserId};
 use crate::replica::ViewGuard;
 use crate::rooms::Unseen;
@@ -59,10 +59,11 @@ impl Session {
         let RoomQuestion { room, reference, .. } = &question;
         let reference = reference.as_deref();
         let rooms = &self.services.rooms;
-        if let Some(user) = self.user().cloned()
-            && let Err(denied) = rooms.admit(room, &user).await
+        // Who is in the room has been let in.
+        if let Some(user) = self.user().filter(|_| !self.is_in_room(room)).cloned()
+            && let Err(refusal) = self.admit(room, &user).await
         {
-            return self.refuse_room(room, Refusal::Denied(denied), reference);
+            return self.refuse_room(room, refusal, reference);
         }
         let look = match rooms.look(room).await {
             Ok(look) => look,

@@ -1,10 +1,14 @@
 //! What a session does for the rooms of its socket.
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::oneshot;
 
+use super::identity::words;
 use super::requests::SHORT_PAGE_BYTES;
 use super::{Services, Session};
+use crate::auth::permissions::{self, Entry};
+use crate::auth::{self, Right};
 use crate::clock;
 use crate::domain::{Interest, RoomId, RosterPage, Timestamp, UserId};
 use crate::hub::ShownRoom;
@@ -36,9 +40,14 @@ struct Asked {
 pub(super) enum Refusal {
     /// The user may not.
     Denied(Denied),
+    /// The client's token does not let it in.
+    Forbidden(auth::Refusal),
     /// The socket is in as many rooms as it may be in.
     TooMany,
 }
+
+/// How many rooms of one join are looked up at the same time. The pool of connections is for everybody (`redis.pool_size`).
+const LOOKUPS_AT_ONCE: usize = 4;
 
 /// How a room is shown.
 struct Show<'a> {
@@ -58,9 +67,9 @@ impl Session {
     pub(super) async fn join_room(&mut self, room: &RoomId, interest: Interest, reference: Option<&str>) {
         let Some(joined) = &self.registration else { return };
         let user = joined.user();
-        let Services { rooms, replica, .. } = &*self.services;
-        if let Err(denied) = rooms.admit(room, user).await {
-            return self.refuse_room(room, Refusal::Denied(denied), reference);
+        let replica = &self.services.replica;
+        if let Err(refusal) = self.admit(room, user).await {
+            return self.refuse_room(room, refusal, reference);
         }
         let asked_at = clock::now();
         let Asked { confirmed, was_in, .. } = match self.ask_for(joined, room) {
@@ -69,9 +78,9 @@ impl Session {
         };
         let is_confirmed = replica.enter_room(room, user, confirmed).await;
         // The user may have been taken out of the register before the socket was in the room. Then nobody has removed it.
-        if !was_in && let Err(denied) = rooms.admit(room, user).await {
+        if !was_in && let Err(refusal) = self.admit(room, user).await {
             self.withdraw_from(room);
-            return self.refuse_room(room, Refusal::Denied(denied), reference);
+            return self.refuse_room(room, refusal, reference);
         }
         let unconfirmed_since = (!is_confirmed).then_some(asked_at);
         let max_bytes = self.services.limits.page_bytes;
@@ -92,15 +101,34 @@ impl Session {
 
     /// Splits the rooms of a join into those that the user may enter, and the others.
     pub(super) async fn admit_each(&self, user: &UserId, rooms: Vec<RoomId>) -> (Vec<RoomId>, Entering) {
-        let admitted = self.services.rooms.admit_each(&rooms, user).await;
         let (mut allowed, mut entering) = (Vec::new(), Entering::default());
+        if !self.may_read() {
+            // Of a room that is entered with the service, the client hears everything.
+            let refusal = Refusal::Forbidden(auth::Refusal::Forbidden(Right::Read));
+            entering.refused.extend(rooms.into_iter().map(|room| (room, refusal)));
+            return (allowed, entering);
+        }
+        let admitted = self.admit_all(&rooms, user).await;
         for (room, admitted) in rooms.into_iter().zip(admitted) {
             match admitted {
                 Ok(()) => allowed.push(room),
-                Err(denied) => entering.refused.push((room, Refusal::Denied(denied))),
+                Err(refusal) => entering.refused.push((room, refusal)),
             }
         }
         (allowed, entering)
+    }
+
+    async fn admit_all(&self, rooms: &[RoomId], user: &UserId) -> Vec<Result<(), Refusal>> {
+        let admitted = rooms.iter().map(|room| self.admit(room, user));
+        stream::iter(admitted).buffered(LOOKUPS_AT_ONCE).collect().await
+    }
+
+    /// Lets the user into a room, if the client's token names it. If the token names no rooms, `rooms.access` decides.
+    pub(super) async fn admit(&self, room: &RoomId, user: &UserId) -> Result<(), Refusal> {
+        match permissions::may_enter(self.identity.as_deref(), room).map_err(Refusal::Forbidden)? {
+            Entry::Granted => Ok(()),
+            Entry::ByRule => self.services.rooms.admit(room, user).await.map_err(Refusal::Denied),
+        }
     }
 
     /// Asks for the rooms that were inserted together with the socket. It was in none of them before.
@@ -122,7 +150,7 @@ impl Session {
 
     /// Shows the rooms that the socket enters with the service, and says which it does not enter.
     pub(super) async fn enter_each(&self, user: &UserId, Entering { asked, mut refused }: Entering) {
-        let Services { rooms, replica, limits, .. } = &*self.services;
+        let Services { replica, limits, .. } = &*self.services;
         let asked_at = clock::now();
         let entering = asked.into_iter().map(|Asked { room, confirmed, was_in }| async move {
             let is_confirmed = replica.enter_room(&room, user, confirmed).await;
@@ -131,10 +159,10 @@ impl Session {
         let entered = join_all(entering).await;
         // As in `join_room`.
         let fresh: Vec<_> = entered.iter().filter(|(_, was_in, _)| !was_in).map(|(room, ..)| room.clone()).collect();
-        let admitted = rooms.admit_each(&fresh, user).await;
-        for (room, denied) in fresh.into_iter().zip(admitted).filter_map(|(room, it)| Some((room, it.err()?))) {
+        let admitted = self.admit_all(&fresh, user).await;
+        for (room, refusal) in fresh.into_iter().zip(admitted).filter_map(|(room, it)| Some((room, it.err()?))) {
             self.withdraw_from(&room);
-            refused.push((room, Refusal::Denied(denied)));
+            refused.push((room, refusal));
         }
         for (room, refusal) in &refused {
             self.refuse_room(room, *refusal, None);
@@ -184,6 +212,7 @@ impl Session {
                 let message = format!("a socket can be in {} rooms", self.services.limits.rooms_per_socket);
                 return self.refuse_in(room, ErrorCode::TooManyRooms, &message, reference);
             }
+            Refusal::Forbidden(refusal) => words(refusal),
             Refusal::Denied(Denied::NoSuchRoom) => (ErrorCode::RoomNotFound, "Chat room not found"),
             Refusal::Denied(Denied::NotMember) => (ErrorCode::NotAMember, "Not a member of this chat room"),
             Refusal::Denied(Denied::Unavailable) => (ErrorCode::StoreUnavailable, STORE_AWAY),
@@ -268,7 +297,8 @@ impl Session {
                 let limit = self.services.limits.page_default;
                 known.map_or(none, |known| known.page(view.roster(), None, limit)).within(max_bytes)
             });
-            let joined = Message::RoomJoined { room, page: page.as_ref(), total: n_online, standing };
+            let total = self.may_read().then_some(n_online);
+            let joined = Message::RoomJoined { room, page: page.as_ref(), total, standing };
             self.format.encode(&joined, reference)
         };
         let frame = match interest {

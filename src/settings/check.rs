@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Settings, SettingsError};
+use super::{ProxyProtocol, Settings, SettingsError};
 
 impl Settings {
     /// Checks each value's range and the relations between values.
@@ -24,6 +24,10 @@ impl Settings {
             }
         }
         self.validate_texts()?;
+        self.validate_proxies()?;
+        self.auth.validate()?;
+        self.validate_tls()?;
+        self.validate_login()?;
         for (holds, left, words, right) in self.relations() {
             if !holds {
                 let side: Vec<_> = left.iter().map(|(name, value)| format!("{name} = {value}")).collect();
@@ -36,8 +40,8 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 48] {
-        let Self { server, redis, presence, rooms, websocket, limits, fanout, drain, telemetry } = self;
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 60] {
+        let Self { server, auth, redis, presence, rooms, websocket, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
             ("server.workers", server.workers as u64, 0..=1024),
@@ -45,6 +49,11 @@ impl Settings {
             ("server.max_http_connections", server.max_http_connections as u64, 1..=1_000_000),
             ("server.write_timeout_ms", ms(server.write_timeout), 10..=600_000),
             ("server.request_timeout_ms", ms(server.request_timeout), 10..=600_000),
+            ("server.tls_reload_ms", ms(server.tls_reload), 100..=86_400_000),
+            ("auth.jwks_refresh_ms", ms(auth.jwks_refresh), 1000..=86_400_000),
+            ("auth.jwks_min_interval_ms", ms(auth.jwks_min_interval), 100..=3_600_000),
+            ("auth.jwks_timeout_ms", ms(auth.jwks_timeout), 50..=60_000),
+            ("auth.leeway_ms", ms(auth.leeway), 0..=600_000),
             ("redis.connect_timeout_ms", ms(redis.connect_timeout), 10..=60_000),
             ("redis.call_timeout_ms", ms(redis.call_timeout), 10..=60_000),
             ("redis.backoff_max_ms", ms(redis.backoff_max), 10..=60_000),
@@ -73,6 +82,8 @@ impl Settings {
             ("limits.page_bytes", limits.page_bytes as u64, 4096..=67_108_864),
             ("limits.answers_bytes", limits.answers_bytes as u64, 65_536..=68_719_476_736),
             ("limits.bodies_bytes", limits.bodies_bytes as u64, 1_048_576..=68_719_476_736),
+            ("limits.messages_per_second", limits.messages_per_second.into(), 1..=1_000_000),
+            ("limits.message_burst", limits.message_burst.into(), 1..=1_000_000),
             ("limits.requests_per_second", limits.requests_per_second.into(), 1..=1_000_000),
             ("limits.request_burst", limits.request_burst.into(), 1..=1_000_000),
             ("limits.sockets_per_user", limits.sockets_per_user as u64, 1..=1_000_000),
@@ -81,6 +92,11 @@ impl Settings {
             ("limits.watches", limits.watches as u64, 1..=100_000_000),
             ("limits.joins_per_second", limits.joins_per_second.into(), 1..=1_000_000),
             ("limits.join_queue", limits.join_queue as u64, 1..=100_000),
+            ("limits.sockets_per_address", limits.sockets_per_address as u64, 0..=1_000_000),
+            ("limits.upgrades_per_address", limits.upgrades_per_address.into(), 0..=1_000_000),
+            ("limits.http_requests_per_address", limits.http_requests_per_address.into(), 0..=1_000_000),
+            ("limits.unnamed_sockets", limits.unnamed_sockets as u64, 1..=1_000_000),
+            ("limits.head_bytes", limits.head_bytes as u64, 1024..=131_072),
             ("fanout.max_tick_ms", ms(fanout.max_tick), 0..=1000),
             ("fanout.log_bytes", fanout.log_bytes as u64, 65_536..=1_073_741_824),
             ("fanout.resync_interval_ms", ms(fanout.resync_interval), 10..=3_600_000),
@@ -91,7 +107,7 @@ impl Settings {
     }
 
     /// What must hold between numbers. The words fit between the two sides of an error message.
-    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 9] {
+    fn relations(&self) -> [(bool, Vec<Named>, &'static str, Named); 12] {
         let lease = ("presence.lease_ms", ms(self.presence.lease));
         let beat = ("presence.beat_ms", ms(self.presence.beat));
         let grace = ("presence.grace_ms", ms(self.presence.grace));
@@ -105,6 +121,11 @@ impl Settings {
         let page_bytes = ("limits.page_bytes", self.limits.page_bytes as u64);
         let watches_per_socket = ("limits.watches_per_socket", self.limits.watches_per_socket as u64);
         let watches = ("limits.watches", self.limits.watches as u64);
+        let request_burst = ("limits.request_burst", self.limits.request_burst.into());
+        let message_burst = ("limits.message_burst", self.limits.message_burst.into());
+        let refresh = ("auth.jwks_refresh_ms", ms(self.auth.jwks_refresh));
+        let min_interval = ("auth.jwks_min_interval_ms", ms(self.auth.jwks_min_interval));
+        let fetch = ("auth.jwks_timeout_ms", ms(self.auth.jwks_timeout));
         let answers_bytes = ("limits.answers_bytes", self.limits.answers_bytes as u64);
         [
             (lease.1 >= 3 * beat.1, vec![lease], "at least 3 times", beat),
@@ -114,6 +135,9 @@ impl Settings {
             (user_ttl.1 >= 4 * lease.1, vec![user_ttl], "at least 4 times", lease),
             (silence.1 > 2 * ping.1, vec![silence], "more than 2 times", ping),
             (page_default.1 <= page_max.1, vec![page_default], "at most", page_max),
+            (request_burst.1 <= message_burst.1, vec![request_burst], "at most", message_burst),
+            (min_interval.1 <= refresh.1, vec![min_interval], "at most", refresh),
+            (fetch.1 < min_interval.1, vec![fetch], "less than", min_interval),
             (watches_per_socket.1 <= watches.1, vec![watches_per_socket], "at most", watches),
             (answers_bytes.1 >= 4 * page_bytes.1, vec![answers_bytes], "at least 4 times", page_bytes),
         ]
@@ -148,6 +172,58 @@ impl Settings {
         let filter = &self.telemetry.log_filter;
         let words = "a level, or levels by module like \"info,rollcall::store=debug\"";
         require(EnvFilter::try_new(filter).is_ok(), "telemetry.log_filter", filter, words)
+    }
+
+    fn validate_proxies(&self) -> Result<(), SettingsError> {
+        const PROXIES: &str = "server.trusted_proxies";
+        let networks = self.server.trusted_networks().map_err(|text| {
+            let problem = format!("{PROXIES} has {text:?}: it may have networks like \"10.0.0.0/8\", without \"/0\"");
+            SettingsError::invalid(&[PROXIES], problem)
+        })?;
+        if self.server.proxy_protocol == ProxyProtocol::On && networks.is_empty() {
+            let problem =
+                format!("server.proxy_protocol = \"on\" needs {PROXIES}: nobody is trusted to send the header");
+            return Err(SettingsError::invalid(&["server.proxy_protocol", PROXIES], problem));
+        }
+        Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<(), SettingsError> {
+        let Self { server, redis, .. } = self;
+        for (certificate, key) in [
+            (
+                ("server.tls_certificate_path", &server.tls_certificate_path),
+                ("server.tls_key_path", &server.tls_key_path),
+            ),
+            (("redis.tls_certificate_path", &redis.tls_certificate_path), ("redis.tls_key_path", &redis.tls_key_path)),
+        ] {
+            if certificate.1.is_some() != key.1.is_some() {
+                let problem = format!("{} and {} must be set together", certificate.0, key.0);
+                return Err(SettingsError::invalid(&[certificate.0, key.0], problem));
+            }
+        }
+        let is_tls = redis.url.as_ref().is_some_and(|url| url.is_tls());
+        for (name, path) in
+            [("redis.tls_ca_path", &redis.tls_ca_path), ("redis.tls_certificate_path", &redis.tls_certificate_path)]
+        {
+            if path.is_some() && !is_tls {
+                let problem = format!("{name} needs a redis.url that begins with rediss://");
+                return Err(SettingsError::invalid(&[name, "redis.url"], problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_login(&self) -> Result<(), SettingsError> {
+        let redis = &self.redis;
+        let names = [("redis.username", redis.username.is_some()), ("redis.password", redis.password.is_some())];
+        match names.iter().find(|(_, is_set)| *is_set) {
+            Some((name, _)) if redis.url.as_ref().is_some_and(|url| url.has_login()) => {
+                let problem = format!("{name} must be empty, because redis.url has a user or a password");
+                Err(SettingsError::invalid(&[name, "redis.url"], problem))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

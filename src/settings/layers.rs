@@ -1,19 +1,27 @@
 //! Defaults, file and environment. A later layer wins over an earlier one. This file also knows which layer set each
 //! value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
+use super::files::{FILE_SUFFIX, SECRET_KEYS, read_secret};
 use super::{Settings, SettingsError};
 
 /// The first layer, and the reference: unit, range and reason of every key.
 pub(crate) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names that platforms for services use. They win over the long names, because they are set for each process.
-pub(super) const SHORT_NAMES: [(&str, &str); 3] =
-    [("HOST", "server.host"), ("PORT", "server.port"), ("REDIS_URL", "redis.url")];
+pub(super) const SHORT_NAMES: [(&str, &str); 4] = [
+    ("HOST", "server.host"),
+    ("PORT", "server.port"),
+    ("REDIS_URL", "redis.url"),
+    ("REDIS_PASSWORD", "redis.password"),
+];
+
+/// Where variables are, for an error message.
+const ENVIRONMENT: &str = "the environment";
 
 /// The values by their names in `config/default.toml` (`presence.lease_ms`). If a value is not a default, its source is
 /// here too.
@@ -46,30 +54,48 @@ impl Layers {
     }
 
     pub(crate) fn add_environment(&mut self, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
-        let keys = self.values.keys().cloned();
-        let long_names: BTreeMap<String, String> =
-            keys.map(|key| (format!("ROLLCALL__{}", key.to_uppercase().replace('.', "__")), key)).collect();
-        let mut ours: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with("ROLLCALL__")).collect();
+        let long_name = |key: &str| format!("ROLLCALL__{}", key.to_uppercase().replace('.', "__"));
+        let keys: Vec<String> = self.values.keys().cloned().collect();
+        let mut known: BTreeSet<String> = keys.iter().map(|key| long_name(key)).collect();
+        known.extend(SECRET_KEYS.map(|key| long_name(key) + FILE_SUFFIX));
         // The first complaint should not depend on a hash.
-        ours.sort();
-        for (name, text) in ours {
-            let key = long_names.get(name).map_or("", String::as_str);
-            self.set_text(key, text, name)?;
+        let unknown = environment.keys().filter(|name| name.starts_with("ROLLCALL__") && !known.contains(*name)).min();
+        if let Some(name) = unknown {
+            return Err(SettingsError::Unknown { name: name.clone(), origin: ENVIRONMENT.to_owned() });
         }
-        SHORT_NAMES
-            .into_iter()
-            .try_for_each(|(name, key)| environment.get(name).map_or(Ok(()), |text| self.set_text(key, text, name)))
+        keys.iter().try_for_each(|key| self.set_variable(key, &long_name(key), environment))?;
+        SHORT_NAMES.into_iter().try_for_each(|(name, key)| self.set_variable(key, name, environment))
     }
 
-    /// Reads a text as the type of the default: a number, a list with commas, or text.
-    fn set_text(&mut self, key: &str, text: &str, variable: &str) -> Result<(), SettingsError> {
+    /// Takes a value from a variable, or from the file that a second variable names. An empty variable counts as unset.
+    fn set_variable(
+        &mut self,
+        key: &str,
+        name: &str,
+        environment: &HashMap<String, String>,
+    ) -> Result<(), SettingsError> {
+        let text_of = |name: &str| environment.get(name).filter(|text| !text.is_empty());
+        let file_name = format!("{name}{FILE_SUFFIX}");
+        let path = text_of(&file_name).filter(|_| SECRET_KEYS.contains(&key));
+        match (text_of(name), path) {
+            (Some(_), Some(_)) => {
+                let problem = format!("{name} and {file_name} exclude each other: set one of them");
+                Err(SettingsError::invalid(&[], problem))
+            }
+            (Some(text), None) => self.set_text(key, text, ',', name),
+            (None, Some(path)) => self.set_text(key, &read_secret(&file_name, path.as_ref())?, '\n', &file_name),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Reads a text as the type of the default: a number, text, or a list with `separator` between its parts.
+    fn set_text(&mut self, key: &str, text: &str, separator: char, variable: &str) -> Result<(), SettingsError> {
         let kind = match self.values.get(key).map(|default| &default.kind) {
-            Some(_) if text.is_empty() => return Ok(()),
             Some(ValueKind::I64(_)) => text.parse().map_or_else(|_| text.into(), ValueKind::I64),
-            Some(ValueKind::Array(_)) => text.split(',').map(str::trim).collect::<Vec<_>>().into(),
+            Some(ValueKind::Array(_)) => text.split(separator).map(str::trim).collect::<Vec<_>>().into(),
             _ => text.into(),
         };
-        self.set(key, Value::new(None, kind), variable, "the environment")
+        self.set(key, Value::new(None, kind), variable, ENVIRONMENT)
     }
 
     /// Puts one value over the default. The default also says which type the value must have. `name` is the setting as
@@ -94,7 +120,7 @@ impl Layers {
         let origin = if name == key { place.to_owned() } else { format!("{name} in {place}") };
         self.set_by.insert(key.to_owned(), origin);
         if let Some(expected) = mismatch {
-            let problem = format!("{key} must be {expected}, not {}", describe(&value.kind));
+            let problem = format!("{key} must be {expected}, not {}", describe(key, &value.kind));
             return Err(self.say_who_set(SettingsError::invalid(&[key], problem)));
         }
         self.values.insert(key.to_owned(), value);
@@ -109,7 +135,7 @@ impl Layers {
             ConfigError::At { error, key: Some(key), .. } => SettingsError::invalid(&[&key], format!("{key} {error}")),
             // The types were right. So the size or the sign does not fit.
             ConfigError::Type { expected, key: Some(key), .. } => {
-                let value = self.values.get(&key).map_or_else(String::new, |value| describe(&value.kind));
+                let value = self.values.get(&key).map_or_else(String::new, |value| describe(&key, &value.kind));
                 SettingsError::invalid(&[&key], format!("{key} = {value} is out of range: it must be {expected}"))
             }
             other => SettingsError::invalid(&[], other.to_string()),
@@ -146,13 +172,16 @@ fn flatten(tree: Value) -> Vec<(String, Value)> {
     leaves
 }
 
-/// A value for an error message. The content of a list or a table is left out, because it may be a mistyped URL with a
-/// password.
-fn describe(kind: &ValueKind) -> String {
+/// The value of a setting for an error message. The content of a list or a table is left out, because it may be a mistyped URL
+/// with a password. Nothing of a secret is shown.
+fn describe(key: &str, kind: &ValueKind) -> String {
     match kind {
-        ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Table(_) => "a section".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::String(_) if SECRET_KEYS.contains(&key) => "a string".to_owned(),
+        ValueKind::Boolean(_) if SECRET_KEYS.contains(&key) => "a boolean".to_owned(),
+        _ if SECRET_KEYS.contains(&key) => "a number".to_owned(),
+        ValueKind::String(text) => format!("{text:?}"),
         other => other.to_string(),
     }
 }

@@ -4,20 +4,31 @@
 //! puts a file and the environment over it. A `Duration` called `lease` here is the integer `lease_ms` there. Error
 //! messages use the names of that file.
 
+mod auth;
+mod authority;
 mod check;
+mod files;
 mod layers;
 mod redis_url;
+mod secret;
 
 use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+pub use self::auth::{AuthMode, AuthSettings, MetricsRule};
+pub(crate) use self::authority::is_this_machine;
 #[cfg(test)]
 pub(crate) use self::check::KEY_WORDS;
 use self::layers::Layers;
 pub use self::redis_url::{RedisUrl, RedisUrlError};
+pub use self::secret::Secret;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +36,7 @@ pub use self::redis_url::{RedisUrl, RedisUrlError};
 #[expect(missing_docs, reason = "each field's type says it")]
 pub struct Settings {
     pub server: ServerSettings,
+    pub auth: AuthSettings,
     pub redis: RedisSettings,
     pub presence: PresenceSettings,
     pub rooms: RoomSettings,
@@ -57,6 +69,19 @@ pub struct ServerSettings {
     pub request_timeout: Duration,
     /// Exact origins of web pages that may read presence, or `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
+    /// Proxies before this node: networks like `10.0.0.0/8`, or single addresses.
+    pub trusted_proxies: Vec<String>,
+    /// Whether connections from trusted proxies begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// PEM file with the certificate of this node. `None` means no TLS. Tied to `tls_key_path`.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub tls_certificate_path: Option<PathBuf>,
+    /// PEM file with the key of the certificate. Tied to `tls_certificate_path`.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub tls_key_path: Option<PathBuf>,
+    /// How often the two files are looked at.
+    #[serde(rename = "tls_reload_ms", with = "duration_ms")]
+    pub tls_reload: Duration,
 }
 
 impl ServerSettings {
@@ -69,6 +94,48 @@ impl ServerSettings {
     pub(crate) fn allows_origin(&self, origin: &str) -> bool {
         self.allows_any_origin() || self.cors_allowed_origins.iter().any(|allowed| allowed == origin)
     }
+
+    /// Whether a connection from this machine begins with a PROXY header.
+    pub fn expects_proxy_header_of_itself(&self) -> bool {
+        let networks = self.trusted_networks().unwrap_or_default();
+        let is_trusted = networks.iter().any(|network| network.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
+        self.proxy_protocol == ProxyProtocol::On && is_trusted
+    }
+
+    /// The networks of `server.trusted_proxies`.
+    ///
+    /// # Errors
+    /// The first text that is neither a network nor an address, or that is everybody.
+    pub(crate) fn trusted_networks(&self) -> Result<Vec<IpNet>, &str> {
+        let network = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+        let networks = self.trusted_proxies.iter().map(|text| match network(text) {
+            Some(network) if network.prefix_len() > 0 => Ok(network),
+            _ => Err(text.as_str()),
+        });
+        networks.collect()
+    }
+}
+
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ProxyProtocol {
+    /// They never do.
+    Off,
+    /// Those from trusted proxies do, and only those.
+    On,
+}
+
+impl TryFrom<String> for ProxyProtocol {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            _ => Err("must be \"off\" or \"on\""),
+        }
+    }
 }
 
 /// The shared store.
@@ -78,6 +145,21 @@ pub struct RedisSettings {
     /// `None` is the embedded store.
     #[serde(deserialize_with = "none_if_empty")]
     pub url: Option<RedisUrl>,
+    /// The Redis user. `None` is the default user, or the one in the URL.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub username: Option<String>,
+    /// The password of the user. `None` is the one in the URL, if there is one.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub password: Option<Secret>,
+    /// PEM file with the root certificates for Redis. `None` means those of the system.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub tls_ca_path: Option<PathBuf>,
+    /// PEM file with the certificate that this node shows to Redis. Tied to `tls_key_path`.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub tls_certificate_path: Option<PathBuf>,
+    /// PEM file with the key of that certificate. Tied to `tls_certificate_path`.
+    #[serde(deserialize_with = "none_if_empty")]
+    pub tls_key_path: Option<PathBuf>,
     /// What every key and channel begins with, without the colon that follows.
     pub prefix: String,
     /// Deadline to connect and log in.
@@ -230,9 +312,13 @@ pub struct LimitSettings {
     pub answers_bytes: usize,
     /// Bytes of HTTP bodies that are being read.
     pub bodies_bytes: usize,
+    /// Messages and pings that a socket may send a second.
+    pub messages_per_second: u32,
+    /// Messages and pings that a socket may send at once. Tied to `request_burst`.
+    pub message_burst: u32,
     /// Costly requests that a socket may make a second.
     pub requests_per_second: u32,
-    /// Costly requests that a socket may make at once.
+    /// Costly requests that a socket may make at once. Tied to `message_burst`.
     pub request_burst: u32,
     /// Sockets that a user may have on one node.
     pub sockets_per_user: usize,
@@ -246,6 +332,16 @@ pub struct LimitSettings {
     pub joins_per_second: u32,
     /// New sockets that may wait for admission.
     pub join_queue: usize,
+    /// Sockets that one address may have. Zero means any number.
+    pub sockets_per_address: usize,
+    /// Handshakes that one address may try a second. Zero means any number.
+    pub upgrades_per_address: u32,
+    /// HTTP requests that one address may make a second. Zero means any number.
+    pub http_requests_per_address: u32,
+    /// Sockets whose client has not said yet who it is.
+    pub unnamed_sockets: usize,
+    /// Largest head of an HTTP request.
+    pub head_bytes: usize,
 }
 
 /// How events reach listeners.
@@ -321,6 +417,24 @@ pub enum SettingsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file that a variable names is not there or not readable text.
+    #[error("cannot read {} ({variable} in the environment)", path.display())]
+    UnreadableSecret {
+        /// The variable.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file that a variable names has nothing in it.
+    #[error("{} is empty ({variable} in the environment)", path.display())]
+    EmptySecret {
+        /// The variable.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The file given is not TOML.
     #[error("settings file {}: {problem}", path.display())]
     Syntax {
@@ -366,7 +480,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads all layers (defaults, `file`, `ROLLCALL__SECTION__KEY`, short names) and checks the result. A later layer
-    /// wins.
+    /// wins. A secret may be in a file, which a variable with `_FILE` at its end names (`REDIS_PASSWORD_FILE`).
     ///
     /// The environment is an argument, so that tests need not change that of the process. An empty variable counts as
     /// unset, because a container gets one from `${REDIS_URL:-}`. `ROLLCALL_X` with one underscore is not ours.
@@ -385,7 +499,12 @@ impl Settings {
     }
 }
 
-fn none_if_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RedisUrl>, D::Error> {
+/// The value that a text stands for. It is none if the text is empty.
+fn none_if_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
     let text = String::deserialize(deserializer)?;
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
 }

@@ -1,19 +1,34 @@
 //! Where Redis is, with a password that is never shown.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use super::Secret;
+
 /// Where Redis is and how to log in. `Debug` and `Display` write `redis://host:port/db`, without user and password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct RedisUrl {
-    secret: String,
+    secret: Secret,
     shown: String,
+    is_tls: bool,
+    has_login: bool,
 }
 
 impl RedisUrl {
     /// The URL as given, with the password. It is for the Redis driver alone, never for a log or an error.
     pub(crate) fn expose_secret(&self) -> &str {
-        &self.secret
+        self.secret.expose_secret()
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Whether the URL has a user or a password.
+    pub(crate) fn has_login(&self) -> bool {
+        self.has_login
     }
 }
 
@@ -39,10 +54,12 @@ impl FromStr for RedisUrl {
     type Err = RedisUrlError;
 
     fn from_str(text: &str) -> Result<Self, RedisUrlError> {
-        if text.starts_with("rediss://") {
-            return Err(RedisUrlError("must start with redis://: TLS (rediss://) is not supported"));
-        }
-        let rest = text.strip_prefix("redis://").ok_or(RedisUrlError("must start with redis://"))?;
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let is_tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(RedisUrlError("must start with redis://, or with rediss:// for TLS")),
+        };
         if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#\\".contains(c)) {
             return Err(RedisUrlError("must not contain spaces, ?, # or \\ (percent-encode them in a password)"));
         }
@@ -62,6 +79,8 @@ impl FromStr for RedisUrl {
         if host.is_empty() || port == 0 {
             return Err(RedisUrlError("must name a host and a port, as in redis://:password@host:6379/0"));
         }
-        Ok(Self { secret: text.to_owned(), shown: format!("redis://{host}:{port}/{db}") })
+        let secret = text.parse().unwrap_or_else(|never: Infallible| match never {});
+        let shown = format!("{scheme}://{host}:{port}/{db}");
+        Ok(Self { secret, shown, is_tls, has_login: authority.contains('@') })
     }
 }

@@ -2,6 +2,7 @@
 
 use config::{Value, ValueKind};
 
+use super::files::SECRET_KEYS;
 use super::layers::{DEFAULTS, SHORT_NAMES};
 use super::*;
 
@@ -24,7 +25,7 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
 fn the_defaults_are_valid_and_those_of_the_design() {
     let settings = load("", &[]).unwrap();
     assert_eq!((settings.server.host.as_str(), settings.server.port), ("127.0.0.1", 8080));
-    assert_eq!(settings.redis.url, None);
+    assert!(settings.redis.url.is_none());
     assert_eq!(settings.presence.lease, Duration::from_secs(10));
     assert_eq!(settings.presence.last_seen_ttl, Duration::from_hours(30 * 24));
     assert_eq!(settings.telemetry.log_format, LogFormat::Text);
@@ -39,6 +40,9 @@ fn every_key_of_the_default_file_is_read_and_explained() {
             (_, ValueKind::I64(number)) => ValueKind::I64(number + 1),
             ("redis.url", _) => "redis://elsewhere".into(),
             ("rooms.access", _) => "registered".into(),
+            ("auth.mode", _) => "jwt".into(),
+            ("auth.metrics", _) => "open".into(),
+            ("server.proxy_protocol", _) => "on".into(),
             ("telemetry.log_format", _) => "json".into(),
             (_, ValueKind::Array(_)) => vec!["https://a.example"].into(),
             _ => "another".into(),
@@ -157,6 +161,15 @@ fn each_contradiction_names_both_settings_and_who_set_them() {
             "limits.answers_bytes = 4194303 must be at least 4 times limits.page_bytes = 1048576",
         ),
         ("limits.watches = 999", "limits.watches_per_socket = 1000 must be at most limits.watches = 999"),
+        ("limits.message_burst = 59", "limits.request_burst = 60 must be at most limits.message_burst = 59"),
+        (
+            "auth.jwks_min_interval_ms = 300001",
+            "auth.jwks_min_interval_ms = 300001 must be at most auth.jwks_refresh_ms = 300000",
+        ),
+        (
+            "auth.jwks_timeout_ms = 10000",
+            "auth.jwks_timeout_ms = 10000 must be less than auth.jwks_min_interval_ms = 10000",
+        ),
         ("limits.page_default = 10001", "limits.page_default = 10001 must be at most limits.page_max = 10000"),
     ] {
         let name = toml.split_once(' ').unwrap().0;
@@ -193,8 +206,8 @@ fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
         ),
         (
             "",
-            ("REDIS_URL", "rediss://:pw@h"),
-            "redis.url must start with redis://: TLS (rediss://) is not supported \
+            ("REDIS_URL", "https://:pw@h"),
+            "redis.url must start with redis://, or with rediss:// for TLS \
              (redis.url comes from REDIS_URL in the environment)",
         ),
         (
@@ -230,6 +243,203 @@ fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
 }
 
 #[test]
+fn what_goes_together_is_checked_together() {
+    const SECRET: &str = "auth.secret = '0123456789abcdef0123456789abcdef'";
+    let with = |rest: &str| format!("auth.mode = 'jwt'\n{rest}");
+    for (toml, line) in [
+        (SECRET.to_owned(), "auth.mode = \"trusted\" checks no token, so auth.secret must be empty"),
+        (
+            "auth.jwks_url = 'https://a'".to_owned(),
+            "auth.mode = \"trusted\" checks no token, so auth.jwks_url must be empty",
+        ),
+        (with(""), "auth.mode = \"jwt\" needs one of auth.secret, auth.public_key and auth.jwks_url"),
+        (with(&format!("{SECRET}\nauth.jwks_url = 'https://a'")), "auth.secret and auth.jwks_url exclude each other"),
+        (with("auth.secret = '0123456789abcdef0123456789abcde'"), "auth.secret must have at least 32 bytes"),
+        (
+            with(&format!("{SECRET}\nauth.algorithms = ['none']")),
+            "auth.algorithms has \"none\": it may have HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, \
+             ES256, ES384, EdDSA",
+        ),
+        (
+            with(&format!("{SECRET}\nauth.algorithms = ['HS256', 'RS256']")),
+            "auth.algorithms has \"RS256\", which does not go with auth.secret",
+        ),
+        (
+            with("auth.public_key = 'pem'\nauth.algorithms = ['HS256']"),
+            "auth.algorithms has \"HS256\", which does not go with auth.public_key",
+        ),
+        (
+            "auth.default_scopes = ['admin']".to_owned(),
+            "auth.default_scopes has \"admin\": it may have presence:read, presence:write, presence:invisible, observe",
+        ),
+        ("auth.claim_user = ''".to_owned(), "auth.claim_user must not be empty"),
+        (
+            "server.proxy_protocol = 'on'".to_owned(),
+            "server.proxy_protocol = \"on\" needs server.trusted_proxies: nobody is trusted to send the header",
+        ),
+        (
+            "server.tls_key_path = 'key.pem'".to_owned(),
+            "server.tls_certificate_path and server.tls_key_path must be set together",
+        ),
+        (
+            "redis.tls_certificate_path = 'a.pem'".to_owned(),
+            "redis.tls_certificate_path and redis.tls_key_path must be set together",
+        ),
+        (
+            "redis.tls_ca_path = 'ca.pem'\nredis.url = 'redis://h'".to_owned(),
+            "redis.tls_ca_path needs a redis.url that begins with rediss://",
+        ),
+        (
+            "redis.password = 's3cret'\nredis.url = 'redis://:other@h'".to_owned(),
+            "redis.password must be empty, because redis.url has a user or a password",
+        ),
+    ] {
+        let told = load(&toml, &[]).unwrap_err();
+        assert_eq!(told.split(" (").next().unwrap(), line, "{toml}");
+    }
+    for toml in [
+        with(SECRET),
+        with(&format!("{SECRET}\nauth.algorithms = ['HS512']")),
+        with("auth.public_key = 'pem'\nauth.algorithms = ['ES256', 'EdDSA']"),
+        "redis.username = 'a'\nredis.password = 'b'\nredis.url = 'redis://h'".to_owned(),
+        "server.trusted_proxies = ['10.0.0.0/8', '::1', '192.0.2.7']\nserver.proxy_protocol = 'on'".to_owned(),
+    ] {
+        load(&toml, &[]).unwrap_or_else(|line| panic!("{toml}: {line}"));
+    }
+    for proxy in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy", "", "10.0.0.1:80"] {
+        let line = load(&format!("server.trusted_proxies = ['{proxy}']"), &[]).unwrap_err();
+        assert!(line.starts_with(&format!("server.trusted_proxies has \"{proxy}\": it may have ")), "{line}");
+    }
+}
+
+#[test]
+fn keys_are_fetched_only_from_where_nobody_else_can_answer() {
+    let load = |url: &str| load(&format!("auth.mode = 'jwt'\nauth.jwks_url = \"{url}\""), &[]);
+    for url in [
+        "https://issuer.example/keys",
+        "https://issuer.example:8443/a?b",
+        "http://localhost:8080/keys",
+        "http://127.0.0.1/keys",
+        "http://[::1]:8080/keys",
+    ] {
+        assert!(load(url).is_ok(), "{url}");
+    }
+    for url in [
+        "http://issuer.example/keys",
+        "http://10.0.0.1/keys",
+        "http://localhost.evil.example/",
+        "http://localhost@evil.example/",
+        "https://user:pass@issuer.example/",
+        "http://localhost\\\\@evil.example/",
+        "https://",
+        "https://a b",
+        "ftp://localhost",
+        "issuer.example",
+        "localhost",
+    ] {
+        let line = load(url).unwrap_err();
+        assert!(line.starts_with("auth.jwks_url must begin with https://"), "{url}: {line}");
+        assert!(!line.contains("evil") && !line.contains("pass"), "{url}: {line}");
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_debug_text() {
+    let toml = "auth.mode = 'jwt'\nauth.secret = 's3cret-s3cret-s3cret-s3cret-s3cret'\nredis.password = 's3cret'\n\
+                auth.api_keys = ['s3cret']";
+    let settings = load(toml, &[("REDIS_PASSWORD", "s3cret-too")]).unwrap();
+    assert_eq!(settings.redis.password.as_ref().unwrap().expose_secret(), "s3cret-too");
+    assert!(!format!("{settings:?}").contains("s3cret"), "{settings:?}");
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_that_a_variable_names() {
+    let file = SecretFile::new("s3cr,t\n");
+    for (variable, value) in [
+        ("REDIS_PASSWORD_FILE", "s3cr,t"),
+        ("ROLLCALL__REDIS__PASSWORD_FILE", "s3cr,t"),
+        ("ROLLCALL__REDIS__PASSWORD", "plain"),
+    ] {
+        let text = if variable.ends_with("_FILE") { file.path() } else { "plain" };
+        let password = load("redis.password = 'file'", &[(variable, text)]).unwrap().redis.password.unwrap();
+        assert_eq!(password.expose_secret(), value, "{variable}");
+    }
+    let windows = SecretFile::new("s3cret\r\n");
+    let password = load("", &[("REDIS_PASSWORD_FILE", windows.path())]).unwrap().redis.password.unwrap();
+    assert_eq!(password.expose_secret(), "s3cret");
+    let url = SecretFile::new("redis://:s3cret@h:7/1");
+    for variable in ["REDIS_URL_FILE", "ROLLCALL__REDIS__URL_FILE"] {
+        let settings = load("", &[(variable, url.path())]).unwrap();
+        assert_eq!(settings.redis.url.unwrap().expose_secret(), "redis://:s3cret@h:7/1");
+    }
+    let keys = SecretFile::new("a:admin:00,11\nb:metrics:22\n");
+    let settings = load("", &[("ROLLCALL__AUTH__API_KEYS_FILE", keys.path())]).unwrap();
+    let keys: Vec<_> = settings.auth.api_keys.iter().map(Secret::expose_secret).collect();
+    assert_eq!(keys, ["a:admin:00,11", "b:metrics:22"], "one a line");
+    let pem = SecretFile::new("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n");
+    let settings =
+        load("auth.mode = 'jwt'", &[("ROLLCALL__AUTH__PUBLIC_KEY_FILE", pem.path()), ("REDIS_URL_FILE", "")]).unwrap();
+    assert!(settings.auth.public_key.unwrap().expose_secret().ends_with("AA==\n-----END PUBLIC KEY-----"));
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_from_its_file_is_refused() {
+    let file = SecretFile::new("s3cret");
+    for (variable, other) in
+        [("REDIS_PASSWORD", "REDIS_PASSWORD_FILE"), ("ROLLCALL__AUTH__SECRET", "ROLLCALL__AUTH__SECRET_FILE")]
+    {
+        let line = load("", &[(variable, "s3cret"), (other, file.path())]).unwrap_err();
+        assert_eq!(line, format!("{variable} and {other} exclude each other: set one of them"));
+    }
+    let line = load("", &[("REDIS_PASSWORD_FILE", "/no/such/file")]).unwrap_err();
+    assert_eq!(line, "cannot read /no/such/file (REDIS_PASSWORD_FILE in the environment)");
+    let empty = SecretFile::new("\n");
+    let line = load("", &[("REDIS_PASSWORD_FILE", empty.path())]).unwrap_err();
+    assert_eq!(line, format!("{} is empty (REDIS_PASSWORD_FILE in the environment)", empty.path()));
+    // What is no secret has no file.
+    let line = load("", &[("ROLLCALL__SERVER__HOST_FILE", file.path())]).unwrap_err();
+    assert_eq!(line, "unknown setting \"ROLLCALL__SERVER__HOST_FILE\" in the environment");
+    assert_eq!(load("", &[("HOST_FILE", file.path())]).unwrap().server.host, "127.0.0.1");
+}
+
+/// A file with a secret, removed with the value.
+struct SecretFile(PathBuf);
+
+impl SecretFile {
+    fn new(text: &str) -> Self {
+        static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("rollcall-secret-{}-{number}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn no_complaint_quotes_a_secret() {
+    for key in SECRET_KEYS {
+        assert!(Layers::defaults().values.contains_key(key), "{key} is no setting");
+        for value in ["5307", "5307.5", "true", "'s3cret'", "['s3cret']", "[5307]", "-5307", "{ a = 5307 }"] {
+            let Err(line) = load(&format!("{key} = {value}"), &[]) else { continue };
+            let quotes = ["5307", "true", "s3cret"].into_iter().find(|secret| line.contains(secret));
+            assert_eq!(quotes, None, "{key} = {value}: {line}");
+        }
+    }
+    let line = load("auth.secret = 5307", &[]).unwrap_err();
+    assert_eq!(line, "auth.secret must be a string, not a number (auth.secret comes from FILE)");
+}
+
+#[test]
 fn later_layers_win() {
     let toml = "[server]\nhost = 'file'\nport = 1\nworkers = 1\n[presence]\n[redis]\nurl = 'redis://file'";
     let long = [("ROLLCALL__SERVER__HOST", "long"), ("ROLLCALL__SERVER__PORT", "2"), ("ROLLCALL__REDIS__URL", "")];
@@ -255,6 +465,7 @@ fn a_redis_url_shows_where_but_never_the_password() {
         ("redis://user:s3cr@et@10.0.0.1/", "redis://10.0.0.1:6379/0"),
         ("redis://:s3cret@[::1]", "redis://[::1]:6379/0"),
         ("redis://:s3cret@[::1]:7000", "redis://[::1]:7000/0"),
+        ("rediss://user:s3cret@host", "rediss://host:6379/0"),
     ] {
         let url: RedisUrl = text.parse().unwrap();
         assert_eq!((url.to_string().as_str(), url.expose_secret()), (shown, text));
@@ -263,7 +474,7 @@ fn a_redis_url_shows_where_but_never_the_password() {
     }
     for text in [
         "s3cret",
-        "rediss://:s3cret@h",
+        "rediss://:s3cret@h/0#insecure",
         "redis://",
         "redis://:s3/cret@h",
         "redis://:s3#cret@h",

@@ -43,7 +43,9 @@ impl Auditor {
                 Ok(audited) => {
                     reminder.reset();
                     for user in audited.mended {
-                        warn!(user.id = %user, "User {user} was online without a living socket: mended");
+                        // The text of an id may turn around what stands beside it.
+                        let user = user.as_str();
+                        warn!(user.id = ?user, "User {user:?} was online without a living socket: mended");
                         self.metrics.ghost_mended();
                     }
                 }

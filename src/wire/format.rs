@@ -51,7 +51,7 @@ impl Format {
     pub fn parse(self, text: &str, limits: RequestLimits) -> Result<ClientMessage, BadRequest> {
         match self {
             Self::Native => native::parse(text, limits),
-            Self::Plain => Err(plain::refuse(text)),
+            Self::Plain => plain::parse(text),
         }
     }
 

@@ -172,7 +172,7 @@ pub(crate) fn user_id(value: &Value) -> Result<UserId, String> {
 ///
 /// # Errors
 /// As [`user_id`].
-pub(super) fn room_id(value: &Value) -> Result<RoomId, String> {
+pub(crate) fn room_id(value: &Value) -> Result<RoomId, String> {
     id(value, RoomId::parse)
 }
 

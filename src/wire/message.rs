@@ -1,7 +1,10 @@
 //! What a client and the server can say, in the words of the domain. Here are no JSON and no frames. A
 //! [`super::Format`] turns a client's text into a [`Request`], and a [`Message`] into a frame.
 
+use std::fmt;
 use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{
     Device, HeldSocket, Interest, LastSeen, Position, Presence, ProfileLimits, ProfilePatch, RoomId, RoomTold,
@@ -20,10 +23,17 @@ pub struct ClientMessage {
 /// What a client can want.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
+    /// To say who the client is, or to say so again.
+    Authenticate {
+        /// The user that the client names.
+        user: Option<UserId>,
+        /// What shows that the client may speak for the user.
+        token: Option<Token>,
+    },
     /// To be online as a user.
     Join {
-        /// The user.
-        user: UserId,
+        /// The user. If there is none, it is the one of the client's token.
+        user: Option<UserId>,
         /// What they say of themselves.
         said: Said,
         /// What the client runs on.
@@ -116,6 +126,35 @@ pub enum Request {
     Leave,
 }
 
+/// A token as a client sent it. `Debug` hides it.
+#[derive(Clone)]
+pub struct Token(SecretString);
+
+impl Token {
+    /// A token of this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text without its cover. It is for the check of the token alone.
+    pub fn into_secret(self) -> SecretString {
+        self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// The tests compare requests. The service compares no tokens.
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
 /// The limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
@@ -176,6 +215,18 @@ pub enum ErrorCode {
     RoomNotFound,
     /// The user is no registered member of the room (`rooms.access`).
     NotAMember,
+    /// The client has not shown who it is.
+    Unauthenticated,
+    /// The client's token does not allow this.
+    Forbidden,
+    /// The client's token is of another user.
+    OtherUser,
+    /// The token is not one that this service accepts.
+    TokenInvalid,
+    /// The token has ended.
+    TokenExpired,
+    /// The keys of the issuer cannot be had, so no token can be checked.
+    KeysUnavailable,
 }
 
 impl ErrorCode {
@@ -198,6 +249,12 @@ impl ErrorCode {
             Self::NotInRoom => "not_in_room",
             Self::RoomNotFound => "room_not_found",
             Self::NotAMember => "not_a_member",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::OtherUser => "other_user",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenExpired => "token_expired",
+            Self::KeysUnavailable => "keys_unavailable",
         }
     }
 }
@@ -205,14 +262,32 @@ impl ErrorCode {
 /// What a client is told. Not every format has words for everything.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'a> {
+    /// The client has shown who it is.
+    Authenticated {
+        /// The user.
+        user: &'a UserId,
+        /// The number of users online. It is none if the client may not know it.
+        n_online: Option<usize>,
+        /// When the client has to show it again, if ever.
+        ends_at: Option<Timestamp>,
+    },
+    /// The client has not shown who it is.
+    NotAuthenticated {
+        /// The reason, for programs.
+        code: ErrorCode,
+        /// The reason, for people.
+        message: &'a str,
+        /// The time after which the client may try again, if that helps.
+        retry_after: Option<Duration>,
+    },
     /// The socket has joined.
     Welcome {
         /// The user who joined.
         user: &'a UserId,
         /// The socket's id.
         socket: SocketId,
-        /// The number of users online.
-        n_online: usize,
+        /// The number of users online. It is none if the client may not know it.
+        n_online: Option<usize>,
         /// The user's own data.
         own: &'a Presence,
         /// See [`Standing`].
@@ -251,8 +326,8 @@ pub enum Message<'a> {
         room: &'a RoomId,
         /// The first page of those in the room. It is none if the client does not want to hear who they are.
         page: Option<&'a RosterPage<'a>>,
-        /// How many users the room shows, on all pages.
-        total: usize,
+        /// How many users the room shows, on all pages. It is none if the client may not know it.
+        total: Option<usize>,
         /// See [`Standing`].
         standing: Standing,
     },
@@ -327,8 +402,8 @@ pub enum Message<'a> {
     Subscribed {
         /// What it hears.
         interest: Interest,
-        /// The number of users online.
-        n_online: usize,
+        /// The number of users online. It is none if the client may not know it.
+        n_online: Option<usize>,
         /// See [`Standing`].
         standing: Standing,
     },

@@ -2,6 +2,8 @@
 
 mod request;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 pub(super) use self::request::parse;
@@ -16,10 +18,26 @@ use crate::domain::{
 /// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
     let mut out = match *message {
+        Message::Authenticated { user, n_online, ends_at } => {
+            let mut out = object("authentication_success", 128);
+            out.string("userId", user.as_str());
+            push_count(&mut out, "onlineCount", n_online);
+            if let Some(ends_at) = ends_at {
+                out.time("expiresAt", ends_at);
+            }
+            out
+        }
+        Message::NotAuthenticated { code, message, retry_after } => {
+            let mut out = object("authentication_error", 128);
+            out.string("code", code.as_str()).string("message", message);
+            push_retry_after(&mut out, retry_after);
+            out
+        }
         Message::Welcome { user, socket, n_online, own, standing } => {
             let mut out = object("welcome", 320);
             out.string("userId", user.as_str()).string("socketId", &socket.to_string());
-            out.string("nodeId", socket.node.as_str()).number("onlineCount", n_online as u64);
+            out.string("nodeId", socket.node.as_str());
+            push_count(&mut out, "onlineCount", n_online);
             push_own_status(&mut out, own);
             push_standing(&mut out, standing);
             out.time("timestamp", clock::now());
@@ -55,7 +73,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         }
         Message::RoomUsers { room, page, total, standing } => {
             let mut out = room_object("room_users", room, list_capacity(page.users.len()));
-            push_room_page(&mut out, Some(page), total, standing);
+            push_room_page(&mut out, Some(page), Some(total), standing);
             out
         }
         Message::RoomCount { room, n_online, standing } => {
@@ -96,7 +114,8 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         }
         Message::Subscribed { interest, n_online, standing } => {
             let mut out = object("subscribed", 192);
-            out.string("presence", interest.as_str()).number("onlineCount", n_online as u64);
+            out.string("presence", interest.as_str());
+            push_count(&mut out, "onlineCount", n_online);
             push_standing(&mut out, standing);
             out
         }
@@ -141,10 +160,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             if let Some(room) = room {
                 out.string("roomId", room.as_str());
             }
-            if let Some(delay) = retry_after {
-                // The delay is rounded up. So a client that waits for this time is never too early.
-                out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
-            }
+            push_retry_after(&mut out, retry_after);
             out
         }
         Message::Event(event) => event_object(&event),
@@ -159,6 +175,13 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         out.member("ref").extend_from_slice(reference.as_bytes());
     }
     frame::text(&out.finish())
+}
+
+fn push_retry_after(out: &mut Object, retry_after: Option<Duration>) {
+    if let Some(delay) = retry_after {
+        // The delay is rounded up. So a client that waits for this time is never too early.
+        out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
+    }
 }
 
 /// How a watched user is: as in `user_online_status`.
@@ -244,11 +267,18 @@ fn room_event_object(room: &RoomId, user: &UserId, what: &RoomTold, at: Timestam
     out
 }
 
-fn push_room_page(out: &mut Object, page: Option<&RosterPage<'_>>, total: usize, standing: Standing) {
+/// A number of users, for a client that may know it.
+fn push_count(out: &mut Object, name: &str, count: Option<usize>) {
+    if let Some(count) = count {
+        out.number(name, count as u64);
+    }
+}
+
+fn push_room_page(out: &mut Object, page: Option<&RosterPage<'_>>, total: Option<usize>, standing: Standing) {
     if let Some(page) = page {
         push_users(out.member("users"), page.users.iter().copied());
     }
-    out.number("total", total as u64);
+    push_count(out, "total", total);
     if let Some(cursor) = page.and_then(|page| page.next_cursor) {
         out.string("nextCursor", cursor.as_str());
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::frame;
-use super::json::Object;
-use super::message::{BadRequest, ErrorCode, Message};
+use super::json::{Object, user_id};
+use super::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, Token};
 use crate::clock;
 use crate::domain::{Timestamp, Told, UserId};
 
@@ -20,9 +20,30 @@ const MAX_REPEATED_BYTES: usize = 64;
 /// The largest whole number that JavaScript counts exactly. Source: ECMA-262, `Number.MAX_SAFE_INTEGER`
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-/// Says why a client's text is not carried out: the format has no requests. The URL of a socket makes its user present.
-/// The close ends that, and pongs show that the client lives.
-pub(super) fn refuse(text: &str) -> BadRequest {
+/// Reads a client's text. The format has one request, to say who the client is. The URL of a socket, or that request, makes its
+/// user present. The close ends that, and pongs show that the client lives.
+///
+/// # Errors
+/// [`BadRequest`] says why anything else is not carried out.
+pub(super) fn parse(text: &str) -> Result<ClientMessage, BadRequest> {
+    let value = serde_json::from_str::<Value>(text).ok().filter(|value| value["type"] == "AUTHENTICATE");
+    let Some(fields) = value else { return Err(refuse(text)) };
+    let present = |name| Some(&fields[name]).filter(|value| !value.is_null());
+    let invalid = |name: &str, what: &str| BadRequest {
+        code: ErrorCode::InvalidField,
+        message: format!("`{name}` {what}"),
+        reference: None,
+    };
+    let user = present("userId").map(user_id).transpose().map_err(|what| invalid("userId", &what))?;
+    let token = match present("token") {
+        None => None,
+        Some(Value::String(token)) => Some(Token::new(token)),
+        Some(_) => return Err(invalid("token", "must be a string")),
+    };
+    Ok(ClientMessage { request: Request::Authenticate { user, token }, reference: None })
+}
+
+fn refuse(text: &str) -> BadRequest {
     let (code, message) = match serde_json::from_str::<Value>(text) {
         Err(error) => (ErrorCode::InvalidJson, format!("the message is not JSON: {error}")),
         Ok(Value::Object(fields)) => match fields.get("type").and_then(Value::as_str) {
@@ -42,12 +63,14 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
     match message {
         // A client that missed events begins anew, as after a reconnect. It asks over HTTP who is there.
         Message::Welcome { user, .. } => Some(about("CONNECTION_ESTABLISHED", user, clock::now())),
-        Message::Resync => Some(finish(object("RESYNC"), clock::now())),
-        Message::Error { code, message, retry_after: _, room: _ } => {
-            let mut out = object("ERROR");
-            out.string("code", code.as_str()).string("message", message);
-            Some(finish(out, clock::now()))
+        Message::Authenticated { user, n_online: _, ends_at: _ } => {
+            Some(about("AUTHENTICATION_SUCCESS", user, clock::now()))
         }
+        Message::NotAuthenticated { code, message, retry_after: _ } => {
+            Some(complaint("AUTHENTICATION_ERROR", *code, message))
+        }
+        Message::Resync => Some(finish(object("RESYNC"), clock::now())),
+        Message::Error { code, message, retry_after: _, room: _ } => Some(complaint("ERROR", *code, message)),
         Message::Event(event) => match event.what {
             Told::Online(_) => Some(about("USER_ONLINE", event.user, event.at)),
             Told::Offline(_) => Some(about("USER_OFFLINE", event.user, event.at)),
@@ -76,6 +99,12 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         | Message::TypingAck
         | Message::ActivityAck => None,
     }
+}
+
+fn complaint(kind: &str, code: ErrorCode, message: &str) -> Bytes {
+    let mut out = object(kind);
+    out.string("code", code.as_str()).string("message", message);
+    finish(out, clock::now())
 }
 
 fn about(kind: &str, user: &UserId, at: Timestamp) -> Bytes {
@@ -126,7 +155,22 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_refused_with_its_code_and_little_of_it_repeated() {
+    fn a_client_can_say_who_it_is() {
+        let parse = |text| parse(text).map(|message| message.request).map_err(|bad| bad.code);
+        let user = UserId::parse("42").unwrap();
+        assert_eq!(
+            parse(r#"{"type":"AUTHENTICATE","userId":42,"token":"s3cret"}"#),
+            Ok(Request::Authenticate { user: Some(user), token: Some(Token::new("s3cret")) })
+        );
+        let nothing = Ok(Request::Authenticate { user: None, token: None });
+        assert_eq!(parse(r#"{"type":"AUTHENTICATE","userId":null,"token":null}"#), nothing);
+        assert_eq!(parse(r#"{"type":"AUTHENTICATE","token":7}"#), Err(ErrorCode::InvalidField));
+        assert_eq!(parse(r#"{"type":"AUTHENTICATE","userId":{}}"#), Err(ErrorCode::InvalidField));
+        assert_eq!(parse(r#"{"type":"authenticate","token":"x"}"#), Err(ErrorCode::UnknownType));
+    }
+
+    #[test]
+    fn every_other_text_is_refused_with_its_code_and_little_of_it_repeated() {
         let long = format!(r#"{{"type":"{}"}}"#, "X".repeat(10_000));
         let cases = [
             ("", ErrorCode::InvalidJson),

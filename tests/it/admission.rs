@@ -1,6 +1,7 @@
 //! Which sockets are let in when all come at once.
 
 use futures_util::future::join_all;
+use serde_json::json;
 
 use crate::support::*;
 
@@ -34,4 +35,29 @@ async fn a_full_node_says_so_and_has_room_when_somebody_leaves() {
     ada.close(1000).await;
     eventually(async || WsClient::try_connect(node.addr(), "/ws?userId=bob").await.is_ok(), "there is room again")
         .await;
+}
+
+#[tokio::test]
+async fn those_who_do_not_say_who_they_are_cannot_take_all_places() {
+    let mut settings = test_settings();
+    settings.limits.unnamed_sockets = 2;
+    let node = Node::spawn(settings).await;
+    let mut first = node.ws("/ws").await;
+    let second = node.ws("/ws").await;
+    let refusal = WsClient::try_connect(node.addr(), "/ws").await.err().expect("no room");
+    assert_eq!((refusal.status, &refusal.json()["code"]), (503, &"busy".into()));
+    // Who has a name at once needs none of their places.
+    let _cid = node.join("cid").await;
+    assert_eq!(node.counter("rollcall_refused_total{reason=\"busy\"}").await, 1);
+    // Who has a name does not count any more.
+    first.send_json(json!({"type": "join_user", "userId": "ada"})).await;
+    first.expect_type("welcome").await;
+    let _bob = node.join("bob").await;
+    let mut third = node.ws("/ws").await;
+    third.send_json(json!({"type": "subscribe", "presence": "count"})).await;
+    third.expect_type("subscribed").await;
+    let _fourth = node.ws("/ws").await;
+    assert!(WsClient::try_connect(node.addr(), "/ws").await.is_err(), "two are unnamed again");
+    second.close(1000).await;
+    eventually(async || WsClient::try_connect(node.addr(), "/ws").await.is_ok(), "there is room again").await;
 }

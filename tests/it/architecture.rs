@@ -48,6 +48,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     // What runs on the main thread.
     ("tasks", &[]),
+    // The bytes of one connection, and the certificate of the listener.
+    ("transport", &["domain", "settings", "metrics", "backoff"]),
     // The truth.
     ("store", &["domain", "clock", "settings"]),
     // This node's share of it.
@@ -56,6 +58,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replica", &["node", "store", "domain", "clock", "metrics", "backoff"]),
     // What is said, and to whom.
     ("wire", &["domain", "clock"]),
+    // Who a client is, and what it may do.
+    ("auth", &["wire", "domain", "settings", "clock", "metrics", "backoff"]),
     ("hub", &["wire", "replica", "domain", "settings", "metrics"]),
     // Who types.
     ("typing", &["store", "node", "replica", "wire", "hub", "domain", "metrics", "backoff"]),
@@ -64,24 +68,76 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is asked about rooms.
     ("rooms", &["store", "replica", "domain", "settings", "clock", "metrics"]),
     // The edges.
-    ("session", &["typing", "rooms", "node", "hub", "replica", "wire", "domain", "settings", "clock", "metrics"]),
-    ("http", &["session", "peers", "rooms", "replica", "wire", "domain", "settings", "clock", "metrics"]),
+    (
+        "session",
+        &[
+            "typing",
+            "rooms",
+            "node",
+            "hub",
+            "replica",
+            "auth",
+            "wire",
+            "transport",
+            "domain",
+            "settings",
+            "clock",
+            "metrics",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "session",
+            "peers",
+            "rooms",
+            "replica",
+            "auth",
+            "wire",
+            "transport",
+            "domain",
+            "settings",
+            "clock",
+            "metrics",
+        ],
+    ),
     ("shutdown", &["node"]),
     // The commands that ask a running node. They are clients: what they share with the service, they could not notice.
     ("cli", &[]),
 ];
 
-/// The modules that wire the others together, and may use all of them. Nobody but `main` names `app`.
-const WIRING: &[&str] = &["app", "lib", "main"];
+/// The modules that wire the others together or open them to the fuzz targets, and may use all of them. Nobody but `main`
+/// names `app`.
+const WIRING: &[&str] = &["app", "fuzzing", "lib", "main"];
 
 /// Names, and the only places that may say them. A place is a file or a folder under `src/`.
 const SECRETS: &[Secret] = &[
     // The rest of the service sees the trait `store::PresenceStore`; the app chooses the implementation.
-    Secret { what: What::Path("crate::store::redis"), allowed: &["store/", "app.rs"] },
+    Secret { what: What::Path("crate::store::redis"), allowed: &["store/", "app.rs", "fuzzing/"] },
     Secret { what: What::Crate("redis"), allowed: &["store/redis/"] },
     Secret { what: What::Crate("deadpool"), allowed: &["store/redis/"] },
     // JSON is how we speak to clients and to Redis; in between there are types.
-    Secret { what: What::Crate("serde_json"), allowed: &["wire/", "domain/", "store/redis/", "cli/"] },
+    // A claim of a token is JSON, too.
+    Secret { what: What::Crate("serde_json"), allowed: &["wire/", "domain/", "auth/", "store/redis/", "cli/"] },
+    // Only one place checks tokens and fetches keys.
+    Secret { what: What::Crate("jsonwebtoken"), allowed: &["auth/"] },
+    Secret { what: What::Crate("ureq"), allowed: &["auth/"] },
+    // Sessions and HTTP see a stream of bytes.
+    Secret { what: What::Crate("rustls"), allowed: &["transport/", "auth/", "cli/", "app.rs"] },
+    Secret { what: What::Crate("tokio_rustls"), allowed: &["transport/"] },
+    // A secret is taken out of its wrapping where a library needs it, and nowhere else.
+    Secret {
+        what: What::Word("expose_secret"),
+        allowed: &[
+            "auth/",
+            "settings/auth.rs",
+            "settings/redis_url.rs",
+            "settings/secret.rs",
+            "store/redis/client.rs",
+            "wire/message.rs",
+            "app.rs",
+        ],
+    },
     // The documented names of the keys are spelled once, because Redis Cluster will need other ones.
     Secret { what: What::Key, allowed: &["store/redis/keys.rs"] },
 ];
@@ -162,6 +218,8 @@ enum What {
     Path(&'static str),
     /// A crate.
     Crate(&'static str),
+    /// A word in the code, one of [`uses::WORDS`].
+    Word(&'static str),
     /// A name of a Redis key.
     Key,
 }
@@ -174,6 +232,7 @@ struct File {
     name: String,
     uses: Vec<Use>,
     texts: Vec<(usize, String)>,
+    words: Vec<(usize, &'static str)>,
 }
 
 impl Crate {
@@ -196,8 +255,8 @@ impl Crate {
             uses[file].extend(reach::reached(body, &declarations, &names));
         }
         let files = sources.into_iter().zip(uses).map(|(source, uses)| {
-            let texts = uses::texts(&source);
-            File { name: source.file, uses, texts }
+            let (texts, words) = (uses::texts(&source), uses::words(&source));
+            File { name: source.file, uses, texts, words }
         });
         Self(files.collect())
     }
@@ -275,6 +334,10 @@ impl File {
             What::Path(prefix) | What::Crate(prefix) => {
                 let below = self.uses.iter().filter(|item| item.is_below(prefix));
                 once_each(below.map(|item| self.at(item.line, format!("`{prefix}` is not for this place"))))
+            }
+            What::Word(word) => {
+                let said = self.words.iter().filter(|(_, known)| known == word);
+                once_each(said.map(|(line, word)| self.at(*line, format!("`{word}` is not for this place"))))
             }
             What::Key => {
                 let keys = self.texts.iter().filter(|(_, text)| is_key_name(text));

@@ -159,6 +159,10 @@ async fn the_frames_of_a_real_run_are_as_documented() {
         let mut watch = Checked::open(place.node(0), "/ws?userId=watch", &wire).await;
         watch.hear("online_users_list").await;
         let mut ada = Checked::open(place.node(1), "/ws", &wire).await;
+        ada.say(json!({"type": "authenticate", "userId": 42, "token": null, "ref": 0})).await;
+        ada.hear("authentication_success").await;
+        ada.say(json!({"type": "authenticate", "ref": 0})).await;
+        ada.hear("authentication_error").await;
         ada.say(json!({
             "type": "join_user", "userId": 42, "name": "Ada", "username": null, "metadata": {"a": [1, {"b": null}]},
             "status": "busy", "statusText": "a \"b\"", "expiresInMs": 3_600_000, "device": {"kind": "web", "name": "x"},

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rollcall::settings::Settings;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,7 +20,22 @@ const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [1, 2, 3, 4];
 
 async fn node() -> Node {
-    Node::start_with(|settings| settings.websocket.max_frame_bytes = LIMIT).await
+    let mut settings = test_settings();
+    settings.websocket.max_frame_bytes = LIMIT;
+    start(settings).await
+}
+
+/// Starts a node. `tls.rs` has these tests, too, and there it encrypts.
+async fn start(settings: Settings) -> Node {
+    let node = if module_path!().contains("::tls::") {
+        // Its files are read once.
+        let pki = Pki::new();
+        Node::spawn(encrypted(settings, &pki.issue("node"))).await
+    } else {
+        Node::spawn(settings).await
+    };
+    node.wait_ready().await;
+    node
 }
 
 /// A request that anybody may send, of this many bytes. Its answer is a `user_online_status`.
@@ -415,8 +431,7 @@ async fn section_7_1_7_a_client_that_goes_on_sending_hears_why_it_was_refused() 
 async fn section_7_1_7_a_violation_does_not_take_away_the_close_frame_that_came_before_it() {
     let mut settings = test_settings();
     settings.websocket.join_timeout = Duration::from_millis(50);
-    let node = Node::spawn(settings).await;
-    node.wait_ready().await;
+    let node = start(settings).await;
     let mut socket = RawWs::connect(node.addr(), "/ws").await;
     assert_eq!(socket.expect_close().await.0, 1008);
     socket.send(&[frame(0x40 | FIN | TEXT, b"{}"), vec![b'x'; 1024 * 1024]].concat()).await;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 #[path = "../../fuzz/checks/mod.rs"]
 mod checks;
 
-use checks::{frames, messages};
+use checks::{bus, frames, keys, messages, query, token};
 
 /// The inputs that are kept for a target. A panic of the check names the file, for it comes last in the output.
 fn each_of_corpus(target: &str, check: impl Fn(&[u8])) {
@@ -31,6 +31,32 @@ fn the_corpus_of_frames_is_read_as_the_rfc_says() {
 #[test]
 fn the_corpus_of_messages_is_understood_or_refused_in_few_words() {
     each_of_corpus("messages", messages::check);
+}
+
+#[test]
+fn the_corpus_of_the_bus_is_understood_or_refused_in_few_words() {
+    each_of_corpus("bus", bus::check);
+}
+
+#[test]
+fn the_corpus_of_keys_is_understood_or_left_out() {
+    each_of_corpus("keys", keys::check);
+}
+
+#[test]
+fn the_corpus_of_queries_is_read_within_its_limits() {
+    each_of_corpus("query", query::check);
+}
+
+#[test]
+fn the_corpus_of_tokens_is_refused_or_obeys_the_rules() {
+    each_of_corpus("token", token::check);
+}
+
+/// An input of two texts, for the bus and the keys: the first byte is the length of the first.
+fn two_texts(one: &str, other: &str) -> Vec<u8> {
+    let one = &one.as_bytes()[..one.len().min(255)];
+    [&[one.len() as u8], one, other.as_bytes()].concat()
 }
 
 /// The start of a frame: the first byte as it should be or at random, the second with the mask bit or at random.
@@ -66,19 +92,84 @@ proptest! {
     }
 
     #[test]
+    fn a_random_message_between_nodes_is_understood_or_refused_in_few_words(
+        channel in "online:room:[a-z%A3:]{0,12}:(events|signals)",
+        kind in "online|changed|offline|entered|left|active|question|answer|typing|echo|\\PC{0,6}",
+        fields in vec(
+            ("epoch|revision|birth|userId|user|reason|at|activeAt|users|from|number|inquiry|sockets|room|to|isTyping", value()),
+            0..8,
+        ),
+    ) {
+        let kind = serde_json::Value::from(kind);
+        let fields: String = fields.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
+        bus::check(&two_texts(&channel, &format!("{{\"type\":{kind}{fields}}}")));
+    }
+
+    #[test]
+    fn random_ids_and_values_are_understood_or_left_out(one in id_or_value(), other in id_or_value()) {
+        keys::check(&two_texts(&one, &other));
+    }
+
+    #[test]
+    fn a_random_query_is_read_within_its_limits(
+        parts in vec(("userId|status|presence|format|limit|countOnly|offset|[a-z]{0,3}", "[ -~]{0,8}|[0-9]{0,20}|\\PC{0,140}"), 0..8),
+    ) {
+        let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        query::check(parts.join("&").as_bytes());
+    }
+
+    #[test]
+    fn a_random_proxy_header_ends_where_it_ends(
+        start in prop_oneof![
+            Just(b"PROXY TCP4 ".to_vec()),
+            Just(b"PROXY UNKNOWN".to_vec()),
+            Just(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec()),
+            Just(b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x30".to_vec()),
+            Just(b"\r\n\r\n\0\r\nQUIT\n".to_vec()),
+        ],
+        rest in prop_oneof![
+            "[0-9]{1,3}(\\.[0-9]{1,2}){3} 10\\.0\\.0\\.1 [0-9]{1,4} 80\r\n.{0,9}".prop_map(String::into_bytes),
+            vec(any::<u8>(), 0..80),
+        ],
+    ) {
+        query::check(&[start, rest].concat());
+    }
+
+    #[test]
     fn a_random_message_is_understood_or_refused_in_few_words(
         kind in prop_oneof![
-            "join_user|set_status|update_presence|user_activity|get_online_users|check_user_online|get_devices|leave|\
+            "authenticate|join_user|set_status|update_presence|user_activity|get_online_users|check_user_online|get_devices|leave|\
              subscribe|watch|unwatch|watch_count|unwatch_count|pause|resume|\
              join_room|leave_room|get_room_users|get_room_count",
             any::<String>(),
         ],
-        fields in vec(("userId|userIds|roomId|rooms|presence|name|username|email|avatar|limit|cursor|ref|type", value()), 0..6),
+        fields in vec(("userId|userIds|roomId|rooms|presence|name|username|email|avatar|limit|cursor|ref|token|type", value()), 0..6),
     ) {
         let kind = serde_json::Value::from(kind);
         let fields: String = fields.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
         messages::check(format!("{{\"type\":{kind}{fields}}}").as_bytes());
     }
+}
+
+proptest! {
+    #[test]
+    fn random_claims_are_refused_or_obey_the_rules(
+        claims in vec(("sub|exp|nbf|aud|iss|scope|rooms|name|keys", value()), 0..8),
+        user in "[a-z]{1,3}",
+        exp in prop_oneof![any::<u64>(), 1_799_999_980..1_800_000_010_u64],
+    ) {
+        let claims: String = claims.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
+        token::check(format!("{{\"sub\":{user:?},\"exp\":{exp}{claims}}}").as_bytes());
+    }
+}
+
+/// Texts that look like parts of keys, like ids, or like the values of keys.
+fn id_or_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "(a|:|%|3A|25|user:socket:|:users:set|:head|\t|000000000000\\.1|ë){1,5}",
+        any::<String>(),
+        r#"\{"(lastSeen|grace|status)":([0-9]{1,20}|"online"|null)(,"(idle|since|updatedAt|activeAt)":[0-9]{1,20}){0,3}\}"#,
+    ]
 }
 
 /// A JSON value of the kinds that fields have, and others.

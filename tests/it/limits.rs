@@ -1,13 +1,15 @@
 //! One client is one client: what it may ask for, hold and leave behind.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use rollcall::settings::Settings;
 
+use crate::support::raw_ws::{FIN, PING, PONG, TEXT, frame};
 use crate::support::*;
 
 /// The answer to a request with this `ref`; what comes before it is skipped.
@@ -145,14 +147,14 @@ async fn reads_nothing(node: &Node) -> TcpStream {
 }
 
 /// The status and the body of an answer; none if the connection ends without one.
-async fn answer(node: &Node, path: &str) -> Option<(u16, String)> {
+async fn answer(node: &Endpoint, path: &str) -> Option<(u16, String)> {
     let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
     let answer = http.get(format!("http://{}{path}", node.addr())).send().await.ok()?;
     Some((answer.status().as_u16(), answer.text().await.ok()?))
 }
 
 /// The status of an answer; none if the connection ends without one.
-async fn status(node: &Node, path: &str) -> Option<u16> {
+async fn status(node: &Endpoint, path: &str) -> Option<u16> {
     answer(node, path).await.map(|(status, _)| status)
 }
 
@@ -286,4 +288,175 @@ async fn connections_whose_requests_never_end_give_their_places_back() {
         assert!(ended.is_ok(), "the connection is closed");
     }
     eventually(async || limited(&node, "request_timeout").await >= 4, "all four are counted").await;
+}
+
+/// Few messages, so that they are soon too many.
+fn few_messages(settings: &mut Settings) {
+    (settings.limits.messages_per_second, settings.limits.message_burst) = (1, 20);
+    settings.limits.request_burst = 20;
+}
+
+#[tokio::test]
+async fn who_sends_too_many_messages_is_refused_and_who_goes_on_is_closed() {
+    let node = Node::start_with(few_messages).await;
+    let mut ada = node.join("ada").await;
+    let started = Instant::now();
+    for _ in 0..100 {
+        // It costs next to nothing, but it has to be read.
+        ada.send_json(json!({"type": "check_user_online", "userId": "ada"})).await;
+    }
+    let mut told = ada.collect_until(|frame| frame["type"] == "error").await;
+    let refused = told.pop().expect("a refusal");
+    assert_eq!(refused["code"], "rate_limited", "{refused}");
+    assert!(refused["retryAfterMs"].as_u64().is_some_and(|ms| (1..=2000).contains(&ms)), "{refused}");
+    assert!(told.len() >= 20, "a burst of 20: {}", told.len());
+    assert_eq!(ada.expect_close().await, (4029, "Too many requests".to_owned()));
+    let n_refused = limited(&node, "messages").await;
+    assert!((20..80).contains(&n_refused), "as many are refused: {n_refused}");
+    // After each refusal, the client is not read for 10 ms.
+    assert!(started.elapsed() >= Duration::from_millis(10) * 20, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn pings_count_among_the_messages_and_pongs_do_not() {
+    let node = Node::start_with(few_messages).await;
+    let mut ada = RawWs::connect(node.addr(), "/ws?userId=ada").await;
+    ada.wait_for_type("online_users_list").await;
+    ada.send(&frame(FIN | PONG, b"").repeat(100)).await;
+    ada.send(&frame(FIN | PING, b"").repeat(100)).await;
+    let mut n_pongs = 0;
+    let refused = loop {
+        let frame = ada.next_frame().await.expect("a refusal before the end");
+        match frame.opcode {
+            PONG => n_pongs += 1,
+            TEXT => break String::from_utf8(frame.payload).expect("UTF-8"),
+            _ => panic!("{frame:?}"),
+        }
+    };
+    assert!(refused.contains(r#""code":"rate_limited""#), "{refused}");
+    assert!(n_pongs >= 20, "a burst of 20: {n_pongs}");
+    assert_eq!(ada.expect_close().await.0, 4029);
+}
+
+#[tokio::test]
+async fn a_socket_whose_message_is_too_large_is_counted() {
+    let node = Node::start_with(|settings| settings.websocket.max_frame_bytes = 256).await;
+    let mut ada = node.join("ada").await;
+    ada.send_text(&"x".repeat(257)).await;
+    assert_eq!(ada.expect_close().await.0, 1009);
+    eventually_eq(async || limited(&node, "frame").await, 1, "it is counted").await;
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_join_in_time_is_counted() {
+    let node = Node::start_with(|settings| settings.websocket.join_timeout = Duration::from_millis(100)).await;
+    let mut nobody = node.ws("/ws").await;
+    assert_eq!(nobody.expect_close().await.0, 1008);
+    assert_eq!(limited(&node, "join_timeout").await, 1);
+}
+
+#[tokio::test]
+async fn a_request_with_a_large_head_is_told_so() {
+    let node = Node::start_with(|settings| settings.limits.head_bytes = 1024).await;
+    let get = async |path, n_bytes: usize| {
+        let cookie = "x".repeat(n_bytes);
+        node.request(Method::GET, path, &[("cookie", &cookie)], "").await
+    };
+    assert_eq!(get("/healthz", 800).await.status, 200);
+    for path in ["/healthz", "/nothing"] {
+        let refused = get(path, 1024).await;
+        assert!(refused.status == 431 && refused.body.contains(r#""code":"head_too_large""#), "{path}: {refused:?}");
+    }
+    let user = "x".repeat(1024);
+    let refused = WsClient::try_connect(node.addr(), &format!("/ws?userId={user}")).await.err().expect("a refusal");
+    assert_eq!((refused.status, &refused.json()["code"]), (431, &json!("head_too_large")));
+    assert_eq!(limited(&node, "head").await, 3);
+    // The bound of the server itself.
+    assert_eq!(get("/healthz", 200_000).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_and_never_reads_keeps_no_processor_busy() {
+    let node = NodeProcess::spawn(&[("ROLLCALL__SERVER__WORKERS", "1")]).await;
+    let mut client = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    // The answers are large, so the node soon cannot write. The requests are more than it reads ahead.
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000_000);
+    let sent = tokio::time::timeout(Duration::from_secs(1), client.write_all(requests.as_bytes())).await;
+    assert!(sent.is_err(), "the node does not read so much ahead");
+    let before = node.cpu_time();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = node.cpu_time() - before;
+    // It would be the whole two seconds. Other work on the machine only makes it less.
+    assert!(used < Duration::from_millis(500), "{used:?} of processor time in 2 s");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_many_requests_at_once_is_refused_slowly() {
+    let node = Node::start_with(|settings| {
+        settings.server.trusted_proxies = vec!["127.0.0.1".to_owned()];
+        settings.limits.http_requests_per_address = 1;
+    })
+    .await;
+    let mut client = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.1\r\n\r\n";
+    let started = Instant::now();
+    client.write_all(request.repeat(1000).as_bytes()).await.expect("it is read");
+    eventually(async || limited(&node, "requests_per_address").await > 3, "it is refused").await;
+    let n_refused = u128::from(limited(&node, "requests_per_address").await);
+    // At least 25 ms each.
+    assert!(n_refused <= 1 + started.elapsed().as_millis() / 25, "{n_refused} in {:?}", started.elapsed());
+}
+
+/// A process that may open so many files. With them it has room for about 150 clients.
+const FEW_FILES: u64 = 300;
+
+#[tokio::test]
+async fn a_node_with_few_files_refuses_clients_and_never_runs_out_of_files() {
+    let mut node = NodeProcess::spawn_with_files(FEW_FILES, &[("ROLLCALL__SERVER__WORKERS", "1")]).await;
+    assert!(node.stderr().contains("This process may open 300 files"), "{}", node.stderr());
+    assert_eq!(node.counter("rollcall_open_files_limit").await, FEW_FILES);
+    let mut clients = Vec::new();
+    for _ in 0..2 * FEW_FILES {
+        let mut client = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+        // A node that refuses may have closed already.
+        let _ = client.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        clients.push(client);
+    }
+    let mut n_served = 0;
+    for client in &mut clients {
+        let mut answer = [0; 12];
+        // A reset may overtake the refusal. What may not be is that nothing comes.
+        let read = tokio::time::timeout(DEADLINE, client.read_exact(&mut answer)).await.expect("an answer in time");
+        match &answer[9..] {
+            b"200" => n_served += 1,
+            b"503" => {}
+            _ => assert!(read.is_err(), "{answer:?}"),
+        }
+    }
+    assert!((1..150).contains(&n_served), "{n_served} are served");
+    assert!(node.n_open_files() < FEW_FILES as usize, "{} files are open", node.n_open_files());
+    drop(clients);
+    let is_answered = async || status(&node, "/healthz").await == Some(200);
+    eventually(is_answered, "there is room again").await;
+
+    let mut sockets = Vec::new();
+    let refused = loop {
+        assert!(sockets.len() < FEW_FILES as usize, "nobody is refused");
+        match WsClient::try_connect(node.addr(), "/ws?userId=ada").await {
+            Ok(socket) => sockets.push(socket),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(sockets.len() > 50, "{}", sockets.len());
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("full")));
+    assert!(!node.stderr().contains("Error accepting"), "{}", node.stderr());
+    node.sigterm();
+    assert!(node.wait().await.success(), "{}", node.stderr());
+}
+
+#[tokio::test]
+async fn a_node_with_next_to_no_files_refuses_to_start() {
+    let ended = NodeProcess::try_spawn_with_files(170, &[("ROLLCALL__SERVER__WORKERS", "1")]).await;
+    let ended = ended.err().expect("it refuses");
+    assert!(!ended.status.success() && ended.stderr.contains("this process may open 170 files"), "{ended:?}");
 }

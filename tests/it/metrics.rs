@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::auth::list_key;
 use crate::support::*;
 
 #[tokio::test]
 async fn the_documented_metrics_are_those_that_are_scraped() {
-    let node = Node::spawn(test_settings()).await;
+    let mut settings = test_settings();
+    list_key(&mut settings, "prometheus", &["metrics"]);
+    let node = Node::spawn(settings).await;
     let scraped = node.get_raw("/metrics").await;
     assert_eq!(scraped.status, 200);
     assert!(scraped.body.ends_with("# EOF\n"));

@@ -292,6 +292,8 @@ async fn every_answer_echoes_the_ref_of_its_request() {
     let node = node().await;
     let mut ada = node.ws("/ws").await;
     let requests = [
+        (json!({"type": "authenticate", "userId": "ada"}), "authentication_success"),
+        (json!({"type": "authenticate", "userId": "bob"}), "authentication_error"),
         (json!({"type": "join_user", "userId": "ada"}), "welcome"),
         (json!({"type": "get_online_users"}), "online_users_list"),
         (json!({"type": "check_user_online", "userId": "ada"}), "user_online_status"),

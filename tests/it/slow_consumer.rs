@@ -50,6 +50,11 @@ async fn node_with_slow_client_and(change: impl FnOnce(&mut Settings)) -> (Node,
     settings.fanout.log_bytes = LOG_BYTES;
     settings.limits.page_default = 1;
     settings.limits.request_burst = 1_000_000;
+    // `tls.rs` has these tests, too. Its files are read once.
+    let pki = module_path!().contains("::tls::").then(Pki::new);
+    if let Some(pki) = &pki {
+        settings = encrypted(settings, &pki.issue("node"));
+    }
     let node = Node::spawn(settings).await;
     node.wait_ready().await;
     let mut slow = RawWs::connect_with_receive_buffer(node.addr(), "/ws?userId=slow", 4096).await;

@@ -64,7 +64,7 @@ async fn help_and_version_are_answered_and_nothing_is_served() {
     };
     assert_eq!(said("--version").await, format!("rollcall {}\n", env!("CARGO_PKG_VERSION")));
     let help = said("--help").await;
-    for word in ["serve", "healthcheck", "--config", "ROLLCALL__SECTION__KEY", "HOST, PORT and REDIS_URL"] {
+    for word in ["serve", "healthcheck", "--config", "ROLLCALL__SECTION__KEY", "HOST, PORT, REDIS_URL and"] {
         assert!(help.contains(word), "{word} is missing in: {help}");
     }
 }

@@ -1,6 +1,7 @@
 //! A keep-alive HTTP client that costs next to nothing. The tests use a library's: here it would cost more than the answers.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -105,6 +106,26 @@ pub(crate) async fn hammer(
         n_answers += answers?;
     }
     Ok(n_answers)
+}
+
+/// Sends the request again and again on one connection, `every` so often, until `is_over`. Returns how long each answer
+/// took; every one was a 200.
+pub(crate) async fn pace(
+    addr: SocketAddr,
+    request: &str,
+    every: Duration,
+    is_over: &AtomicBool,
+) -> Result<Vec<Duration>> {
+    let mut connection = Connection::open(addr, request.to_owned()).await?;
+    let mut times = Vec::new();
+    while !is_over.load(Ordering::Acquire) {
+        let asked = Instant::now();
+        let (status, _) = connection.exchange().await?;
+        ensure!(status == 200, "a wrong answer with status {status}");
+        times.push(asked.elapsed());
+        tokio::time::sleep(every).await;
+    }
+    Ok(times)
 }
 
 /// Sends the requests of `request` for 0 to `n_requests`, each once, on `n_connections`. Every answer is one of `status` for

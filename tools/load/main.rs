@@ -11,6 +11,7 @@ mod crowd;
 mod floor;
 mod frames;
 mod ghost;
+mod hostile;
 mod http;
 mod ordinary;
 mod plain_http;
@@ -82,6 +83,9 @@ enum Command {
     /// Is a crowd's part (started by `many`)
     #[command(hide = true)]
     Agent { addr: SocketAddr, prefix: String, first: usize, count: usize },
+    /// Is a crowd of hostile clients (started by a workload)
+    #[command(hide = true)]
+    Hostile { addr: SocketAddr },
     /// Is the floor (started by the workloads)
     #[command(hide = true)]
     Floor { threads: usize },
@@ -136,6 +140,7 @@ async fn command(cli: Cli) -> Result<()> {
     };
     let rows = match cli.command.unwrap_or(Command::Run { workloads: Vec::new() }) {
         Command::Agent { addr, prefix, first, count } => return crowd::agent(addr, &prefix, first, count).await,
+        Command::Hostile { addr } => return hostile::run(addr).await,
         Command::Many { sockets, nodes } => {
             workloads::beyond_one_process(programs()?, &progress, sockets, nodes).await?
         }

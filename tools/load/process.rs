@@ -95,7 +95,7 @@ impl Redis {
     /// Starts one that keeps nothing on disk.
     pub(crate) async fn start(program: &Path, scratch: &Path) -> Result<Self> {
         let port = Port::reserve();
-        let process = redis_server::launch(program, port.number(), scratch).await.map_err(anyhow::Error::msg)?;
+        let process = redis_server::launch(program, port.number(), None, scratch).await.map_err(anyhow::Error::msg)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         let connection = Mutex::new(Connection::open(addr).await?);
         Ok(Self { addr, connection, _process: process, _port: port })
@@ -184,6 +184,19 @@ impl Node {
         workers: usize,
         pings: Pings,
     ) -> Result<Self> {
+        Self::start_with(programs, redis, prefix, name, workers, pings, &[])
+    }
+
+    /// The same with more environment, which wins.
+    pub(crate) fn start_with(
+        programs: &Programs,
+        redis: &Redis,
+        prefix: &str,
+        name: &str,
+        workers: usize,
+        pings: Pings,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut command = OwnedProcess::command(&programs.server);
         command
             .env("HOST", "127.0.0.1")
@@ -191,16 +204,20 @@ impl Node {
             .env("REDIS_URL", format!("redis://{}", redis.addr))
             .env("ROLLCALL__REDIS__PREFIX", prefix)
             .env("ROLLCALL__SERVER__WORKERS", workers.to_string())
-            .env("ROLLCALL__SERVER__MAX_SOCKETS", "100000")
+            // As many as a process may have that can open 20 000 files.
+            .env("ROLLCALL__SERVER__MAX_SOCKETS", "18200")
+            .env("ROLLCALL__SERVER__MAX_HTTP_CONNECTIONS", "1300")
             // Admission is for thundering herds; here the question is what the machine can do.
             .env("ROLLCALL__LIMITS__JOINS_PER_SECOND", "1000000")
             .env("ROLLCALL__LIMITS__JOIN_QUEUE", "100000")
             // One socket plays many users here, who join and leave without a pause.
+            .env("ROLLCALL__LIMITS__MESSAGES_PER_SECOND", "1000000")
+            .env("ROLLCALL__LIMITS__MESSAGE_BURST", "1000000")
             .env("ROLLCALL__LIMITS__REQUEST_BURST", "1000000")
             .env("ROLLCALL__LIMITS__SOCKETS_PER_USER", "1000000")
-            .env("ROLLCALL__SERVER__MAX_HTTP_CONNECTIONS", "100000")
             .env("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", pings.interval.as_millis().to_string())
-            .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", pings.silence.as_millis().to_string());
+            .env("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", pings.silence.as_millis().to_string())
+            .envs(environment.iter().copied());
         let mut process = Process::start(name, &programs.scratch, &mut command)?;
         let line = process.line()?;
         let Some((_, addr)) = line.rsplit_once("http://") else { bail!("{name} says {line:?}") };
@@ -253,7 +270,14 @@ impl Programs {
         Process::start(name, &self.scratch, OwnedProcess::command(std::env::current_exe()?).args(arguments))
     }
 
-    /// The same for a part that is told things on its stdin, and ends when its stdin does.
+    /// The same, and it runs only where nothing else wants to (the highest niceness).
+    pub(crate) fn own_last(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let program = std::env::current_exe()?;
+        let mut command = OwnedProcess::command("nice");
+        Process::start(name, &self.scratch, command.args(["-n", "19"]).arg(program).args(arguments))
+    }
+
+    /// As [`Programs::own`], for a part that is told things on its stdin, and ends when its stdin does.
     pub(crate) fn own_listening(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         Process::start_by(OwnedProcess::spawn_listening, name, &self.scratch, command.args(arguments))

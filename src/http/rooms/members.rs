@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::register::done;
-use crate::http::{ApiError, Reads, loopback, path};
+use crate::http::{ApiError, Reads, path};
 use crate::peers::{Disconnected, Disconnection};
 use crate::wire::json::Object;
 
@@ -12,7 +12,6 @@ use crate::wire::json::Object;
 /// # Errors
 /// The caller is not the application's server, the path is bad, the room is not registered, or the store does not answer.
 pub(super) async fn put(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
-    loopback::require(&request)?;
     let (room, user) = (path::room(&request, 2)?, path::user(&request, 4)?);
     if !reads.rooms.register_member(&room, &user).await? {
         return Err(ApiError::RoomNotFound);
@@ -28,7 +27,6 @@ pub(super) async fn put(request: HttpRequest, reads: web::Data<Reads>) -> Result
 /// # Errors
 /// The caller is not the application's server, the path is bad, or the store does not answer.
 pub(super) async fn delete(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
-    loopback::require(&request)?;
     let (room, user) = (path::room(&request, 2)?, path::user(&request, 4)?);
     // First of all the user may not enter any more.
     let was_member = reads.rooms.unregister_member(&room, &user).await?;

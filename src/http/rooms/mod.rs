@@ -1,4 +1,4 @@
-//! `/api/rooms/…`: the rooms, for the application's server alone (`loopback.rs`).
+//! `/api/rooms/…`: the rooms, for the application's server alone (`caller.rs`).
 
 mod list;
 mod members;
@@ -7,11 +7,17 @@ mod register;
 use actix_web::web::ServiceConfig;
 
 use super::resource::{readable, registrable};
+use crate::auth::Resource;
 
 /// Registers the resources.
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(readable("/api/rooms", list::list))
-        .service(registrable("/api/rooms/{roomId}", register::put, register::delete))
-        .service(registrable("/api/rooms/{roomId}/members/{userId}", members::put, members::delete));
+        .service(readable("/api/rooms", Resource::ServerApi, list::list))
+        .service(registrable("/api/rooms/{roomId}", Resource::ServerApi, register::put, register::delete))
+        .service(registrable(
+            "/api/rooms/{roomId}/members/{userId}",
+            Resource::ServerApi,
+            members::put,
+            members::delete,
+        ));
 }

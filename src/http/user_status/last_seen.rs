@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::clock;
 use crate::domain::UserId;
 use crate::http::body::Body;
+use crate::http::caller::Caller;
 use crate::http::query::Parameters;
 use crate::http::{ApiError, Reads, ok_json};
 use crate::replica::Noted;
@@ -20,11 +21,15 @@ use crate::wire::message::ErrorCode;
 pub(super) async fn note(
     request: HttpRequest,
     payload: web::Payload,
+    caller: Caller,
     reads: web::Data<Reads>,
 ) -> Result<HttpResponse, ApiError> {
     let named = Parameters::parse(request.query_string()).user("userId")?;
     let body = Body::read_if_any(&request, payload, &reads.bodies).await?;
-    let user = caller(named, &body)?;
+    let user = caller.user_for(named_user(named, &body)?)?.ok_or_else(|| {
+        let message = "`userId` is missing".to_owned();
+        BadBody { code: ErrorCode::MissingField, message }
+    })?;
     let active_at = match reads.replica.note_activity(&user).await {
         Noted::At(active_at) => active_at,
         Noted::NotOnline => return Err(ApiError::UserNotOnline),
@@ -39,14 +44,14 @@ pub(super) async fn note(
     Ok(ok_json(answer))
 }
 
-fn caller(named: Option<UserId>, body: &[u8]) -> Result<UserId, ApiError> {
+/// The user that the caller names.
+fn named_user(named: Option<UserId>, body: &[u8]) -> Result<Option<UserId>, ApiError> {
     let in_body = if body.is_empty() { None } else { body::own_user(body)? };
-    let bad = |code, message: &str| BadBody { code, message: message.to_owned() };
     match (named, in_body) {
         (Some(named), Some(other)) if named != other => {
-            Err(bad(ErrorCode::InvalidField, "`userId` is another one in the URL").into())
+            let message = "`userId` is another one in the URL".to_owned();
+            Err(BadBody { code: ErrorCode::InvalidField, message }.into())
         }
-        (Some(user), _) | (None, Some(user)) => Ok(user),
-        (None, None) => Err(bad(ErrorCode::MissingField, "`userId` is missing").into()),
+        (named, in_body) => Ok(named.or(in_body)),
     }
 }

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::domain::{
     Change, ChosenStatus, LastSeen, Presence, SocketAccount, StatusText, Timestamp, Transition, UserId,
 };
-use crate::http::{ApiError, Reads, loopback, ok_json, path};
+use crate::http::{ApiError, Reads, ok_json, path};
 use crate::peers::{Explanation, Lease, NodeAccount, SocketStory, StoreAccount};
 use crate::wire::json::{Object, push_user};
 
@@ -17,7 +17,6 @@ use crate::wire::json::{Object, push_user};
 /// # Errors
 /// The caller is not on this machine, or the path has no user id.
 pub(crate) async fn explain(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
-    loopback::require(&request)?;
     let user = path::user(&request, 2)?;
     let explanation = reads.peers.explain(&user).await;
     let now = clock::now();

@@ -1,4 +1,4 @@
-//! `/api/users/…`: what only the application's server may do (`loopback.rs`). No web page may, so these resources have no
+//! `/api/users/…`: what only the application's server may do (`caller.rs`). No web page may, so these resources have no
 //! CORS headers.
 
 mod explain;
@@ -9,12 +9,13 @@ mod sockets;
 use actix_web::web::ServiceConfig;
 
 use super::resource::{deletable, postable, puttable, readable};
+use crate::auth::Resource;
 
 /// Registers the resources.
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(readable("/api/users/{userId}/explain", explain::explain))
-        .service(puttable("/api/users/{userId}/presence", presence::state))
-        .service(deletable("/api/users/{userId}/sockets", sockets::disconnect))
-        .service(postable("/api/users/query", query::ask));
+        .service(readable("/api/users/{userId}/explain", Resource::ServerApi, explain::explain))
+        .service(puttable("/api/users/{userId}/presence", Resource::ServerApi, presence::state))
+        .service(deletable("/api/users/{userId}/sockets", Resource::ServerApi, sockets::disconnect))
+        .service(postable("/api/users/query", Resource::ServerApi, query::ask));
 }

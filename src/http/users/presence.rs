@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::clock;
 use crate::domain::{Presence, Profile, ProfileLimits, Said};
 use crate::http::body::Body;
-use crate::http::{ApiError, Reads, loopback, ok_json, path};
+use crate::http::{ApiError, Reads, ok_json, path};
 use crate::replica::Stated;
 use crate::wire::body::{BadBody, presence_change};
 use crate::wire::json::Object;
@@ -31,7 +31,6 @@ pub(super) async fn state(
     payload: web::Payload,
     reads: web::Data<Reads>,
 ) -> Result<HttpResponse, ApiError> {
-    loopback::require(&request)?;
     let user = path::user(&request, 2)?;
     let body = Body::read(&request, payload, &reads.bodies).await?;
     let change = presence_change(&body)?;

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::clock;
-use crate::http::{ApiError, Reads, loopback, ok_json, path};
+use crate::http::{ApiError, Reads, ok_json, path};
 use crate::peers::{Disconnected, Disconnection};
 use crate::wire::json::Object;
 
@@ -13,7 +13,6 @@ use crate::wire::json::Object;
 /// # Errors
 /// The caller is not on this machine, the path has no user id, or the store does not answer.
 pub(crate) async fn disconnect(request: HttpRequest, reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
-    loopback::require(&request)?;
     let user = path::user(&request, 2)?;
     let nodes = match reads.peers.disconnect(&user).await {
         Disconnection::Everywhere(nodes) => nodes,

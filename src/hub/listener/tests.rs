@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::hub::test_sockets::Pipe;
+use crate::hub::test_sockets::{Holding, Pipe};
 use crate::metrics::Sent;
 
 #[derive(Debug, Clone)]
@@ -57,6 +57,27 @@ proptest! {
         prop_assert_eq!(&*pipe.taken.borrow(), &expected);
         prop_assert!(listener.is_drained() && listener.backlog.is_none());
     }
+}
+
+#[test]
+fn a_session_waits_for_a_transport_that_holds_something_back() {
+    let transport = Rc::new(Holding::default());
+    let streams = Streams::new(1 << 20);
+    let mut listener = Listener::new(transport.clone(), Format::Native);
+    transport.is_slow.set(true);
+    listener.send(0, vec![1; 5].into());
+    listener.flush(&streams, None, &mut Sent::default());
+    assert_eq!(transport.n_held.get(), 5);
+    let attention = listener.attention(Duration::ZERO, Waker::noop());
+    assert!(attention == Some(Attention::Blocked) && !listener.is_drained());
+    transport.is_slow.set(false);
+    listener.unblock();
+    listener.flush(&streams, None, &mut Sent::default());
+    assert!(listener.attention(Duration::ZERO, Waker::noop()).is_none() && listener.is_drained());
+
+    transport.is_slow.set(true);
+    listener.whisper(&vec![1; 5].into(), &streams, &mut Sent::default());
+    assert!(listener.attention(Duration::ZERO, Waker::noop()) == Some(Attention::Blocked));
 }
 
 #[test]

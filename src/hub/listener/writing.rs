@@ -41,9 +41,11 @@ impl Listener {
                 let written = self.outbound.try_write(log.read(from, to));
                 self.advance_log(written, stream, log, sent);
             } else {
-                self.lagged = false;
-                if self.owes_states() {
-                    self.wake();
+                if self.is_flushed() {
+                    self.lagged = false;
+                    if self.owes_states() {
+                        self.wake();
+                    }
                 }
                 return;
             }
@@ -60,6 +62,7 @@ impl Listener {
         let Some(n_bytes) = self.check(written, sent) else { return };
         if n_bytes == frame.len() {
             sent.n_frames += 1;
+            self.is_flushed();
         } else {
             self.backlog.get_or_insert_default().put_rest(frame.slice(n_bytes..));
             self.flush(streams, None, sent);
@@ -188,6 +191,20 @@ impl Listener {
             self.backlog.get_or_insert_default().put_rest(rest.into());
         }
         self.set_position_in(stream, position);
+    }
+
+    /// Whether the transport holds nothing back. If it does, the session waits until the socket takes bytes again.
+    fn is_flushed(&mut self) -> bool {
+        match self.outbound.try_flush() {
+            Ok(()) => return true,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.blocked = true;
+                self.lagged = true;
+            }
+            Err(_) => self.broken = true,
+        }
+        self.wake();
+        false
     }
 
     /// The bytes written, if any.

@@ -29,7 +29,8 @@ impl BadRecords {
         (self.count)();
         if self.is_new(key, record) {
             let shown = String::from_utf8_lossy(&record[..record.len().min(SHOWN_BYTES)]);
-            warn!(key, "Left out what is not ours in {key}: {shown:?}");
+            // The key may have the id of a user.
+            warn!(key = ?key, "Left out what is not ours in {}: {shown:?}", key.escape_debug());
         }
     }
 

@@ -227,7 +227,7 @@ pub(super) fn transition(json: &[u8]) -> StoreResult<Transition> {
             let (seen_at, active_at) = (Some(Timestamp(event.at)), event.active_at.map(Timestamp));
             Change::Offline(Departure { reason, seen_at, active_at })
         }
-        _ => return Err(StoreError::Malformed(format!("transition {}", String::from_utf8_lossy(json)))),
+        _ => return Err(StoreError::Malformed(format!("transition {}", shown(json)))),
     };
     Ok(Transition {
         position: Position { epoch: event.epoch, revision: event.revision },
@@ -244,15 +244,24 @@ pub(super) fn room_transition(room: RoomId, json: &[u8]) -> StoreResult<RoomTran
     let change = match (event.kind, event.reason.and_then(OfflineReason::from_name)) {
         ("entered", None) => RoomChange::Entered,
         ("left", Some(reason)) => RoomChange::Left(reason),
-        _ => return Err(StoreError::Malformed(format!("transition of a room {}", String::from_utf8_lossy(json)))),
+        _ => return Err(StoreError::Malformed(format!("transition of a room {}", shown(json)))),
     };
     Ok(RoomTransition {
         room,
-        position: RoomPosition { birth: event.birth, revision: event.revision },
+        position: counted(RoomPosition { birth: event.birth, revision: event.revision })?,
         user: user_id(&event.user_id)?,
         change,
         at: Timestamp(event.at),
     })
+}
+
+/// The position, if it is one that Lua counts exactly.
+fn counted(position: RoomPosition) -> StoreResult<RoomPosition> {
+    let RoomPosition { birth, revision } = position;
+    if birth >= REVISION_END || revision >= REVISION_END {
+        return Err(StoreError::Malformed(format!("position {birth}.{revision} of a room")));
+    }
+    Ok(position)
 }
 
 /// Reads `birth` and `revision` of a room's head. Nobody is in a room without a head.
@@ -260,7 +269,7 @@ pub(super) fn room_position(head: &[Option<Vec<u8>>; 2]) -> StoreResult<RoomPosi
     let [birth, revision] = head;
     let (Some(birth), Some(revision)) = (birth, revision) else { return Ok(RoomPosition::default()) };
     match (parsed(birth), parsed(revision)) {
-        (Some(birth), Some(revision)) => Ok(RoomPosition { birth, revision }),
+        (Some(birth), Some(revision)) => counted(RoomPosition { birth, revision }),
         _ => Err(StoreError::Malformed("head of a room".to_owned())),
     }
 }
@@ -409,7 +418,15 @@ fn number(text: &str) -> StoreResult<u64> {
 }
 
 fn malformed(what: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::Malformed(format!("{what}: {error}"))
+    StoreError::Malformed(format!("{what}: {}", shown(error.to_string().as_bytes())))
+}
+
+/// The beginning of what somebody else has written, for a log line. It is on one line, and whatever could turn the line around
+/// is escaped.
+fn shown(text: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 200;
+    let begin = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]);
+    begin.escape_debug().to_string()
 }
 
 #[cfg(test)]
@@ -454,6 +471,24 @@ mod tests {
     }
 
     #[test]
+    fn a_complaint_is_one_short_line_whatever_was_written() {
+        let long = "\u{202e}x\n".repeat(1000);
+        for json in [
+            format!(r#"{{"type":{}}}"#, serde_json::to_string(&long).unwrap()),
+            format!(
+                r#"{{"epoch":1,"revision":2,"type":{},"userId":"a","at":1}}"#,
+                serde_json::to_string(&long).unwrap()
+            ),
+            long.clone(),
+        ] {
+            for error in [transition(json.as_bytes()).unwrap_err(), signal(json.as_bytes()).unwrap_err()] {
+                let line = error.to_string();
+                assert!(line.len() < 2000 && !line.contains(['\n', '\u{202e}']), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn what_no_script_writes_is_malformed() {
         for json in [
             "",
@@ -475,10 +510,12 @@ mod tests {
             assert!(outcome(1, &order(Scope::Service), &reply).is_err(), "{reply:?}");
             assert!(outcome(1, &order(Scope::Room(room.clone())), &reply).is_err(), "{reply:?}");
         }
-        for json in [r#"{"birth":1,"revision":2,"type":"left","userId":"a","at":1}"#, "{}"] {
+        let too_far = r#"{"birth":9007199254740992,"revision":2,"type":"entered","userId":"a","at":1}"#;
+        for json in [r#"{"birth":1,"revision":2,"type":"left","userId":"a","at":1}"#, too_far, "{}"] {
             assert!(room_transition(room.clone(), json.as_bytes()).is_err(), "{json}");
         }
         assert!(room_position(&[Some(b"1".to_vec()), Some(b"x".to_vec())]).is_err());
+        assert!(room_position(&[Some(b"1".to_vec()), Some(b"18446744073709551615".to_vec())]).is_err());
         assert_eq!((known_room(b"a\tb"), room_entry(b"a\tb"), room_member(b"a")), (None, None, None));
         assert!(beat_reply(&[]).is_err());
         assert!(signal(br#"{"type":"active"}"#).is_err());

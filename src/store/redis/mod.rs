@@ -3,7 +3,8 @@
 //! - `keys.rs`: every name. `docs/redis.md` says what each holds.
 //! - `lua/*.lua`: every decision, each in one atomic script. `scripts.rs` joins and calls the scripts. `format.rs`
 //!   reads their replies.
-//! - `connection.rs`: how a connection is opened, checked and given up.
+//! - `client.rs`: the address, the login and the certificates. `connection.rs`: how a connection is opened, checked and given
+//!   up.
 //! - `writer.rs`: the node's one ordered connection. `bus.rs`: the node's subscription. Both end when their connection
 //!   ends. The code that opened them opens new ones, with a delay, because no connection of the client library heals a
 //!   half-open link (docs/adr/0005).
@@ -11,13 +12,16 @@
 //! - `people.rs`: what is stated, noted and asked about single users.
 //! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts, and `room_audit.rs` for those in
 //!   rooms. `bad_records.rs`: records that somebody wrote by hand among our data.
+//! - `doors.rs`: what the fuzz targets reach of it.
 //! - This file: the occasional calls (refresh, sweep), over a small pool. The long reads and the audit use the pool
 //!   too.
 
 mod audit;
 mod bad_records;
 mod bus;
+mod client;
 mod connection;
+pub(crate) mod doors;
 mod format;
 mod keys;
 mod page;
@@ -38,14 +42,13 @@ use deadpool::managed::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::ConnectionLike;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError,
-    ServerErrorKind, ToRedisArgs,
+    Client, Cmd, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, RedisError, ServerErrorKind, ToRedisArgs,
 };
 use tokio::sync::{mpsc, watch};
 
 use self::bad_records::BadRecords;
+use self::client::Access;
 use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
@@ -83,11 +86,11 @@ struct Shared {
 }
 
 impl RedisStore {
-    /// Prepares a store at `url`. It connects nothing yet. `count_bad_record` is called for each record in Redis that
-    /// no node can have written.
+    /// Prepares a store at `url`, with the login and the certificates of the settings. It connects nothing yet.
+    /// `count_bad_record` is called for each record in Redis that no node can have written.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`] if the URL is not one of Redis.
+    /// [`StoreError::Misconfigured`] if the URL is not one of Redis, or if a file that the settings name cannot be used.
     pub fn new(
         node: NodeId,
         url: &str,
@@ -95,8 +98,9 @@ impl RedisStore {
         presence: &PresenceSettings,
         count_bad_record: Arc<dyn Fn() + Send + Sync>,
     ) -> StoreResult<Self> {
-        let client = client_of(url, ProtocolVersion::RESP2)?;
-        let push_client = client_of(url, ProtocolVersion::RESP3)?;
+        let access = Access::read(url, redis)?;
+        let client = access.client(ProtocolVersion::RESP2)?;
+        let push_client = access.client(ProtocolVersion::RESP3)?;
         let keys = Keys::new(&redis.prefix, Partition);
         let last_seen = (presence.last_seen_ttl, presence.last_seen_min);
         let shared = Arc::new(Shared {
@@ -394,17 +398,6 @@ fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
     let mut command = Cmd::with_capacity(3, ROOM_BYTES);
     command.arg("PEXPIRE").arg(key).arg(ttl_ms);
     command
-}
-
-/// A client for `url` that speaks `protocol`. Two defaults of the library are switched off. Nagle's algorithm would
-/// hold back a pipeline's last part until the server has acknowledged the part before. The library also names itself to
-/// the server, and a user may lack the right for that.
-fn client_of(url: &str, protocol: ProtocolVersion) -> StoreResult<Client> {
-    let misconfigured = |error: RedisError| StoreError::Misconfigured(error.to_string());
-    let info: ConnectionInfo = url.into_connection_info().map_err(misconfigured)?;
-    let settings = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
-    let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Client::open(info).map_err(misconfigured)
 }
 
 fn store_error(error: RedisError) -> StoreError {

@@ -10,7 +10,7 @@ use crate::wire::fields::{
     required_user,
 };
 use crate::wire::json::{room_id, user_id};
-use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits};
+use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits, Token};
 
 /// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
 const MAX_REFERENCE_BYTES: usize = 128;
@@ -44,8 +44,9 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
     let kind = required(fields, "type")?;
     let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
     match kind {
+        "authenticate" => Ok(Request::Authenticate { user: user(fields)?, token: token(fields)? }),
         "join_user" => Ok(Request::Join {
-            user: required_user(fields)?,
+            user: user(fields)?,
             said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields, true)? },
             device: device(fields)?,
             interest: interest(fields)?,
@@ -81,6 +82,19 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
             Err((ErrorCode::UnknownType, format!("there is no request of type {short:?}")))
         }
         _ => Err((ErrorCode::UnknownType, "there is no request of so long a type".to_owned())),
+    }
+}
+
+fn user(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
+    present(fields, "userId").map(user_id).transpose().map_err(|what| invalid("userId", &what))
+}
+
+/// A text. Whether it is a token is for others to say.
+fn token(fields: &Map<String, Value>) -> Result<Option<Token>, Fault> {
+    match present(fields, "token") {
+        None => Ok(None),
+        Some(Value::String(token)) => Ok(Some(Token::new(token))),
+        Some(_) => Err(invalid("token", "must be a string")),
     }
 }
 
@@ -203,7 +217,7 @@ mod tests {
         let join = parse(r#"{"type":"join_user","userId":42,"name":"A","ref":7}"#);
         let Request::Join { user: joined, said, device: None, interest: None, rooms } = join.request else { panic!() };
         assert_eq!(rooms, []);
-        assert_eq!((joined, said.profile.unwrap().unwrap().members()), (user("42"), r#""name":"A""#));
+        assert_eq!((joined.unwrap(), said.profile.unwrap().unwrap().members()), (user("42"), r#""name":"A""#));
         assert_eq!(join.reference.as_deref(), Some("7"));
         assert_eq!(parse(r#"{"type":"user_activity"}"#).request, Request::Activity { idle: false });
         assert_eq!(parse(r#"{"type":"user_activity","idle":true}"#).request, Request::Activity { idle: true });
@@ -212,6 +226,12 @@ mod tests {
             Request::List { limit: Some(5), cursor: Some(user("a")) }
         );
         assert_eq!(parse(r#"{"type":"check_user_online","userId":"a"}"#).request, Request::Check { user: user("a") });
+        let authenticate = parse(r#"{"type":"authenticate","userId":42,"token":"s3cret"}"#).request;
+        assert!(!format!("{authenticate:?}").contains("s3cret"));
+        let token = Some(Token::new("s3cret"));
+        assert_eq!(authenticate, Request::Authenticate { user: Some(user("42")), token });
+        let join = parse(r#"{"type":"join_user","userId":null}"#).request;
+        assert!(matches!(join, Request::Join { user: None, .. }));
         assert_eq!(parse(r#"{"type":"get_devices"}"#).request, Request::Devices);
         assert_eq!(parse(r#"{"type":"leave","ref":"x"}"#).request, Request::Leave);
         let join = parse(r#"{"type":"join_user","userId":"a","presence":"count"}"#).request;
@@ -257,8 +277,8 @@ mod tests {
             ("{}", ErrorCode::MissingField),
             (r#"{"type":1}"#, ErrorCode::InvalidField),
             (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
-            (r#"{"type":"join_user"}"#, ErrorCode::MissingField),
-            (r#"{"type":"join_user","userId":null}"#, ErrorCode::MissingField),
+            (r#"{"type":"authenticate","token":7}"#, ErrorCode::InvalidField),
+            (r#"{"type":"authenticate","userId":{},"token":"x"}"#, ErrorCode::InvalidField),
             (r#"{"type":"join_user","userId":true}"#, ErrorCode::InvalidField),
             (r#"{"type":"join_user","userId":4.5}"#, ErrorCode::InvalidField),
             (r#"{"type":"join_user","userId":""}"#, ErrorCode::InvalidField),

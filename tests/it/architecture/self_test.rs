@@ -49,6 +49,11 @@ fn the_checker_sees_each_rule_broken() {
         ("node/table.rs", "use deadpool;", "src/node/table.rs:1: `deadpool` is not for this place"),
         ("http/mod.rs", "fn f() { ::serde_json::json!(1); }", "src/http/mod.rs:1: `serde_json` is not for this place"),
         (
+            "http/mod.rs",
+            "fn f(x: &Secret) { log!(x.expose_secret()); }",
+            "src/http/mod.rs:1: `expose_secret` is not for this place",
+        ),
+        (
             "store/memory.rs",
             "const X: &str = \"online:users:set\";",
             "src/store/memory.rs:1: \"online:users:set\" is a name of a Redis key",
@@ -89,6 +94,8 @@ fn the_checker_leaves_everything_else_alone() {
         ),
         ("store/redis/keys.rs", "const X: &str = \":user:socket:\";"),
         ("store/mod.rs", "/// `:user:socket:`\nfn f() {}"),
+        ("settings/secret.rs", "fn expose_secret() {}"),
+        ("http/mod.rs", "/// `expose_secret`\nfn f() { \"expose_secret\" }"),
         ("wire/native.rs", "fn f<'a>(c: char) { c == '\"' || c == '\\''; } // \" use crate::hub;"),
         ("node/table.rs", "fn f(settings: &Settings) { settings.redis.url; log(\"redis: gone\"); }"),
         ("node/table.rs", "use crate::settings::{redis::Url};"),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rollcall::settings::Settings;
 
-use super::{ChaosProxy, Endpoint, Node, NodeProcess, RedisServer};
+use super::{ChaosProxy, Endpoint, Node, NodeProcess, RedisServer, secrets};
 
 /// One private Redis and ready nodes of one kind.
 pub(crate) struct Cluster<N: ClusterNode = Node> {
@@ -149,6 +149,9 @@ pub(crate) fn test_settings() -> Settings {
     settings.drain.reconnect_spread = Duration::from_millis(SPREAD_MS);
     // The users of a test stay for a moment only.
     settings.presence.last_seen_min = Duration::ZERO;
+    // Tests send many messages in a row, and choose their own limit of costly requests.
+    settings.limits.messages_per_second = 1_000_000;
+    settings.limits.message_burst = 1_000_000;
     settings
 }
 
@@ -162,6 +165,7 @@ const SPREAD_MS: u64 = 300;
 pub(crate) fn test_settings_with_redis(url: &str) -> Settings {
     let mut settings = test_settings();
     settings.redis.url = Some(url.parse().expect("a Redis URL"));
+    secrets::put_into(&mut settings, url);
     settings
 }
 
@@ -175,6 +179,8 @@ pub(crate) fn test_environment() -> Vec<(String, String)> {
         ("PRESENCE__GRACE_MS", GRACE_MS),
         ("DRAIN__RECONNECT_SPREAD_MS", SPREAD_MS),
         ("PRESENCE__LAST_SEEN_MIN_MS", 0),
+        ("LIMITS__MESSAGES_PER_SECOND", 1_000_000),
+        ("LIMITS__MESSAGE_BURST", 1_000_000),
     ];
     variables.iter().map(|(name, value)| (format!("ROLLCALL__{name}"), value.to_string())).collect()
 }

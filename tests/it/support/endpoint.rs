@@ -16,6 +16,7 @@ use super::{DEADLINE, WsClient, eventually_eq_within};
 /// A node as a client sees it.
 pub(crate) struct Endpoint {
     addr: SocketAddr,
+    listens_on: SocketAddr,
     node_id: String,
     http: reqwest::Client,
 }
@@ -42,12 +43,22 @@ impl Endpoint {
             .pool_max_idle_per_host(0)
             .build()
             .expect("an HTTP client can be built");
-        Endpoint { addr, node_id, http }
+        Endpoint { addr, listens_on: addr, node_id, http }
     }
 
-    /// Where the node listens.
+    /// Where clients of the tests find the node.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the node listens, if a tunnel leads there.
+    pub(crate) fn listens_on(&self) -> SocketAddr {
+        self.listens_on
+    }
+
+    /// Clients of the tests find the node at this address from now on.
+    pub(super) fn lead_through(&mut self, addr: SocketAddr) {
+        self.addr = addr;
     }
 
     /// The id the node gave itself at this start.

@@ -32,13 +32,16 @@ mod chaos_proxy;
 mod cluster;
 mod endpoint;
 mod eventually;
+mod issuer;
 mod nginx;
 mod node;
+mod pki;
 mod places;
 pub(crate) mod raw_ws;
 mod redis_server;
 mod room_client;
 mod schema;
+mod secrets;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
 pub(crate) mod shared;
@@ -53,8 +56,10 @@ pub(crate) use cluster::{
 };
 pub(crate) use endpoint::{Endpoint, HttpAnswer, percent_encoded};
 pub(crate) use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
+pub(crate) use issuer::{Issuer, Mood, SECRET, SigningKey, seconds_from_now, token, token_of, with_secret};
 pub(crate) use nginx::Nginx;
 pub(crate) use node::{Node, NodeProcess};
+pub(crate) use pki::{Issued, Pki, Tunnel, connect_tls, encrypted};
 pub(crate) use places::Place;
 pub(crate) use raw_ws::RawWs;
 pub(crate) use redis_server::RedisServer;

@@ -14,9 +14,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -28,13 +29,15 @@ use rollcall::shutdown::{Signals, Trigger};
 use rollcall::store::PresenceStore;
 
 use super::process::OwnedProcess;
-use super::{DEADLINE, Endpoint, test_settings};
+use super::{DEADLINE, Endpoint, Tunnel, secrets, test_settings};
 
 /// A node in this process, on a thread with an actix system of its own.
 ///
 /// Drop starts the drain and does not wait for it: Redis or the proxy of the test may be gone already.
 pub(crate) struct Node {
     endpoint: Endpoint,
+    /// The way in, if the node encrypts.
+    _tunnel: Option<Tunnel>,
     trigger: Option<Trigger>,
     ended: oneshot::Receiver<Result<(), String>>,
 }
@@ -72,8 +75,10 @@ impl Node {
     }
 
     async fn launch(settings: Settings, store: Option<Arc<dyn PresenceStore>>) -> Result<Node, String> {
+        secrets::listen();
         let (started, has_started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let certificate = settings.server.tls_certificate_path.clone();
         std::thread::Builder::new()
             .name("node".to_owned())
             .spawn(move || {
@@ -82,8 +87,15 @@ impl Node {
             })
             .expect("a thread can be started");
         let started = timeout(DEADLINE, has_started).await.expect("the node starts or refuses in time");
-        let (endpoint, trigger) = started.unwrap_or_else(|_| Err("its thread panicked, see above".to_owned()))?;
-        Ok(Node { endpoint, trigger: Some(trigger), ended })
+        let (mut endpoint, trigger) = started.unwrap_or_else(|_| Err("its thread panicked, see above".to_owned()))?;
+        let tunnel = match certificate {
+            Some(certificate) => Some(Tunnel::start(endpoint.addr(), &certificate).await),
+            None => None,
+        };
+        if let Some(tunnel) = &tunnel {
+            endpoint.lead_through(tunnel.addr());
+        }
+        Ok(Node { endpoint, _tunnel: tunnel, trigger: Some(trigger), ended })
     }
 
     /// Drains the node as SIGTERM does, and returns when it has ended.
@@ -158,6 +170,8 @@ async fn run(
 /// test panics.
 pub(crate) struct NodeProcess {
     endpoint: Endpoint,
+    /// The way in, if the node encrypts.
+    _tunnel: Option<Tunnel>,
     process: OwnedProcess,
     stdout: Captured,
     stderr: Captured,
@@ -186,16 +200,37 @@ impl NodeProcess {
         }
     }
 
+    /// The same as [`NodeProcess::spawn`], with this limit of open files.
+    pub(crate) async fn spawn_with_files(n_files: u64, environment: &[(&str, &str)]) -> NodeProcess {
+        match NodeProcess::try_spawn_with_files(n_files, environment).await {
+            Ok(process) => process,
+            Err(ended) => panic!("the node ended ({}):\n{}{}", ended.status, ended.stdout, ended.stderr),
+        }
+    }
+
+    /// The same, or says how it ended.
+    pub(crate) async fn try_spawn_with_files(n_files: u64, environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
+        let mut command = OwnedProcess::command("prlimit");
+        command.arg(format!("--nofile={n_files}")).arg(env!("CARGO_BIN_EXE_rollcall"));
+        NodeProcess::launch(command, environment).await
+    }
+
     /// Starts `rollcall` with these arguments and this environment, or says how it ended.
     pub(crate) async fn try_spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
         let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
+        command.args(arguments);
+        NodeProcess::launch(command, environment).await
+    }
+
+    async fn launch(mut command: Command, environment: &[(&str, &str)]) -> Result<NodeProcess, Ended> {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("ROLLCALL__") || ["HOST", "PORT", "REDIS_URL"].contains(&&*text) {
+            if text.starts_with("ROLLCALL__") || ["HOST", "PORT", "REDIS_URL", "REDIS_PASSWORD"].contains(&&*text) {
                 command.env_remove(&name);
             }
         }
-        command.args(arguments).env("PORT", "0").envs(environment.iter().copied());
+        command.env("PORT", "0").envs(environment.iter().copied());
+        command.envs(secrets::environment(environment));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = OwnedProcess::spawn(&mut command);
         let (announce, announced) = oneshot::channel();
@@ -207,12 +242,24 @@ impl NodeProcess {
         let announced = timeout(DEADLINE, announced).await;
         match announced {
             Ok(Ok((addr, node_id))) => {
-                Ok(NodeProcess { endpoint: Endpoint::new(addr, node_id), process, stdout, stderr })
+                let mut endpoint = Endpoint::new(addr, node_id);
+                let certificate =
+                    environment.iter().find(|(name, _)| *name == "ROLLCALL__SERVER__TLS_CERTIFICATE_PATH");
+                let tunnel = match certificate {
+                    Some((_, path)) => Some(Tunnel::start(addr, path.as_ref()).await),
+                    None => None,
+                };
+                if let Some(tunnel) = &tunnel {
+                    endpoint.lead_through(tunnel.addr());
+                }
+                Ok(NodeProcess { endpoint, _tunnel: tunnel, process, stdout, stderr })
             }
             // The end of its standard output: it has ended, or is about to.
             Ok(Err(_)) => {
                 let status = process.wait().await;
-                Err(Ended { status, stdout: stdout.whole(), stderr: stderr.whole() })
+                let ended = Ended { status, stdout: stdout.whole(), stderr: stderr.whole() };
+                secrets::keep(&(ended.stdout.clone() + &ended.stderr));
+                Err(ended)
             }
             Err(_) => panic!("the node does not say where it listens:\n{}{}", stdout.text(), stderr.text()),
         }
@@ -221,6 +268,23 @@ impl NodeProcess {
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The processor time that the process has used, user and system.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let mut total_ns = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs") {
+            let path = task.expect("a thread").path().join("schedstat");
+            let schedstat = std::fs::read_to_string(path).expect("a kernel that counts the time of threads");
+            total_ns += schedstat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("nanoseconds");
+        }
+        Duration::from_nanos(total_ns)
+    }
+
+    /// How many files the process has open.
+    pub(crate) fn n_open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        files.count()
     }
 
     /// Kills the process with SIGKILL and reaps it.
@@ -277,6 +341,7 @@ impl Deref for NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
+        secrets::keep(&(self.stdout() + &self.stderr()));
         if std::thread::panicking() {
             eprintln!("--- node {} at {} wrote:\n{}{}---", self.node_id(), self.addr(), self.stdout(), self.stderr());
         }
@@ -297,8 +362,9 @@ impl Announcement {
     }
 
     fn read(&mut self, line: &str) {
-        let version = concat!("rollcall ", env!("CARGO_PKG_VERSION"), " listening on http://");
-        if let Some(addr) = line.strip_prefix(version) {
+        let begin = concat!("rollcall ", env!("CARGO_PKG_VERSION"), " listening on http");
+        let url = line.strip_prefix(begin).map(|rest| rest.strip_prefix('s').unwrap_or(rest));
+        if let Some(addr) = url.and_then(|rest| rest.strip_prefix("://")) {
             self.addr = Some(addr.trim().parse().unwrap_or_else(|error| panic!("{error} in `{line}`")));
         }
         if let Some(node_id) = line.strip_prefix("node: ")

@@ -20,14 +20,16 @@ use redis::aio::MultiplexedConnection;
 
 use super::ports::Port;
 use super::process::OwnedProcess;
-use super::shared::redis_server::{self, RDB, command_of};
-use super::{DEADLINE, eventually};
+use super::shared::redis_server::{self, RDB, Tls, command_of};
+use super::{DEADLINE, Issued, Pki, eventually};
 
 /// A `redis-server` on a port and in a directory of its own, without persistence; killed and cleaned up on Drop.
 pub(crate) struct RedisServer {
     // Declared, and so dropped, before the port and the directory that it uses.
     process: Option<OwnedProcess>,
     port: Port,
+    /// How the server encrypts, if it does.
+    tls: Option<Tls>,
     directory: PathBuf,
 }
 
@@ -37,12 +39,23 @@ impl RedisServer {
     /// # Panics
     /// When it does not come up; the message holds the server's log.
     pub(crate) async fn start() -> RedisServer {
+        RedisServer::start_with(None).await
+    }
+
+    /// Does the same with a server that encrypts, with a certificate of this authority. If it asks for certificates of its
+    /// clients, they must be of the same authority.
+    pub(crate) async fn start_tls(pki: &Pki, asks_clients: bool) -> RedisServer {
+        let Issued { certificate, key } = pki.issue(&format!("redis-{}", rand::random::<u32>()));
+        RedisServer::start_with(Some(Tls { ca: pki.ca(), certificate, key, asks_clients })).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> RedisServer {
         let port = Port::reserve();
         // Under `target/`: a killed test binary removes nothing.
         let name = format!("redis-{}-{}", std::process::id(), port.number());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&directory).expect("a temporary directory can be created");
-        let mut server = RedisServer { process: None, port, directory };
+        let mut server = RedisServer { process: None, port, tls, directory };
         server.launch().await;
         server
     }
@@ -66,9 +79,10 @@ impl RedisServer {
         info.lines().find_map(|line| line.strip_prefix("run_id:")).expect("INFO has a run_id").trim().to_owned()
     }
 
-    /// `redis://127.0.0.1:PORT`
+    /// `redis://127.0.0.1:PORT`, or `rediss://…` if the server encrypts.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port())
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     /// The port; it stays the same over restarts.
@@ -143,7 +157,7 @@ impl RedisServer {
     /// # Panics
     /// When Redis does not answer within [`DEADLINE`].
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        let connected = redis_server::connect(self.port(), DEADLINE).await;
+        let connected = redis_server::connect(self.port(), self.tls.as_ref(), DEADLINE).await;
         connected.unwrap_or_else(|error| panic!("no connection to the test's Redis: {error}"))
     }
 
@@ -158,7 +172,7 @@ impl RedisServer {
 
     /// Does the same where the server may end the connection.
     pub(crate) async fn try_query<T: FromRedisValue>(&self, arguments: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = redis_server::connect(self.port(), DEADLINE).await?;
+        let mut connection = redis_server::connect(self.port(), self.tls.as_ref(), DEADLINE).await?;
         command_of(arguments).query_async(&mut connection).await
     }
 
@@ -195,7 +209,7 @@ impl RedisServer {
     /// Starts the process and waits until it, and no other server, answers.
     async fn launch(&mut self) {
         let binary = std::env::var_os("ROLLCALL_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let launched = redis_server::launch(binary, self.port(), &self.directory).await;
+        let launched = redis_server::launch(binary, self.port(), self.tls.as_ref(), &self.directory).await;
         self.process = Some(launched.unwrap_or_else(|error| panic!("{error}")));
     }
 

@@ -94,6 +94,6 @@ async fn primary_by(port: u16) -> Option<u16> {
 
 /// One command to one of them; `None` if it does not answer.
 async fn ask<T: redis::FromRedisValue>(port: u16, arguments: &[&str]) -> Option<T> {
-    let mut connection = redis_server::connect(port, Duration::from_secs(1)).await.ok()?;
+    let mut connection = redis_server::connect(port, None, Duration::from_secs(1)).await.ok()?;
     redis_server::command_of(arguments).query_async(&mut connection).await.ok()
 }

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod fanout;
+mod flood;
 mod http;
 mod interest;
 mod joins;
@@ -13,6 +14,7 @@ mod rooms;
 mod sizes;
 mod slow;
 mod storm;
+mod tls;
 
 use std::time::Duration;
 
@@ -51,6 +53,9 @@ const HTTP_PREFIX: &str = "bench-http";
 
 /// The prefix in Redis of [`Lab::main`].
 const MAIN_PREFIX: &str = "bench-main";
+
+/// The prefix in Redis of the node that [`flood`] starts.
+const FLOOD_PREFIX: &str = "bench-flood";
 
 /// The prefix in Redis of the node that [`ordinary`] starts.
 const ORDINARY_PREFIX: &str = "bench-ordinary";
@@ -107,6 +112,8 @@ pub(crate) enum Workload {
     Churn,
     /// Sockets that do not read, among some that do
     Slow,
+    /// 500 honest sockets beside 50 hostile ones and 50 hostile HTTP clients
+    Flood,
     /// `countOnly` beside a plain-text handler
     Http,
     /// The first page of 100 000 users
@@ -117,6 +124,8 @@ pub(crate) enum Workload {
     Cross,
     /// A million users in a roster
     Roster,
+    /// Memory of 2 000 idle sockets over TLS, beside sockets without
+    Tls,
     /// Memory, storm and fan-out beside a server that uses actix-ws in the ordinary way
     Ordinary,
 }
@@ -157,11 +166,13 @@ impl<'a> Lab<'a> {
             Workload::Joins => joins::joins(self).await,
             Workload::Churn => joins::churn(self).await,
             Workload::Slow => slow::run(self).await,
+            Workload::Flood => flood::run(self).await,
             Workload::Http => http::count_only(self).await,
             Workload::Page => http::first_page(self).await,
             Workload::Batch => http::batch(self).await,
             Workload::Cross => latency::cross(self).await,
             Workload::Roster => memory::measure(&self.programs),
+            Workload::Tls => tls::measure(&self.programs).await,
             Workload::Ordinary => ordinary::run(self).await,
         }?;
         // Whatever a workload left behind must not be counted with the next.

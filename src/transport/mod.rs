@@ -1,0 +1,41 @@
+//! What lies under HTTP and under sessions: the bytes of one connection, and who is at its other end.
+//!
+//! A connection begins as an [`HttpStream`]. When it becomes a socket, a [`Stream`] is left of it (docs/adr/0013).
+
+mod certificates;
+pub(crate) mod files;
+mod http_stream;
+pub(crate) mod proxy_header;
+mod stream;
+mod tls;
+mod trusted;
+mod validity;
+
+use std::io;
+use std::net::SocketAddr;
+
+use actix_rt::net::TcpStream;
+
+pub(crate) use self::certificates::Certificates;
+pub(crate) use self::http_stream::HttpStream;
+pub(crate) use self::stream::Stream;
+pub(crate) use self::trusted::TrustedProxies;
+
+/// Who is at the other end of a connection. HTTP adds what proxies say in headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The client's address. A trusted proxy may have said it. Otherwise it is where the TCP connection comes from.
+    pub addr: SocketAddr,
+    /// Whether a trusted proxy has said the address.
+    pub is_proxied: bool,
+}
+
+impl Peer {
+    /// Where a TCP connection comes from.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(crate) fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self { addr: stream.peer_addr()?, is_proxied: false })
+    }
+}
