@@ -15,7 +15,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyTask};
-use crate::domain::{NodeId, ProfileLimits};
+use crate::domain::NodeId;
 use crate::http::{self, Bodies, Connection, Connections, Entrance, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
@@ -140,10 +140,7 @@ impl App {
         let rooms = Rooms::new(store.clone(), replica.clone(), settings.rooms.access, metrics);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
         let auditor = Auditor::new(store.clone(), AuditorMetrics::new(&mut registry), settings.presence.audit);
-        let limits = &settings.limits;
-        let profile_limits =
-            ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes };
-        let (auth, key_task) = Auth::new(&settings.auth, profile_limits, AuthMetrics::new(&mut registry))?;
+        let (auth, key_task) = Auth::new(&settings.auth, &settings.limits, AuthMetrics::new(&mut registry))?;
         let certificates = Certificates::load(&settings.server, CertificateMetrics::new(&mut registry))?;
         let drain = Drain::default();
         let core = Core { store, table, replica, peers, rooms, typing, fanout };
@@ -323,7 +320,10 @@ async fn open_store(
     let Some(url) = &settings.redis.url else { return Ok(Arc::new(MemoryStore::new(&settings.presence))) };
     let count_bad_record = Arc::new(move || metrics.bad_record());
     let store = RedisStore::new(node, url.expose_secret(), &settings.redis, &settings.presence, count_bad_record)
-        .with_context(|| format!("cannot use {url} (redis.url)"))?;
+        .with_context(|| {
+            let files = settings.redis.tls_files();
+            format!("cannot use {url} ({})", [&["redis.url"], &files[..]].concat().join(", "))
+        })?;
     match store.open_writer().await {
         Err(error @ StoreError::Misconfigured(_)) => {
             Err(error).with_context(|| format!("cannot use {url} (redis.url)"))

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -120,7 +121,12 @@ fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
 fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
     let server = server_settings(config)?;
     let trust = server.tls_certificate_path.is_some().then_some(Trust::Anybody);
-    cli::healthcheck::run(address(&server)?, &Way { trust, with_proxy_header: server.expects_proxy_header_of_itself() })
+    cli::healthcheck::run(address(&server)?, &way(server, trust))
+}
+
+/// The way to a node with these settings.
+fn way(server: ServerSettings, trust: Option<Trust>) -> Way {
+    Way { trust, proxies: Some(Rc::new(move |ip| server.expects_proxy_header_of(ip))) }
 }
 
 fn explain(
@@ -132,15 +138,18 @@ fn explain(
 ) -> anyhow::Result<()> {
     let server = server_settings(config)?;
     let scheme = if server.tls_certificate_path.is_some() { "https" } else { "http" };
-    let with_proxy_header = url.is_none() && server.expects_proxy_header_of_itself();
-    let key_file =
-        key_file.or_else(|| std::env::var_os("ROLLCALL_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let key_file = key_file.or_else(key_file_of_environment);
     let url = match url {
         Some(url) => url,
         None => format!("{scheme}://{}", address(&server)?),
     };
-    let way = Way { trust: server.tls_certificate_path.map(Trust::Only), with_proxy_header };
-    cli::explain::run(&url, way, user, key_file.as_deref(), as_json)
+    let trust = server.tls_certificate_path.clone().map(Trust::Only);
+    cli::explain::run(&url, way(server, trust), user, key_file.as_deref(), as_json)
+}
+
+/// An empty variable counts as unset, as it does for settings.
+fn key_file_of_environment() -> Option<PathBuf> {
+    std::env::var_os("ROLLCALL_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn token(config: Option<PathBuf>, wish: &TokenWish) -> anyhow::Result<()> {

@@ -44,7 +44,7 @@ fn check_refusal(body: &[u8]) {
 /// A header is a part until its last byte. What follows it changes nothing.
 fn check_beginning(bytes: &[u8]) {
     let whole = beginning(bytes);
-    let Beginning::Header(n_bytes, _) = whole else { return };
+    let Beginning::Header(n_bytes) = whole else { return };
     assert!(n_bytes <= bytes.len(), "{n_bytes} of {} bytes", bytes.len());
     assert_eq!(beginning(&bytes[..n_bytes]), whole);
     for shorter in 0..n_bytes {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Fault, Identity, Right, Rights, Who};
-use crate::domain::{ProfilePatch, RoomId, Timestamp, UserId};
+use crate::domain::{Profile, ProfileLimits, ProfilePatch, RoomId, Timestamp, UserId};
 use crate::settings::AuthSettings;
 use crate::wire::json::{room_id, user_id};
 
@@ -19,11 +19,12 @@ pub(super) struct ClaimNames {
     avatar: Option<String>,
     metadata: Option<String>,
     default_rights: Rights,
+    profile_limits: ProfileLimits,
 }
 
 impl ClaimNames {
-    /// The names of the settings `auth.claim_*`.
-    pub(super) fn new(settings: &AuthSettings) -> Self {
+    /// The names of the settings `auth.claim_*`. A profile that a token states is within `profile_limits`.
+    pub(super) fn new(settings: &AuthSettings, profile_limits: ProfileLimits) -> Self {
         let default_rights =
             settings.default_scopes.iter().filter_map(|name| Right::from_name(name)).collect::<Vec<_>>();
         Self {
@@ -36,6 +37,7 @@ impl ClaimNames {
             avatar: settings.claim_avatar.clone(),
             metadata: settings.claim_metadata.clone(),
             default_rights: Rights::of(&default_rights),
+            profile_limits,
         }
     }
 
@@ -43,13 +45,13 @@ impl ClaimNames {
     ///
     /// # Errors
     /// [`Fault::Claim`]: there is no user, or the user, the scopes or the rooms are not what they should be. What decides what
-    /// somebody may do is never guessed.
+    /// somebody may do is never guessed. Or the profile is over a limit, so nobody could join with it.
     pub(super) fn identity(&self, claims: &Value, ends_at: Timestamp) -> Result<Identity, Fault> {
         Ok(Identity {
             who: Who::User(self.user(claims)?),
             rights: self.rights(claims)?,
             rooms: self.rooms(claims)?,
-            stated: self.stated(claims),
+            stated: self.stated(claims)?,
             ends_at: Some(ends_at),
         })
     }
@@ -82,16 +84,18 @@ impl ClaimNames {
 
     /// What the token states of the profile. A claim that is of another kind states nothing: some issuers write `false` for an
     /// address that is missing, and nobody should be locked out for that.
-    fn stated(&self, claims: &Value) -> ProfilePatch {
+    fn stated(&self, claims: &Value) -> Result<ProfilePatch, Fault> {
         let claim = |name: &Option<String>| find(claims, name.as_deref()?);
         let text = |name| claim(name).and_then(Value::as_str).map(|text| Some(text.to_owned()));
-        ProfilePatch {
+        let stated = ProfilePatch {
             name: text(&self.name),
             username: text(&self.username),
             email: text(&self.email),
             avatar: text(&self.avatar),
             metadata: claim(&self.metadata).and_then(Value::as_object).map(|object| Some(object.clone())),
-        }
+        };
+        let profile = Profile::within(&stated.clone().applied_to(None), self.profile_limits);
+        profile.map(|_| stated).map_err(|_| Fault::Claim)
     }
 }
 
@@ -112,7 +116,7 @@ mod tests {
     fn names(change: impl FnOnce(&mut AuthSettings)) -> ClaimNames {
         let mut settings = Settings::default().auth;
         change(&mut settings);
-        ClaimNames::new(&settings)
+        ClaimNames::new(&settings, ProfileLimits { fields_bytes: 100, metadata_bytes: 50 })
     }
 
     fn identity(claims: Value) -> Result<Identity, Fault> {
@@ -172,6 +176,22 @@ mod tests {
         let claims = json!({"sub": "a", "name": "Ada", "email": false, "picture": null, "preferred_username": 7});
         let stated = identity(claims).unwrap().stated;
         assert_eq!(stated, ProfilePatch { name: Some(Some("Ada".to_owned())), ..ProfilePatch::default() });
+    }
+
+    #[test]
+    fn a_profile_that_is_over_a_limit_is_refused() {
+        let names = names(|settings| settings.claim_metadata = Some("extra".to_owned()));
+        let identity = |claims: Value| names.identity(&claims, END).map(|identity| identity.stated.is_empty());
+        let nested = (0..40).fold(json!({}), |inner, _| json!({ "": inner }));
+        assert_eq!(identity(json!({"sub": "a", "name": "x".repeat(70), "extra": {"a": "x".repeat(40)}})), Ok(false));
+        for claims in [
+            json!({"sub": "a", "name": "x".repeat(100)}),
+            json!({"sub": "a", "name": "x".repeat(50), "picture": "y".repeat(50)}),
+            json!({"sub": "a", "extra": {"a": "x".repeat(50)}}),
+            json!({"sub": "a", "extra": nested}),
+        ] {
+            assert_eq!(identity(claims.clone()), Err(Fault::Claim), "{claims}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
@@ -67,6 +69,7 @@ fn roots_in(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
     let mut roots = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(certificate) = item? {
+            RootCertStore::empty().add(CertificateDer::from(certificate.der()).into_owned())?;
             roots.push(certificate);
         }
     }

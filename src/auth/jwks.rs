@@ -132,14 +132,15 @@ impl KeyTask {
         let mut backoff = Backoff::new(self.min_interval);
         let mut reminder = Reminder::default();
         loop {
-            let next_at = Instant::now() + self.min_interval;
+            let begun_at = Instant::now();
+            let next_at = begun_at + self.min_interval;
             self.known.send_modify(|known| (known.is_fetching, known.next_at) = (true, next_at));
             let fetched = tokio::select! {
                 fetched = self.fetch() => fetched,
                 () = stop.cancelled() => return,
             };
             let pause = match self.take(fetched, &mut backoff, &mut reminder) {
-                true => self.refresh.mul_f64(rand::rng().random_range(0.75..1.0)).max(self.min_interval),
+                true => time_to_refresh(self.refresh, self.min_interval).saturating_sub(begun_at.elapsed()),
                 false => backoff.next(),
             };
             tokio::select! {
@@ -210,6 +211,12 @@ impl KeyTask {
     }
 }
 
+/// The time from one fetch to the next, if no client needs one. By chance, it is up to a quarter shorter than the setting, so
+/// that nodes that were started together do not ask together.
+fn time_to_refresh(refresh: Duration, min_interval: Duration) -> Duration {
+    refresh.mul_f64(rand::rng().random_range(0.75..=1.0)).max(min_interval)
+}
+
 /// Waits until a client asks at a time when it may.
 ///
 /// # Cancel safety
@@ -220,6 +227,20 @@ async fn wanted_after(wanted: &mut mpsc::Receiver<()>, next_at: Instant) {
             Some(()) if next_at <= Instant::now() => return,
             Some(()) => {}
             None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_fetched_at_least_as_often_as_the_setting_says() {
+        let [least, three_quarters, refresh] = [2, 3, 4].map(Duration::from_secs);
+        for _ in 0..1000 {
+            assert!((three_quarters..=refresh).contains(&time_to_refresh(refresh, least)));
+            assert_eq!(time_to_refresh(refresh, refresh), refresh, "never sooner than the least interval");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The keys that tokens are checked with, and what each key permits.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::RsaParameters;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation};
 use serde_json::Value;
 
 use crate::settings::AuthSettings;
@@ -51,8 +53,8 @@ const P256_POINT: usize = 65;
 const P384_POINT: usize = 97;
 /// Bytes of a key of Ed25519. Source: RFC 8032 §5.1.5
 const ED25519_KEY: usize = 32;
-/// Least bits of an RSA modulus. Source: RFC 7518 §3.3
-const RSA_BITS_MIN: usize = 2048;
+/// Bits of a key of RSA. The library checks no signature of a shorter key (RFC 7518 §3.3), or of a longer one.
+const RSA_BITS: RangeInclusive<u32> = 2048..=8192;
 
 impl Rules {
     /// The rules of these settings, whose algorithms have been validated.
@@ -96,7 +98,7 @@ impl Rules {
             return None;
         }
         let fitting: &[Algorithm] = match &jwk.algorithm {
-            AlgorithmParameters::RSA(key) if bits_in_base64(&key.n) >= RSA_BITS_MIN => &RSA,
+            AlgorithmParameters::RSA(_) => &RSA,
             AlgorithmParameters::EllipticCurve(key) => of_curve(&key.curve),
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
             _ => &[],
@@ -144,8 +146,8 @@ impl KeySet {
         } else if let Ok(key) = DecodingKey::from_ed_pem(bytes) {
             (key, &[Algorithm::EdDSA])
         } else if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
-            if bits_of_modulus(key.try_get_as_bytes().unwrap_or_default()) < RSA_BITS_MIN {
-                return Err("must have 2048 bits at least");
+            if !has_right_length(&key, &RSA) {
+                return Err("must have 2048 to 8192 bits if it is a key of RSA");
             }
             (key, &RSA)
         } else {
@@ -201,65 +203,25 @@ fn of_curve(curve: &EllipticCurve) -> &'static [Algorithm] {
     }
 }
 
-/// Whether a key is as long as its curve says. RSA has many lengths.
+/// Whether a key is as long as its curve says, or, with RSA, as long as the library wants it.
 fn has_right_length(key: &DecodingKey, fitting: &[Algorithm]) -> bool {
     let length = key.try_get_as_bytes().map_or(0, <[u8]>::len);
     fitting.iter().all(|algorithm| match algorithm {
         Algorithm::ES256 => length == P256_POINT,
         Algorithm::ES384 => length == P384_POINT,
         Algorithm::EdDSA => length == ED25519_KEY,
-        _ => true,
+        _ => rsa_bits(key).is_some_and(|bits| RSA_BITS.contains(&bits)),
     })
 }
 
-/// The bits of a number in base64url without padding. Source: RFC 7518 §2, `Base64urlUInt`
-fn bits_in_base64(text: &str) -> usize {
-    let is_zero = |byte: &u8| *byte == b'A';
-    let n_zeros = text.bytes().take_while(is_zero).count();
-    let first_bits = match text.as_bytes().get(n_zeros) {
-        Some(b'B') => 1,
-        Some(b'C'..=b'D') => 2,
-        Some(b'E'..=b'H') => 3,
-        Some(b'I'..=b'P') => 4,
-        Some(b'Q'..=b'Z' | b'a'..=b'f') => 5,
-        Some(_) => 6,
-        None => return 0,
-    };
-    // The last character may have bits that belong to no byte.
-    let n_unused = text.len() * 6 % 8;
-    ((text.len() - n_zeros - 1) * 6 + first_bits).saturating_sub(n_unused)
-}
-
-/// The bits of the modulus in an `RSAPublicKey` as DER. A modulus that is short enough for another form of its length has too
-/// few bits. Source: RFC 8017 §A.1.1
-fn bits_of_modulus(der: &[u8]) -> usize {
-    let [0x30, 0x82, _, _, 0x02, 0x82, high, low, rest @ ..] = der else { return 0 };
-    let length = usize::from(*high) << 8 | usize::from(*low);
-    let modulus = rest.get(..length).unwrap_or_default();
-    let n_zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let first = modulus.get(n_zeros).copied().unwrap_or_default();
-    ((modulus.len() - n_zeros) * 8).saturating_sub(first.leading_zeros() as usize)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bits_of_a_modulus_are_counted() {
-        let bits = |first: char, n_chars: usize| bits_in_base64(&(first.to_string() + &"A".repeat(n_chars - 1)));
-        // 256 bytes are 341 characters and a third.
-        assert_eq!((bits('g', 342), bits('f', 342), bits('g', 171)), (2048, 2047, 1024));
-        assert_eq!(bits_in_base64(&format!("A{}", "g".repeat(342))), 2048 + 2, "343 characters are 257 bytes");
-        assert_eq!(["", "AAAA", "B"].map(bits_in_base64), [0; 3]);
-        let der = |modulus: &[u8]| {
-            let [high, low] = (modulus.len() as u16).to_be_bytes();
-            [&[0x30, 0x82, 0, 0, 0x02, 0x82, high, low], modulus, &[0x02, 3, 1, 0, 1]].concat()
-        };
-        let modulus = |first: u8, n_bytes: usize| [&[0, first][..], &vec![7; n_bytes - 1]].concat();
-        assert_eq!(bits_of_modulus(&der(&modulus(0x80, 256))), 2048);
-        assert_eq!(bits_of_modulus(&der(&modulus(0x7f, 256))), 2047);
-        assert_eq!(bits_of_modulus(&der(&modulus(0x80, 128))), 1024);
-        assert_eq!((bits_of_modulus(&[]), bits_of_modulus(&der(&[0, 0]))), (0, 0));
+/// Bits of the modulus of an RSA key. It is none if the key cannot be read.
+fn rsa_bits(key: &DecodingKey) -> Option<u32> {
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(der) => RsaParameters::public_modulus_len(der).ok(),
+        // A zero before the number is no valid form, and the library refuses it. Source: RFC 7518 §6.3.1.1
+        DecodingKeyKind::RsaModulusExponent { n, .. } => {
+            let first = n.first().filter(|first| **first != 0)?;
+            Some(u32::try_from(n.len()).ok()?.checked_mul(8)? - first.leading_zeros())
+        }
     }
 }

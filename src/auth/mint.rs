@@ -7,9 +7,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 
 use super::keys::Rules;
-use super::{KeySet, Right};
+use super::{KeySet, Right, profile_limits};
 use crate::clock;
-use crate::domain::{RoomId, UserId};
+use crate::domain::{Profile, ProfileFields, RoomId, UserId};
 use crate::settings::Settings;
 
 /// What a token should say.
@@ -30,7 +30,8 @@ pub struct TokenWish {
 /// A token that a node with these settings accepts.
 ///
 /// # Errors
-/// There is no `auth.secret`: only the issuer has the private key of the others. Or the user, a scope or a room is none.
+/// There is no `auth.secret`: only the issuer has the private key of the others. Or the user, a scope or a room is none, or the name is too
+/// long.
 pub fn mint(settings: &Settings, wish: &TokenWish) -> anyhow::Result<String> {
     let auth = &settings.auth;
     let secret = auth.secret.as_ref().context("a token can be made only with auth.mode = \"jwt\" and auth.secret")?;
@@ -54,6 +55,8 @@ pub fn mint(settings: &Settings, wish: &TokenWish) -> anyhow::Result<String> {
         put(auth.claim_rooms.as_deref().context("auth.claim_rooms is empty")?, json!(wish.rooms));
     }
     if let Some(name) = &wish.name {
+        let profile = ProfileFields { name: Some(name.clone()), ..ProfileFields::default() };
+        Profile::within(&profile, profile_limits(&settings.limits)).context("the name")?;
         put(auth.claim_name.as_deref().context("auth.claim_name is empty")?, json!(name));
     }
     let now = clock::now();

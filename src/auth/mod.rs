@@ -34,9 +34,9 @@ pub use self::mint::{TokenWish, mint};
 pub(crate) use self::permissions::{Refusal, Resource, Right, Rights};
 use self::tokens::{Tokens, Unverified};
 use crate::clock;
-use crate::domain::{Profile, ProfileLimits, ProfilePatch, RoomId, Timestamp, UserId};
+use crate::domain::{ProfileLimits, ProfilePatch, RoomId, Timestamp, UserId};
 use crate::metrics::{AuthMetrics, TokenOutcome};
-use crate::settings::{AuthMode, AuthSettings, MetricsRule};
+use crate::settings::{AuthMode, AuthSettings, LimitSettings, MetricsRule};
 
 /// Who a client is, and what goes with that.
 #[derive(Debug)]
@@ -111,7 +111,6 @@ pub(crate) struct Auth {
     api_keys: ApiKeys,
     /// How tokens are checked. It is none if none are (`auth.mode = "trusted"`).
     tokens: Option<(Tokens, KeySource)>,
-    profile_limits: ProfileLimits,
     metrics: Arc<AuthMetrics>,
 }
 
@@ -124,14 +123,14 @@ enum KeySource {
 }
 
 impl Auth {
-    /// Reads the keys that the settings name. If they come from an issuer, a task fetches them. The profile of a token has the
-    /// same limits as that of a client.
+    /// Reads the keys that the settings name. If they come from an issuer, a task fetches them. A token that states a profile
+    /// over one of the limits is refused.
     ///
     /// # Errors
     /// A key that cannot be read, or does not go with the other settings.
     pub(crate) fn new(
         settings: &AuthSettings,
-        profile_limits: ProfileLimits,
+        limits: &LimitSettings,
         metrics: AuthMetrics,
     ) -> anyhow::Result<(Arc<Self>, Option<KeyTask>)> {
         let metrics = Arc::new(metrics);
@@ -142,9 +141,8 @@ impl Auth {
             AuthMode::Trusted => Some(Arc::new(Identity::anyone())),
             AuthMode::Jwt => None,
         };
-        let tokens = source.map(|source| (Tokens::new(settings), source));
-        let metrics_rule = settings.metrics;
-        Ok((Arc::new(Self { newcomer, metrics_rule, api_keys, tokens, profile_limits, metrics }), task))
+        let tokens = source.map(|source| (Tokens::new(settings, profile_limits(limits)), source));
+        Ok((Arc::new(Self { newcomer, metrics_rule: settings.metrics, api_keys, tokens, metrics }), task))
     }
 
     /// What a client is before it has said who it is. With `auth.mode = "trusted"` its word counts. All such clients share
@@ -216,13 +214,7 @@ impl Auth {
                 &*fetched
             }
         };
-        let identity = tokens.verify(&token, keys, clock::now())?;
-        // Otherwise its user could never join, and would be told of a field that the client did not send.
-        let stated = identity.stated().clone().applied_to(None);
-        match Profile::within(&stated, self.profile_limits) {
-            Ok(_) => Ok(Arc::new(identity)),
-            Err(_) => Err(Fault::Claim.into()),
-        }
+        Ok(Arc::new(tokens.verify(&token, keys, clock::now())?))
     }
 
     /// The server with this API key. Where the word of clients counts, it may read what everybody may read.
@@ -233,6 +225,11 @@ impl Auth {
         let stated = ProfilePatch::default();
         Ok(Arc::new(Identity { who: Who::Server(name), rights, rooms: None, stated, ends_at: None }))
     }
+}
+
+/// How large a profile may be that a token states: as large as one that a client states.
+fn profile_limits(limits: &LimitSettings) -> ProfileLimits {
+    ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes }
 }
 
 fn key_source(

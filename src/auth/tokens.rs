@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::claims::ClaimNames;
 use super::keys::KeySet;
 use super::{Fault, Identity};
-use crate::domain::Timestamp;
+use crate::domain::{ProfileLimits, Timestamp};
 use crate::settings::AuthSettings;
 
 /// How tokens are read.
@@ -42,9 +42,9 @@ impl<'a> Unverified<'a> {
 }
 
 impl Tokens {
-    /// Tokens as the settings describe them.
-    pub(super) fn new(settings: &AuthSettings) -> Self {
-        Self { claims: ClaimNames::new(settings), leeway: settings.leeway }
+    /// Tokens as the settings describe them. What one states of a profile is within `profile_limits`.
+    pub(super) fn new(settings: &AuthSettings, profile_limits: ProfileLimits) -> Self {
+        Self { claims: ClaimNames::new(settings, profile_limits), leeway: settings.leeway }
     }
 
     /// Who a token says that the client is.
@@ -78,7 +78,7 @@ fn checked_claims(token: &Unverified<'_>, keys: &KeySet) -> Result<Value, Fault>
         match decode::<Value>(token.text, &key.decoding, &key.validation) {
             // The library lets an audience pass that is neither a text nor a list.
             Ok(token) if key.validation.aud.is_none() && !token.claims["aud"].is_null() => return Err(Fault::Audience),
-            // And it takes a list with the issuer for the issuer.
+            // It takes a list of issuers for one, even an empty one.
             Ok(token) if key.validation.iss.is_some() && !token.claims["iss"].is_string() => return Err(Fault::Issuer),
             Ok(token) => return Ok(token.claims),
             Err(error) => fault = fault_of(error.kind()),

@@ -3,9 +3,9 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::Value;
 
-use super::Who;
 use super::keys::{KeySet, Rules};
 use super::tokens::{Tokens, Unverified};
+use super::{Who, profile_limits};
 use crate::domain::{Timestamp, UserId};
 use crate::settings::Settings;
 
@@ -29,9 +29,10 @@ pub(crate) fn is_key_set(text: &[u8]) -> bool {
 }
 
 fn user_of(text: &str, now: Timestamp) -> Option<(UserId, Timestamp)> {
-    let settings = Settings::default().auth;
-    let keys = KeySet::from_secret(SECRET, &Rules::new(&settings))?;
-    let identity = Tokens::new(&settings).verify(&Unverified::read(text).ok()?, &keys, now).ok()?;
+    let Settings { auth, limits, .. } = Settings::default();
+    let keys = KeySet::from_secret(SECRET, &Rules::new(&auth))?;
+    let identity =
+        Tokens::new(&auth, profile_limits(&limits)).verify(&Unverified::read(text).ok()?, &keys, now).ok()?;
     match identity.who() {
         Who::User(user) => Some((user.clone(), identity.ends_at()?)),
         Who::Anyone | Who::Server(_) => None,

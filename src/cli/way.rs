@@ -1,8 +1,9 @@
 //! The way to a node on this machine: what comes before HTTP.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 /// What a connection begins with.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub(crate) struct Way {
     /// Who may answer, if the node encrypts.
     pub(crate) trust: Option<Trust>,
-    /// Whether the node expects a PROXY header from this machine.
-    pub(crate) with_proxy_header: bool,
+    /// Whether the node expects a PROXY header from an address.
+    pub(crate) proxies: Option<Rc<dyn Fn(IpAddr) -> bool>>,
 }
 
 /// Who may answer. No authority is asked, because the node is on this machine.
@@ -46,7 +47,8 @@ impl Way {
         let mut tcp = TcpStream::connect_timeout(&address, patience)?;
         tcp.set_read_timeout(Some(patience))?;
         tcp.set_write_timeout(Some(patience))?;
-        if self.with_proxy_header {
+        let own = tcp.local_addr()?.ip();
+        if self.proxies.as_ref().is_some_and(|expects_header_of| expects_header_of(own)) {
             tcp.write_all(b"PROXY UNKNOWN\r\n")?;
         }
         let Some(trust) = &self.trust else { return Ok(Box::new(tcp)) };

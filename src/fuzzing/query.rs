@@ -1,7 +1,5 @@
 //! What a client says before its first message: the query of its URL, and, if it is a proxy, the PROXY header.
 
-use std::net::SocketAddr;
-
 use crate::domain::Status;
 use crate::http::query::Parameters;
 use crate::transport::proxy_header::{self, Parsed};
@@ -33,8 +31,8 @@ pub const MAX_COUNT: usize = 100;
 /// What the first bytes of a connection say.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// A whole PROXY header of so many bytes, and the client that it names.
-    Header(usize, Option<SocketAddr>),
+    /// A whole PROXY header of so many bytes.
+    Header(usize),
     /// A part of a header.
     Part,
     /// Anything else.
@@ -44,7 +42,7 @@ pub enum Beginning {
 /// Reads the beginning of a connection.
 pub fn beginning(bytes: &[u8]) -> Beginning {
     match proxy_header::parse(bytes) {
-        Parsed::Whole { n_bytes, client } => Beginning::Header(n_bytes, client),
+        Parsed::Whole { n_bytes, .. } => Beginning::Header(n_bytes),
         Parsed::Part => Beginning::Part,
         Parsed::Invalid => Beginning::Other,
     }

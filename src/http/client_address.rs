@@ -69,7 +69,9 @@ fn bounded_address(head: &RequestHead, peer: Option<&Peer>, addresses: &Addresse
         addresses.note_unnamed_proxy(peer.addr.ip());
     }
     let ip = client_address(head, *peer, proxies);
-    (!ip.to_canonical().is_loopback() && !proxies.contains(ip)).then_some(ip)
+    // Who is on this machine shows with the connection. What a proxy says of its own machine is no such word.
+    let is_here = !peer.is_proxied && ip == peer.addr.ip() && ip.to_canonical().is_loopback();
+    (!is_here && !proxies.contains(ip)).then_some(ip)
 }
 
 /// The address of the client. If a trusted proxy has sent the request, it says so in `X-Forwarded-For`. If that names nobody,

@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 
 use super::{ApiError, client_address};
-use crate::settings::is_this_machine;
+use crate::settings;
 use crate::transport::Peer;
 
 /// Lets only programs on this machine pass. The peer of the connection counts, and no header: anybody can write a header. A
@@ -25,7 +25,7 @@ pub(crate) fn require(request: &HttpRequest) -> Result<(), ApiError> {
 /// Whether `Host` names this machine by its loopback address, or as `localhost`. HTTP/1.0 has no `Host`.
 fn names_loopback(request: &HttpRequest) -> bool {
     let Some(host) = request.headers().get(header::HOST) else { return true };
-    is_this_machine(host.to_str().unwrap_or_default())
+    host.to_str().is_ok_and(settings::names_loopback)
 }
 
 #[cfg(test)]

@@ -101,6 +101,9 @@ async fn upgrade(
 
 /// Lets a client in if it may come in. Returns what its URL says, and its seat.
 async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), ApiError> {
+    // First of all, so that no refusal is free.
+    let peer = request.conn_data::<Peer>();
+    let place = client_address::enter(request.head(), peer, &entrance.addresses, &entrance.admission)?;
     let usual_format = format_at(request.path()).ok_or(ApiError::NotFound)?;
     verify_handshake(request.head())?;
     // Browsers apply CORS to HTTP only. Any page can open a WebSocket. So the server has to check the origin.
@@ -108,8 +111,6 @@ async fn admit(entrance: &Entrance, request: &Request) -> Result<(Hello, Seat), 
     if origin.is_some_and(|origin| !entrance.server.allows_origin(origin)) {
         return Err(ApiError::OriginNotAllowed);
     }
-    let peer = request.conn_data::<Peer>();
-    let place = client_address::enter(request.head(), peer, &entrance.addresses, &entrance.admission)?;
     let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
     let format = parameters.format("format")?.unwrap_or(usual_format);
     let (named, interest) = (parameters.user("userId")?, interest(&parameters, format)?);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Secret, SettingsError, authority, duration_ms, none_if_empty};
+use super::authority::{host_of, names_loopback};
+use super::{Secret, SettingsError, duration_ms, none_if_empty};
 
 /// The algorithms that sign with a secret.
 const SECRET_ALGORITHMS: [&str; 3] = ["HS256", "HS384", "HS512"];
@@ -41,7 +42,7 @@ pub struct AuthSettings {
     /// How often the keys are fetched. Tied to `jwks_min_interval`.
     #[serde(rename = "jwks_refresh_ms", with = "duration_ms")]
     pub jwks_refresh: Duration,
-    /// Least time between two fetches. Tied to `jwks_refresh` and `jwks_timeout`.
+    /// Least time between two fetches that tokens cause. Tied to `jwks_refresh` and `jwks_timeout`.
     #[serde(rename = "jwks_min_interval_ms", with = "duration_ms")]
     pub jwks_min_interval: Duration,
     /// Deadline of one fetch. Tied to `jwks_min_interval`.
@@ -94,9 +95,10 @@ impl AuthSettings {
         self.validate_source()?;
         self.validate_algorithms()?;
         if self.jwks_url.as_ref().is_some_and(|url| !is_safe_url(url)) {
-            // It may have a password.
-            let problem = "auth.jwks_url must begin with https://, or with http:// on this machine, and have no login";
-            return Err(SettingsError::invalid(&["auth.jwks_url"], problem.to_owned()));
+            // There may be a password in it.
+            let problem =
+                "auth.jwks_url must begin with https://, or with http:// on this machine, and have no login".to_owned();
+            return Err(SettingsError::invalid(&["auth.jwks_url"], problem));
         }
         if let Some(scope) = self.default_scopes.iter().find(|scope| !DEFAULT_SCOPES.contains(&scope.as_str())) {
             let problem = format!("auth.default_scopes has {scope:?}: it may have {}", DEFAULT_SCOPES.join(", "));
@@ -159,14 +161,18 @@ impl AuthSettings {
     }
 }
 
-/// Whether nobody on the way can answer instead: the connection is encrypted, or does not leave this machine.
+/// Whether nobody on the way can answer instead: the connection is encrypted, or does not leave this machine. A URL with a
+/// login is none of these, because a secret in it would be shown with the settings.
 fn is_safe_url(url: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_graphic() && !"@\\".contains(c);
+    let is_plain = |c: char| c.is_ascii_graphic() && c != '\\';
     let Some((scheme, rest)) = url.split_once("://").filter(|_| url.chars().all(is_plain)) else { return false };
-    let host_and_port = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return false;
+    }
     match scheme {
-        "https" => !authority::host(host_and_port).is_empty(),
-        "http" => authority::is_this_machine(host_and_port),
+        "https" => !host_of(authority).is_empty(),
+        "http" => names_loopback(authority),
         _ => false,
     }
 }

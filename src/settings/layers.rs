@@ -63,6 +63,9 @@ impl Layers {
         if let Some(name) = unknown {
             return Err(SettingsError::Unknown { name: name.clone(), origin: ENVIRONMENT.to_owned() });
         }
+        for (short, key) in SHORT_NAMES.into_iter().filter(|(_, key)| SECRET_KEYS.contains(key)) {
+            exclude_mixed(&long_name(key), short, environment)?;
+        }
         keys.iter().try_for_each(|key| self.set_variable(key, &long_name(key), environment))?;
         SHORT_NAMES.into_iter().try_for_each(|(name, key)| self.set_variable(key, name, environment))
     }
@@ -184,4 +187,18 @@ fn describe(key: &str, kind: &ValueKind) -> String {
         ValueKind::String(text) => format!("{text:?}"),
         other => other.to_string(),
     }
+}
+
+/// A secret in a variable and in a file is a mistake, also if one of the two is named by its long name, and the other one by its
+/// short name.
+fn exclude_mixed(long: &str, short: &str, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
+    let is_set = |name: &str| environment.get(name).is_some_and(|text| !text.is_empty());
+    for (value, file) in [(long, short), (short, long)] {
+        let file = format!("{file}{FILE_SUFFIX}");
+        if is_set(value) && is_set(&file) {
+            let problem = format!("{value} and {file} exclude each other: set one of them");
+            return Err(SettingsError::invalid(&[], problem));
+        }
+    }
+    Ok(())
 }

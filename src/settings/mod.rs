@@ -14,7 +14,7 @@ mod secret;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use self::auth::{AuthMode, AuthSettings, MetricsRule};
-pub(crate) use self::authority::is_this_machine;
+pub(crate) use self::authority::names_loopback;
 #[cfg(test)]
 pub(crate) use self::check::KEY_WORDS;
 use self::layers::Layers;
@@ -95,10 +95,10 @@ impl ServerSettings {
         self.allows_any_origin() || self.cors_allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Whether a connection from this machine begins with a PROXY header.
-    pub fn expects_proxy_header_of_itself(&self) -> bool {
+    /// Whether a connection from this address begins with a PROXY header.
+    pub fn expects_proxy_header_of(&self, ip: IpAddr) -> bool {
         let networks = self.trusted_networks().unwrap_or_default();
-        let is_trusted = networks.iter().any(|network| network.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
+        let is_trusted = networks.iter().any(|network| network.contains(&ip.to_canonical()));
         self.proxy_protocol == ProxyProtocol::On && is_trusted
     }
 
@@ -109,11 +109,16 @@ impl ServerSettings {
     pub(crate) fn trusted_networks(&self) -> Result<Vec<IpNet>, &str> {
         let network = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
         let networks = self.trusted_proxies.iter().map(|text| match network(text) {
-            Some(network) if network.prefix_len() > 0 => Ok(network),
+            Some(network) if network.prefix_len() > 0 && !is_mapped(&network) => Ok(network),
             _ => Err(text.as_str()),
         });
         networks.collect()
     }
+}
+
+/// Whether these are IPv4 addresses, written as IPv6 (`::ffff:10.0.0.0/104`). Clients have them in the other form.
+fn is_mapped(network: &IpNet) -> bool {
+    matches!(network.addr(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
 }
 
 /// Whether connections begin with a PROXY header.
@@ -173,6 +178,18 @@ pub struct RedisSettings {
     pub backoff_max: Duration,
     /// Pooled connections for what is occasional.
     pub pool_size: usize,
+}
+
+impl RedisSettings {
+    /// The settings that name a file for TLS.
+    pub(crate) fn tls_files(&self) -> Vec<&'static str> {
+        let all = [
+            ("redis.tls_ca_path", &self.tls_ca_path),
+            ("redis.tls_certificate_path", &self.tls_certificate_path),
+            ("redis.tls_key_path", &self.tls_key_path),
+        ];
+        all.into_iter().filter(|(_, path)| path.is_some()).map(|(name, _)| name).collect()
+    }
 }
 
 /// When somebody counts as present.

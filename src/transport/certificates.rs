@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
@@ -130,6 +131,12 @@ impl Files {
             .collect::<Result<Vec<_>, _>>()
             .with_context(|| format!("{} is no PEM ({certificate})", self.certificate.display()))?;
         ensure!(!chain.is_empty(), "{} has no certificate in PEM ({certificate})", self.certificate.display());
+        for (index, issued) in chain.iter().enumerate() {
+            // rustls reads the first one alone. Clients read all.
+            ParsedCertificate::try_from(issued).with_context(|| {
+                format!("certificate {} in {} is none ({certificate})", index + 1, self.certificate.display())
+            })?;
+        }
         let private = PrivateKeyDer::from_pem_slice(&read(&self.key, key)?)
             .with_context(|| format!("{} has no private key in PEM ({key})", self.key.display()))?;
         let ends_at = validity::ends_at(&chain[0]).unwrap_or_default();

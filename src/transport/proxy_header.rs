@@ -16,6 +16,17 @@ const MAX_BYTES: usize = 536;
 /// Longest header of version 1, in bytes. Source: the specification, section 2.1.
 const MAX_BYTES_OF_TEXT: usize = 107;
 
+/// Whom a header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// The client with this address.
+    At(SocketAddr),
+    /// A client without an address of the internet.
+    Somebody,
+    /// Nobody: the proxy speaks for itself, as in a health check.
+    Nobody,
+}
+
 /// What the first bytes of a connection say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
@@ -23,8 +34,8 @@ pub(crate) enum Parsed {
     Whole {
         /// How many bytes it has.
         n_bytes: usize,
-        /// The client's address. It is none if the proxy speaks for itself, as in a health check.
-        client: Option<SocketAddr>,
+        /// Who is at the other end of the proxy.
+        client: Client,
     },
     /// The beginning of a header.
     Part,
@@ -52,7 +63,11 @@ pub(crate) async fn read(tcp: &TcpStream, proxy: Peer) -> io::Result<Peer> {
         match parse(&header[..n_seen]) {
             Parsed::Whole { n_bytes, client } => {
                 take(tcp, &mut header[n_read..n_bytes])?;
-                return Ok(client.map_or(proxy, |addr| Peer { addr, is_proxied: true }));
+                return Ok(match client {
+                    Client::At(addr) => Peer { addr, is_proxied: true },
+                    Client::Somebody => Peer { is_proxied: true, ..proxy },
+                    Client::Nobody => proxy,
+                });
             }
             // A part of a header is taken. If it stayed, the next look would return at once, again and again.
             Parsed::Part => take(tcp, &mut header[n_read..n_seen])?,
@@ -64,17 +79,36 @@ pub(crate) async fn read(tcp: &TcpStream, proxy: Peer) -> io::Result<Peer> {
 
 /// What these first bytes of a connection say.
 pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    if let Some(parsed) = parse_local(bytes) {
+        return parsed;
+    }
     let max_bytes = if bytes.starts_with(b"P") { MAX_BYTES_OF_TEXT } else { MAX_BYTES };
     match ProxyHeader::parse(bytes, ParseConfig::default()) {
         // It depends on what has arrived already whether the library looks at the length.
         Ok((_, n_bytes)) if n_bytes > max_bytes => Parsed::Invalid,
         Ok((header, n_bytes)) => match header.proxied_address() {
             Some(address) if address.protocol != Protocol::Stream => Parsed::Invalid,
-            address => Parsed::Whole { n_bytes, client: address.map(|address| address.source) },
+            Some(address) => Parsed::Whole { n_bytes, client: Client::At(address.source) },
+            // Version 1 has no family for others, and calls them unknown.
+            None if bytes.starts_with(b"P") => Parsed::Whole { n_bytes, client: Client::Nobody },
+            None => Parsed::Whole { n_bytes, client: Client::Somebody },
         },
         Err(Error::BufferTooShort) if bytes.len() < max_bytes => Parsed::Part,
         Err(_) => Parsed::Invalid,
     }
+}
+
+/// A header of version 2 with which the proxy speaks for itself. What it says of addresses does not count, whatever it is. It is
+/// none if the bytes are no such header. Source: the specification, section 2.2
+fn parse_local(bytes: &[u8]) -> Option<Parsed> {
+    let rest = bytes.strip_prefix(b"\r\n\r\n\0\r\nQUIT\n\x20")?;
+    let Some(&[_, high, low]) = rest.first_chunk() else { return Some(Parsed::Part) };
+    let n_bytes = 16 + usize::from(u16::from_be_bytes([high, low]));
+    Some(match n_bytes {
+        too_many if too_many > MAX_BYTES => Parsed::Invalid,
+        n_bytes if n_bytes > bytes.len() => Parsed::Part,
+        n_bytes => Parsed::Whole { n_bytes, client: Client::Nobody },
+    })
 }
 
 /// Takes bytes that were seen before. Nobody else reads from the connection, so they are still there.
@@ -97,11 +131,14 @@ mod tests {
         };
         let addresses = [203, 0, 113, 7, 10, 0, 0, 1, 0x13, 0x88, 0, 80];
         for (header, client) in [
-            (b"PROXY TCP4 203.0.113.7 10.0.0.1 5000 80\r\n".to_vec(), Some(source)),
-            (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (version_2(0x21, &addresses), Some(source)),
-            (version_2(0x20, &[]), None),
-            (version_2(0x20, &addresses), None),
+            (b"PROXY TCP4 203.0.113.7 10.0.0.1 5000 80\r\n".to_vec(), Client::At(source)),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Client::Nobody),
+            (version_2(0x21, &addresses), Client::At(source)),
+            // A client of a Unix socket, or of something else.
+            (version_2(0x21, &[]), Client::Somebody),
+            (version_2(0x20, &[]), Client::Nobody),
+            (version_2(0x20, &addresses), Client::Nobody),
+            (version_2(0x20, &[7]), Client::Nobody),
         ] {
             for n_bytes in 0..header.len() {
                 assert_eq!(parse(&header[..n_bytes]), Parsed::Part, "{n_bytes} bytes of {header:?}");

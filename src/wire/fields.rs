@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::json::user_id;
-use super::message::ErrorCode;
+use super::message::{ErrorCode, Token};
 use crate::clock;
 use crate::domain::{
     Device, Expiry, Profile, ProfileFields, ProfileLimits, ProfilePatch, SaidStatus, Status, StatusText, UserId,
@@ -33,6 +33,20 @@ pub(super) fn invalid(name: &str, what: &str) -> Fault {
 /// The user that `userId` names.
 pub(super) fn required_user(fields: &Map<String, Value>) -> Result<UserId, Fault> {
     user_id(required(fields, "userId")?).map_err(|what| invalid("userId", &what))
+}
+
+/// The user that `userId` names, if it is there.
+pub(super) fn optional_user(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
+    present(fields, "userId").map(user_id).transpose().map_err(|what| invalid("userId", &what))
+}
+
+/// The text in `token`, if it is there. Whether it is a token is for others to say.
+pub(super) fn token(fields: &Map<String, Value>) -> Result<Option<Token>, Fault> {
+    match present(fields, "token") {
+        None => Ok(None),
+        Some(Value::String(token)) => Ok(Some(Token::new(token))),
+        Some(_) => Err(invalid("token", "must be a string")),
+    }
 }
 
 /// The fields of a profile that are texts.

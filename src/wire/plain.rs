@@ -7,9 +7,10 @@
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::fields::{optional_user, token};
 use super::frame;
-use super::json::{Object, user_id};
-use super::message::{BadRequest, ClientMessage, ErrorCode, Message, Request, Token};
+use super::json::Object;
+use super::message::{BadRequest, ClientMessage, ErrorCode, Message, Request};
 use crate::clock;
 use crate::domain::{Timestamp, Told, UserId};
 
@@ -27,19 +28,9 @@ const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// [`BadRequest`] says why anything else is not carried out.
 pub(super) fn parse(text: &str) -> Result<ClientMessage, BadRequest> {
     let value = serde_json::from_str::<Value>(text).ok().filter(|value| value["type"] == "AUTHENTICATE");
-    let Some(fields) = value else { return Err(refuse(text)) };
-    let present = |name| Some(&fields[name]).filter(|value| !value.is_null());
-    let invalid = |name: &str, what: &str| BadRequest {
-        code: ErrorCode::InvalidField,
-        message: format!("`{name}` {what}"),
-        reference: None,
-    };
-    let user = present("userId").map(user_id).transpose().map_err(|what| invalid("userId", &what))?;
-    let token = match present("token") {
-        None => None,
-        Some(Value::String(token)) => Some(Token::new(token)),
-        Some(_) => return Err(invalid("token", "must be a string")),
-    };
+    let Some(Value::Object(fields)) = value else { return Err(refuse(text)) };
+    let bad = |(code, message)| BadRequest { code, message, reference: None };
+    let (user, token) = (optional_user(&fields).map_err(bad)?, token(&fields).map_err(bad)?);
     Ok(ClientMessage { request: Request::Authenticate { user, token }, reference: None })
 }
 
@@ -141,6 +132,7 @@ fn finish(mut out: Object, at: Timestamp) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::Token;
 
     #[test]
     fn only_the_usual_form_of_a_whole_number_is_a_number() {

@@ -16,8 +16,13 @@ pub struct Reader {
 
 struct Fragments {
     is_text: bool,
+    n_parts: usize,
     bytes: Vec<u8>,
 }
+
+/// Most frames of one message. A frame may be empty, so without this a message need never end, and would count as none. No client
+/// cuts a message of some kilobytes into so many.
+const MAX_PARTS: usize = 1024;
 
 /// A whole message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,11 +118,11 @@ impl Reader {
     fn join_fragment(&mut self, item: Item) -> Result<Option<Incoming>, Violation> {
         let (is_last, part) = match item {
             Item::FirstText(part) => {
-                self.fragments = Some(Box::new(Fragments { is_text: true, bytes: Vec::new() }));
+                self.fragments = Some(Box::new(Fragments { is_text: true, n_parts: 0, bytes: Vec::new() }));
                 (false, part)
             }
             Item::FirstBinary(part) => {
-                self.fragments = Some(Box::new(Fragments { is_text: false, bytes: Vec::new() }));
+                self.fragments = Some(Box::new(Fragments { is_text: false, n_parts: 0, bytes: Vec::new() }));
                 (false, part)
             }
             Item::Continue(part) => (false, part),
@@ -127,12 +132,16 @@ impl Reader {
         if fragments.bytes.len() + part.len() > self.max_message_bytes {
             return Err(Violation::TooLarge);
         }
+        fragments.n_parts += 1;
+        if fragments.n_parts > MAX_PARTS {
+            return Err(Violation::TooLarge);
+        }
         fragments.bytes.extend_from_slice(&part);
         if !is_last {
             return Ok(None);
         }
         match self.fragments.take().map(|fragments| *fragments) {
-            Some(Fragments { is_text: true, bytes }) => Ok(Some(Incoming::Text(text(bytes)?))),
+            Some(Fragments { is_text: true, bytes, .. }) => Ok(Some(Incoming::Text(text(bytes)?))),
             _ => Ok(Some(Incoming::Binary)),
         }
     }
@@ -201,6 +210,19 @@ mod tests {
         reader.push(&[0x80, 0x81, 0, 0, 0, 0, b'}']);
         assert_eq!(reader.next_message(), Ok(Some(Incoming::Text("{}".to_owned()))));
         assert_eq!((reader.next_message(), reader.held_bytes()), (Ok(None), 0));
+    }
+
+    #[test]
+    fn a_message_has_so_many_parts_and_no_more() {
+        for (n_parts, expected) in
+            [(MAX_PARTS, Ok(Some(Incoming::Text(String::new())))), (MAX_PARTS + 1, Err(Violation::TooLarge))]
+        {
+            let mut reader = Reader::new(1000);
+            reader.push(&[0x01, 0x80, 0, 0, 0, 0]);
+            (2..n_parts).for_each(|_| reader.push(&[0x00, 0x80, 0, 0, 0, 0]));
+            reader.push(&[0x80, 0x80, 0, 0, 0, 0]);
+            assert_eq!(reader.next_message(), expected, "{n_parts}");
+        }
     }
 
     #[test]

@@ -145,6 +145,15 @@ async fn an_address_tries_so_many_handshakes_and_no_more() {
     assert!(refused.has_code("rate_limited"), "{}", refused.text);
     assert_eq!(upgrade_of(&node, "203.0.113.2").await.status, 101, "another address");
     assert_eq!(node.counter("rollcall_refused_total{reason=\"address_busy\"}").await, 1);
+    // What would be refused for another reason is a try as well.
+    for request in [
+        upgrade_request("/nothing"),
+        upgrade_request("/ws").replacen("\r\n", "\r\nOrigin: https://evil.example\r\n", 1),
+        upgrade_request("/ws").replace("Sec-WebSocket-Version: 13\r\n", ""),
+    ] {
+        let refused = answer(&node, b"", &with_header(&request, "203.0.113.1")).await.expect("an answer");
+        assert_eq!(refused.status, 429, "{request}");
+    }
     tokio::time::sleep(Duration::from_secs(refused.retry_after().expect("a time"))).await;
     assert_eq!(upgrade_of(&node, "203.0.113.1").await.status, 101, "who waits as told is let in");
 }

@@ -138,7 +138,8 @@ async fn no_token_and_no_key_is_in_anything_that_a_node_says() {
         node.wait_ready().await;
         let good = token_of("ada", "presence:read presence:write");
         let expired = token(json!({"sub": "ada", "exp": 1}));
-        let forged = format!("{}x", &good[..good.len() - 2]);
+        // It has the form of a token, so that its signature is looked at.
+        let forged = format!("{}{}", parts(&good).0, parts(&token_of("eve", "")).1);
         let shown = [good, expired, forged, key.clone(), format!("{key}0")];
         let mut said = Said::default();
         for credential in &shown {
@@ -162,17 +163,34 @@ async fn no_token_and_no_key_is_in_anything_that_a_node_says() {
             }
             let mut client = node.ws("/ws").await;
             said.0.push(client.ask(json!({"type": "authenticate", "token": credential})).await.to_string());
+            let mut plain = node.ws("/").await;
+            // It is not JSON, so the answer may say what is wrong with the text. The next one is the credential's.
+            plain.send_text(&format!("{{\"type\":\"AUTHENTICATE\",\"token\":\"{credential}")).await;
+            plain.send_json(json!({"type": "AUTHENTICATE", "token": credential})).await;
+            said.0.extend([plain.next_json().await, plain.next_json().await].iter().map(Value::to_string));
         }
+        let bearer = format!("Bearer {key}");
+        let answer = node.request(Method::PUT, "/api/rooms/general", &[("authorization", &bearer)], "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        said.0.push(format!("{:?} {}", answer.headers, answer.body));
         node.sigterm();
         node.wait().await;
 
         said.0.extend([node.stdout(), node.stderr()]);
-        assert!(node.stderr().contains("DEBUG"), "the log is detailed: {}", node.stderr());
+        for reason in ["Expired", "Invalid(Signature)", "Invalid(UnknownApiKey)"] {
+            let line = format!("What a client showed is not accepted: {reason}");
+            assert!(node.stderr().contains(&line), "the log says why: {}", node.stderr());
+        }
         // The third part of a token is what nobody can make up. The entry ends with the hash of the key.
-        let signatures = shown.iter().filter_map(|token| token.rsplit_once('.')).map(|(_, signature)| signature);
+        let signatures = shown[..3].iter().map(|token| &parts(token).1[1..]);
         let hash = entry.rsplit_once(':').expect("a hash").1;
         said.assert_none_of(&signatures.chain([SECRET, &key, hash]).collect::<Vec<_>>());
     }
+}
+
+/// What is signed of a token, and the rest, which begins with a dot.
+fn parts(token: &str) -> (&str, &str) {
+    token.split_at(token.rfind('.').expect("a token"))
 }
 
 /// What a node answers to a handshake that it refuses, or the head of its answer.

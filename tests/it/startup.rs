@@ -189,3 +189,19 @@ async fn the_healthcheck_asks_the_node_with_the_same_settings() {
     assert_eq!(status, Some(1));
     assert!(said.starts_with("rollcall: not listening") && said.lines().count() == 1, "{said}");
 }
+
+#[tokio::test]
+async fn the_healthcheck_begins_as_the_node_expects_of_its_address() {
+    for (proxies, host) in [("::1", "::1"), ("127.0.0.1", "::1"), ("127.0.0.1", "127.0.0.1"), ("::1", "127.0.0.1")] {
+        let settings = [
+            ("HOST", host),
+            ("ROLLCALL__SERVER__PROXY_PROTOCOL", "on"),
+            ("ROLLCALL__SERVER__TRUSTED_PROXIES", proxies),
+        ];
+        let node = NodeProcess::spawn(&settings).await;
+        let port = node.addr().port().to_string();
+        let environment = [&settings[..], &[("PORT", &port)]].concat();
+        let ended = NodeProcess::try_spawn(&["healthcheck"], &environment).await.err().expect("it ends");
+        assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), ""), "{host} behind {proxies}");
+    }
+}

@@ -84,7 +84,12 @@ async fn half_of_a_new_pair_and_rubbish_change_nothing_until_the_rest_is_there()
     eventually_eq(async || reloads(&node, "failed").await, 3, "there is no key").await;
     assert_eq!(shown(node.listens_on(), &pki).await, first);
     std::fs::rename(&next.key, &issued.key).expect("a file can be renamed");
-    eventually_eq(async || shown(node.listens_on(), &pki).await, second, "the pair is whole").await;
+    eventually_eq(async || shown(node.listens_on(), &pki).await, second.clone(), "the pair is whole").await;
+    let chain = std::fs::read_to_string(&issued.certificate).expect("a file");
+    let broken = format!("{chain}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    std::fs::write(&issued.certificate, broken).expect("a file can be written");
+    eventually_eq(async || reloads(&node, "failed").await, 4, "the second certificate is none").await;
+    assert_eq!(shown(node.listens_on(), &pki).await, second);
     assert_eq!(reloads(&node, "loaded").await, 1);
 }
 

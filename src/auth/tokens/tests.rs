@@ -11,6 +11,7 @@ use crate::auth::keys::Rules;
 use crate::settings::Settings;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const LIMITS: ProfileLimits = ProfileLimits { fields_bytes: 2048, metadata_bytes: 2048 };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn settings(change: impl FnOnce(&mut AuthSettings)) -> AuthSettings {
@@ -32,7 +33,7 @@ fn signed(claims: &Value, change: impl FnOnce(&mut Header)) -> String {
 
 fn verify(settings: &AuthSettings, token: &str) -> Result<Identity, Fault> {
     let keys = KeySet::from_secret(SECRET, &Rules::new(settings)).unwrap();
-    Tokens::new(settings).verify(&Unverified::read(token)?, &keys, NOW)
+    Tokens::new(settings, LIMITS).verify(&Unverified::read(token)?, &keys, NOW)
 }
 
 fn fault(settings: &AuthSettings, claims: &Value) -> Option<Fault> {
@@ -49,7 +50,7 @@ fn a_good_token_says_who_the_client_is() {
     let identity = verify(&settings(|_| ()), &signed(&claims(), |_| ())).unwrap();
     assert_eq!(user_of(&identity), "ada");
     assert_eq!(identity.ends_at(), Some(Timestamp(NOW.0 + 60_000)));
-    let left = Tokens::new(&settings(|_| ())).time_left(&identity, NOW);
+    let left = Tokens::new(&settings(|_| ()), LIMITS).time_left(&identity, NOW);
     assert_eq!(left, Some(Duration::from_secs(70)), "the clocks may differ");
 }
 
@@ -93,7 +94,9 @@ fn issuer_and_audience_must_be_there_if_they_are_asked_for() {
     assert_eq!(fault(&strict, &claims()), Some(Fault::Issuer));
     assert_eq!(fault(&strict, &with("iss", json!("https://b"))), Some(Fault::Issuer));
     assert_eq!(fault(&strict, &with("iss", json!("https://a"))), None);
-    assert_eq!(fault(&strict, &with("iss", json!(["https://a"]))), Some(Fault::Issuer), "it is one text");
+    for issuer in [json!(["https://a"]), json!(["https://a", "https://a"]), json!([]), json!(null), json!(7)] {
+        assert_eq!(fault(&strict, &with("iss", issuer.clone())), Some(Fault::Issuer), "{issuer}");
+    }
     let strict = settings(|settings| settings.audience = vec!["rollcall".to_owned(), "chat".to_owned()]);
     assert_eq!(fault(&strict, &claims()), Some(Fault::Audience));
     assert_eq!(fault(&strict, &with("aud", json!("other"))), Some(Fault::Audience));
@@ -151,7 +154,8 @@ fn a_public_key_of_each_kind_checks_its_own_algorithms_alone() {
         let settings = settings(|_| ());
         let rules = Rules::new(&settings);
         let keys = KeySet::from_pem(&pair.public_key_pem(), &rules).unwrap();
-        let verify = |token: &str| Tokens::new(&settings).verify(&Unverified::read(token).unwrap(), &keys, NOW).err();
+        let verify =
+            |token: &str| Tokens::new(&settings, LIMITS).verify(&Unverified::read(token).unwrap(), &keys, NOW).err();
         assert_eq!(verify(&encode(&Header::new(algorithm), &claims(), &key).unwrap()), None);
         // The public key is no secret, so a token that is signed with it as one is forged.
         for secret in [pair.public_key_pem().into_bytes(), pair.subject_public_key_info(), pair.der_bytes().to_vec()] {
@@ -170,6 +174,53 @@ fn a_public_key_of_each_kind_checks_its_own_algorithms_alone() {
     assert_eq!(refused, Some("does not go with auth.algorithms"));
 }
 
+/// Public keys of RSA with 1024 and 2047 bits.
+const SHORT_KEYS: [&str; 2] = [
+    "-----BEGIN PUBLIC KEY-----\n\
+     MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCdg2WGaQ/zEboHHlwH9pookNu+\n\
+     KN86JQfz6pjDAPy8QDi8eX4eou8CGUXhGvPHuNX0Co1H0ZKdoSNvup2VK+PJpaJf\n\
+     jXIIOHMARHfYuCXamNUQI0Xlp4iSh/dEAdeA2gwzEemxIatJtNKw47wh/edrsCtD\n\
+     QUd8mtKNJOit7cb+EwIDAQAB\n\
+     -----END PUBLIC KEY-----",
+    "-----BEGIN PUBLIC KEY-----\n\
+     MIIBITANBgkqhkiG9w0BAQEFAAOCAQ4AMIIBCQKCAQBu3wdKEBbFXmcJuYAhtUtL\n\
+     W5bU4uux0ubmTSzMq+ARZKYNCATpD3wiC19UzFZNK6ii7XGYTmYruZ8mFSZ6TFJZ\n\
+     HtwkP+WqhGveWL8wbOnEtUn9z/O6/JmTm1YpdnR9rff/bLd/Lbh30nE3UPnHXyg4\n\
+     9T7Qe3PLIkuxcVZJm7qoqV1D2gBehMX/Nk2zKL3ayPNbDe3Z5pe62TMjqmjfwh4v\n\
+     EoeVRXuyy3By2/Na5GhAZTzkVsfgo4y21bjoksHXEh29HgR1PyE0Xfs9TcygnjbB\n\
+     cfezzJL3AiJw8fKQF+jnOdMMu/F2vx5zbzwj8DgsSDvqTIv2rphdS6WB9PrKF/gB\n\
+     AgMBAAE=\n\
+     -----END PUBLIC KEY-----",
+];
+
+#[test]
+fn a_key_of_rsa_that_is_too_short_or_too_long_is_none() {
+    let rules = Rules::new(&settings(|_| ()));
+    for pem in SHORT_KEYS {
+        let refused = KeySet::from_pem(pem, &rules).err();
+        assert_eq!(refused, Some("must have 2048 to 8192 bits if it is a key of RSA"), "{pem}");
+    }
+    // Four digits of base64 are 24 bits, and "_" is six ones.
+    let set = |modulus: &str| {
+        let key = json!({"kty": "RSA", "n": modulus, "e": "AQAB", "kid": "a"});
+        KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes(), &rules).err()
+    };
+    let (none, ones) = (Some("has no key that can be used here"), "_".repeat(339));
+    for (modulus, fault) in [
+        ("_".repeat(340) + "_w", None),
+        ("g".to_owned() + &ones + "_w", None),
+        // One bit less, zeros before it, half of it, and nothing.
+        ("f".to_owned() + &ones + "_w", none),
+        ("AAAA_".to_owned() + &ones + "_w", none),
+        ("_".repeat(170) + "8", none),
+        ("_".repeat(1368), none),
+        (String::new(), none),
+    ] {
+        assert_eq!(set(&modulus), fault, "{modulus}");
+    }
+    assert_eq!(set(&("_".repeat(1364) + "_w")), None, "8192 bits");
+}
+
 #[test]
 fn of_what_an_issuer_shows_only_public_keys_for_signatures_count() {
     let rules = Rules::new(&settings(|_| ()));
@@ -184,8 +235,6 @@ fn of_what_an_issuer_shows_only_public_keys_for_signatures_count() {
     };
     assert_eq!(with(json!({})), None);
     assert_eq!(with(json!({"use": "sig", "key_ops": ["verify"], "alg": "ES256"})), None);
-    let rsa = |n_chars: usize| with(json!({"kty": "RSA", "e": "AQAB", "n": "g".repeat(n_chars)}));
-    assert_eq!((rsa(342), rsa(341), rsa(171)), (None, rsa(171), Some("has no key that can be used here")));
     let none = Some("has no key that can be used here");
     for changes in [
         json!({"use": "enc"}),

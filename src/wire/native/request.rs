@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use crate::domain::{Interest, ProfilePatch, RoomId, Said, TypingTarget, UserId};
 use crate::wire::fields::{
-    Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, patch, present, profile, required,
-    required_user,
+    Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, optional_user, patch, present, profile,
+    required, required_user, token,
 };
 use crate::wire::json::{room_id, user_id};
-use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits, Token};
+use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits};
 
 /// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
 const MAX_REFERENCE_BYTES: usize = 128;
@@ -44,9 +44,9 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
     let kind = required(fields, "type")?;
     let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
     match kind {
-        "authenticate" => Ok(Request::Authenticate { user: user(fields)?, token: token(fields)? }),
+        "authenticate" => Ok(Request::Authenticate { user: optional_user(fields)?, token: token(fields)? }),
         "join_user" => Ok(Request::Join {
-            user: user(fields)?,
+            user: optional_user(fields)?,
             said: Said { profile: profile(fields, limits.profile)?.map(Some), status: optional_status(fields, true)? },
             device: device(fields)?,
             interest: interest(fields)?,
@@ -82,19 +82,6 @@ fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request
             Err((ErrorCode::UnknownType, format!("there is no request of type {short:?}")))
         }
         _ => Err((ErrorCode::UnknownType, "there is no request of so long a type".to_owned())),
-    }
-}
-
-fn user(fields: &Map<String, Value>) -> Result<Option<UserId>, Fault> {
-    present(fields, "userId").map(user_id).transpose().map_err(|what| invalid("userId", &what))
-}
-
-/// A text. Whether it is a token is for others to say.
-fn token(fields: &Map<String, Value>) -> Result<Option<Token>, Fault> {
-    match present(fields, "token") {
-        None => Ok(None),
-        Some(Value::String(token)) => Ok(Some(Token::new(token))),
-        Some(_) => Err(invalid("token", "must be a string")),
     }
 }
 
@@ -195,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Expiry, ProfileLimits, Status};
+    use crate::wire::message::Token;
 
     const LIMITS: RequestLimits = RequestLimits {
         profile: ProfileLimits { fields_bytes: 100, metadata_bytes: 50 },

@@ -43,6 +43,8 @@ async fn a_token_is_made_only_of_a_secret_and_of_what_there_is() {
     assert!(said.contains("auth.secret"), "{said}");
     let said = refusal(&["token", "--user", ""], &JWT).await;
     assert!(said.contains("the user"), "{said}");
+    let said = refusal(&["token", "--user", "42", "--name", &"x".repeat(3000)], &JWT).await;
+    assert!(said.contains("the name: the profile must be at most"), "{said}");
     let said = refusal(&["token", "--user", "42", "--scope", "root"], &JWT).await;
     assert!(said.contains("\"root\" is no scope") && !said.contains(SECRET), "{said}");
 }
@@ -80,9 +82,12 @@ async fn explain_shows_a_key_from_a_file() {
     let url = format!("http://{}", node.addr());
     let arguments = ["explain", "ada", "--url", &*url];
 
-    let (status, _, said) = run(&arguments, &[]).await;
-    assert_eq!(status, Some(1));
-    assert!(said.contains("answered 401: a token is needed"), "{said}");
+    // A variable that is empty counts as unset.
+    for environment in [&[][..], &[("ROLLCALL_KEY_FILE", "")]] {
+        let (status, _, said) = run(&arguments, environment).await;
+        assert_eq!(status, Some(1));
+        assert!(said.contains("answered 401: a token is needed"), "{said}");
+    }
     let file = KeyFile::new("explain-key", &key);
     let with_file: Vec<_> = arguments.into_iter().chain(["--key-file", file.path()]).collect();
     let (status, explained, said) = run(&with_file, &[]).await;

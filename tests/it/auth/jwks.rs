@@ -158,6 +158,10 @@ async fn whatever_the_issuer_does_the_known_keys_go_on() {
         Mood::Says("not JSON".to_owned()),
         Mood::Says(json!({"keys": []}).to_string()),
         Mood::Says(json!({"keys": [{"kty": "oct", "kid": "unknown", "k": "c2VjcmV0"}]}).to_string()),
+        // A key of 1024 bits, which can be used nowhere.
+        Mood::Says(
+            json!({"keys": [{"kty": "RSA", "kid": "unknown", "n": "_".repeat(170) + "8", "e": "AQAB"}]}).to_string(),
+        ),
         Mood::Says(json!({"keys": vec![unknown.jwk(); 65]}).to_string()),
         Mood::Says(" ".repeat(300 * 1024)),
     ] {
