@@ -1,5 +1,5 @@
-//! The channels between nodes: whatever somebody publishes, what is accepted obeys the rules of the service, can be told to
-//! clients, and what is not gets a short complaint of one line.
+//! The channels between nodes. Whatever is accepted obeys the rules of the service, and can be told to clients. Whatever is refused
+//! gets a short complaint of one line.
 
 use rollcall::domain::{Change, Profile, ProfileFields, Roster, Said, Timestamp, Transition};
 use rollcall::fuzzing::bus;

@@ -1,8 +1,8 @@
 //! Turns of a connection on its worker.
 //!
-//! actix-http reads 128 KiB ahead of its answers. If so much waits, and the next answer is not there yet or cannot be written, it
-//! asks for its next turn at once, again and again (`read_available` in its `h1/dispatcher.rs`, 3.20). So one client that sends
-//! many requests and reads nothing would keep a processor busy. Here such a connection gets its turns a few milliseconds apart.
+//! actix-http reads 128 KiB ahead of its answers. When so much waits, the next answer may not be there yet, or it cannot be written.
+//! Then actix-http asks for its next turn at once, again and again (`read_available` in its `h1/dispatcher.rs`, 3.20). So one client
+//! that sends many requests and reads nothing would keep a processor busy. Here such a connection gets its turns a few milliseconds apart.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
