@@ -192,45 +192,32 @@ impl App {
     /// # Errors
     /// The server cannot start, or fails, or a task has failed.
     pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
-        let Self {
-            settings,
-            listener,
-            core,
-            writer,
-            typing_task,
-            sweeper,
-            auditor,
-            key_task,
-            certificates,
-            edge,
-            drain,
-            ..
-        } = self;
-        let Core { store, table, replica, peers, .. } = core;
+        let Core { store, table, replica, peers, .. } = self.core;
         let stop = CancellationToken::new();
         let _stop_all = stop.clone().drop_guard();
 
         let mut tasks = Tasks::default();
-        let (writer, writing) = writer.into_task(settings.drain.reconnect_spread + settings.presence.grace);
+        let (writer, writing) =
+            self.writer.into_task(self.settings.drain.reconnect_spread + self.settings.presence.grace);
         tasks.spawn("writer", writing);
         tasks.spawn("replica", replica.clone().run(stop.clone()));
         tasks.spawn("peers", peers.run(stop.clone()));
-        tasks.spawn("typing", typing_task.run(stop.clone()));
-        tasks.spawn("sweeper", sweeper.run(stop.clone()));
-        tasks.spawn("auditor", auditor.run(stop.clone()));
-        if let Some(certificates) = certificates {
+        tasks.spawn("typing", self.typing_task.run(stop.clone()));
+        tasks.spawn("sweeper", self.sweeper.run(stop.clone()));
+        tasks.spawn("auditor", self.auditor.run(stop.clone()));
+        if let Some(certificates) = self.certificates {
             tasks.spawn("certificates", certificates.run(stop.clone()));
         }
-        if let Some(key_task) = key_task {
+        if let Some(key_task) = self.key_task {
             tasks.spawn("keys", key_task.run(stop.clone()));
         }
-        let refresher = Refresher::new(store, table.clone(), &settings.presence);
+        let refresher = Refresher::new(store, table.clone(), &self.settings.presence);
         tasks.spawn("refresher", refresher.run(stop.clone()));
 
-        let every = settings.telemetry.totals;
+        let every = self.settings.telemetry.totals;
         tasks.spawn("totals", session::log_totals(table, replica, every, stop.clone()));
 
-        let server = edge.serve(listener, settings.server.clone(), settings.fanout)?;
+        let server = self.edge.serve(self.listener, self.settings.server.clone(), self.settings.fanout)?;
         let handle = server.handle();
         let mut server = actix_rt::spawn(server);
         let outcome = tokio::select! {
@@ -244,7 +231,7 @@ impl App {
                 Err(failure.into())
             }
         };
-        drain.run(&handle, writer, settings.drain.timeout).await;
+        self.drain.run(&handle, writer, self.settings.drain.timeout).await;
         outcome
     }
 }

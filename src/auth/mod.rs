@@ -227,8 +227,8 @@ impl Auth {
     }
 }
 
-/// How large a profile may be that a token states: as large as one that a client states.
-fn profile_limits(limits: &LimitSettings) -> ProfileLimits {
+/// How large a profile may be, whoever states it: a token, a client or the application's server.
+pub(crate) fn profile_limits(limits: &LimitSettings) -> ProfileLimits {
     ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes }
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn identify(
 
 async fn caller_of(resource: Resource, request: &HttpRequest) -> Result<Caller, ApiError> {
     let reads = request.app_data::<web::Data<Reads>>().ok_or(ApiError::NotFound)?;
-    client_address::pass(request.head(), request.conn_data::<Peer>(), &reads.addresses)?;
+    client_address::pass(request.head(), request.conn_data::<Peer>(), &reads.addresses).await?;
     let newcomer = reads.auth.newcomer();
     let shown = credential::of_request(request.headers());
     let shown = match resource {

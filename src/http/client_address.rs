@@ -11,7 +11,8 @@ use rand::RngExt;
 
 use super::{ApiError, head};
 use crate::session::{AddressPlace, Addresses, Admission};
-use crate::transport::{Peer, TrustedProxies};
+use crate::settings::TrustedProxies;
+use crate::transport::Peer;
 
 /// Headers in which proxies name the client. Only `X-Forwarded-For` is ever believed.
 const NAMED_BY_PROXIES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
@@ -38,22 +39,18 @@ pub(super) fn enter(
     })
 }
 
-/// Lets an HTTP request pass.
+/// Lets an HTTP request pass. If its address asks too often, the refusal is held back. The connection is not read meanwhile. So a
+/// client that floods meets the flow control of TCP. If refusals came at once, they would be all that a worker does: they cost
+/// no less than many answers (`flood` in docs/performance.md).
 ///
 /// # Errors
 /// The head is too large, or the address asks too often.
-pub(super) fn pass(head: &RequestHead, peer: Option<&Peer>, addresses: &Addresses) -> Result<(), ApiError> {
+pub(super) async fn pass(head: &RequestHead, peer: Option<&Peer>, addresses: &Addresses) -> Result<(), ApiError> {
     head::admit(head, addresses)?;
-    let from = bounded_address(head, peer, addresses);
-    addresses.ask(from).map_err(|retry_after| ApiError::RateLimited { retry_after })
-}
-
-/// Waits before a request is refused because its address asks too often. A connection is not read meanwhile. So a client that
-/// floods meets the flow control of TCP. If refusals came at once, they would be all that a worker does: they cost no less than
-/// many answers (`flood` in docs/performance.md).
-pub(super) async fn hold_back() {
+    let Err(retry_after) = addresses.ask(bounded_address(head, peer, addresses)) else { return Ok(()) };
     let delay_ms = rand::rng().random_range(HELD_BACK_MS);
     tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    Err(ApiError::RateLimited { retry_after })
 }
 
 /// Whether nobody has passed the request on, as far as it shows. What a proxy passes on is not the proxy's own word.

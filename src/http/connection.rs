@@ -20,8 +20,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use super::ApiError;
 use super::turns::Moved;
 use crate::metrics::ConnectionMetrics;
-use crate::settings::{ProxyProtocol, ServerSettings};
-use crate::transport::{Certificates, HttpStream, Peer, Stream, TrustedProxies, proxy_header};
+use crate::settings::{ProxyProtocol, ServerSettings, TrustedProxies};
+use crate::transport::{Certificates, HttpStream, Peer, Stream, proxy_header};
 
 /// The plain HTTP connections of one process. A connection that is about to become a socket is among them.
 pub(crate) struct Connections {

@@ -107,9 +107,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, sett
 
 /// The answer where there is no resource. It counts among the requests of its address, too.
 async fn unknown(request: HttpRequest, reads: web::Data<Reads>) -> Result<&'static str, ApiError> {
-    if !is_preflight(request.head()) {
-        pass_or_wait(&request, &reads).await?;
-    }
+    client_address::pass(request.head(), request.conn_data::<Peer>(), &reads.addresses).await?;
     not_found(request).await
 }
 
@@ -121,7 +119,9 @@ async fn bound_preflight(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     if is_preflight(request.head())
         && let Some(reads) = request.app_data::<web::Data<Reads>>().cloned()
-        && let Err(error) = pass_or_wait(request.request(), &reads).await
+        && let Err(error) =
+            client_address::pass(request.request().head(), request.request().conn_data::<Peer>(), &reads.addresses)
+                .await
     {
         return Ok(request.into_response(error.error_response()));
     }
@@ -130,18 +130,6 @@ async fn bound_preflight(
 
 fn is_preflight(head: &RequestHead) -> bool {
     head.method == Method::OPTIONS && head.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// Lets a request pass. One that comes too often is held back before it is refused.
-///
-/// # Errors
-/// The head is too large, or the address asks too often.
-async fn pass_or_wait(request: &HttpRequest, reads: &Reads) -> Result<(), ApiError> {
-    let passed = client_address::pass(request.head(), request.conn_data::<Peer>(), &reads.addresses);
-    if let Err(ApiError::RateLimited { .. }) = passed {
-        client_address::hold_back().await;
-    }
-    passed
 }
 
 /// An answer of 200.

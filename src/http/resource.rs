@@ -4,12 +4,11 @@ use std::future::ready;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{HttpServiceFactory, ServiceRequest};
-use actix_web::http::StatusCode;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, FromRequest, Handler, HttpRequest, Resource as Routes, Responder, Route, guard, web};
 
 use super::error::Methods;
-use super::{ApiError, body, caller, client_address};
+use super::{ApiError, body, caller};
 use crate::auth::Resource;
 
 /// If a resource reads no body, a body above this size is refused.
@@ -96,13 +95,11 @@ where
 /// Above this size, an answer counts as large.
 const LARGE_BYTES: u64 = 4096;
 
-/// Lets only those use the routes who may use the resource. Who asks too often gets the answer late.
+/// Lets only those use the routes who may use the resource.
 fn for_callers(resource: Resource, routes: Routes) -> impl HttpServiceFactory {
     routes.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
         let response = caller::identify(resource, request, next).await?;
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            client_address::hold_back().await;
-        } else if is_large(response.response().body()) {
+        if is_large(response.response().body()) {
             tokio::task::yield_now().await;
         }
         Ok::<_, Error>(response)

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::{AddressRate, Used};
 use crate::metrics::{AddressMetrics, RefusedBecause};
-use crate::settings::Settings;
-use crate::transport::TrustedProxies;
+use crate::settings::{Settings, TrustedProxies};
 
 /// What the addresses of this node's clients have used of their limits.
 pub(crate) struct Addresses {

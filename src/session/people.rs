@@ -6,6 +6,7 @@ use super::close::End;
 use super::limits::Verdict;
 use super::requests::Later;
 use super::{Services, Session};
+use crate::auth::profile_limits;
 use crate::clock;
 use crate::domain::{
     LastSeen, Presence, Profile, ProfileError, ProfileLimits, ProfilePatch, Said, SaidStatus, Timestamp, UserId,
@@ -19,8 +20,7 @@ const UPDATE_WITHIN: Duration = Duration::from_secs(1);
 impl Session {
     /// How large a profile may be.
     pub(super) fn profile_limits(&self) -> ProfileLimits {
-        let limits = &self.services.limits;
-        ProfileLimits { fields_bytes: limits.profile_bytes, metadata_bytes: limits.metadata_bytes }
+        profile_limits(&self.services.limits)
     }
 
     /// Changes some fields of the profile, and answers with what holds then. Another socket of the user, on any node, may

@@ -203,15 +203,13 @@ impl Settings {
             }
         }
         let is_tls = redis.url.as_ref().is_some_and(|url| url.is_tls());
-        for (name, path) in
-            [("redis.tls_ca_path", &redis.tls_ca_path), ("redis.tls_certificate_path", &redis.tls_certificate_path)]
-        {
-            if path.is_some() && !is_tls {
+        match redis.tls_files().first() {
+            Some(name) if !is_tls => {
                 let problem = format!("{name} needs a redis.url that begins with rediss://");
-                return Err(SettingsError::invalid(&[name, "redis.url"], problem));
+                Err(SettingsError::invalid(&[name, "redis.url"], problem))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn validate_login(&self) -> Result<(), SettingsError> {

@@ -63,8 +63,9 @@ impl Layers {
         if let Some(name) = unknown {
             return Err(SettingsError::Unknown { name: name.clone(), origin: ENVIRONMENT.to_owned() });
         }
-        for (short, key) in SHORT_NAMES.into_iter().filter(|(_, key)| SECRET_KEYS.contains(key)) {
-            exclude_mixed(&long_name(key), short, environment)?;
+        for key in SECRET_KEYS {
+            let short = SHORT_NAMES.into_iter().filter(|(_, of)| *of == key).map(|(name, _)| name.to_owned());
+            exclude_files(&[long_name(key)].into_iter().chain(short).collect::<Vec<_>>(), environment)?;
         }
         keys.iter().try_for_each(|key| self.set_variable(key, &long_name(key), environment))?;
         SHORT_NAMES.into_iter().try_for_each(|(name, key)| self.set_variable(key, name, environment))
@@ -77,15 +78,10 @@ impl Layers {
         name: &str,
         environment: &HashMap<String, String>,
     ) -> Result<(), SettingsError> {
-        let text_of = |name: &str| environment.get(name).filter(|text| !text.is_empty());
         let file_name = format!("{name}{FILE_SUFFIX}");
-        let path = text_of(&file_name).filter(|_| SECRET_KEYS.contains(&key));
-        match (text_of(name), path) {
-            (Some(_), Some(_)) => {
-                let problem = format!("{name} and {file_name} exclude each other: set one of them");
-                Err(SettingsError::invalid(&[], problem))
-            }
-            (Some(text), None) => self.set_text(key, text, ',', name),
+        let path = text_of(&file_name, environment).filter(|_| SECRET_KEYS.contains(&key));
+        match (text_of(name, environment), path) {
+            (Some(text), _) => self.set_text(key, text, ',', name),
             (None, Some(path)) => self.set_text(key, &read_secret(&file_name, path.as_ref())?, '\n', &file_name),
             (None, None) => Ok(()),
         }
@@ -189,16 +185,22 @@ fn describe(key: &str, kind: &ValueKind) -> String {
     }
 }
 
-/// A secret in a variable and in a file is a mistake, also if one of the two is named by its long name, and the other one by its
-/// short name.
-fn exclude_mixed(long: &str, short: &str, environment: &HashMap<String, String>) -> Result<(), SettingsError> {
-    let is_set = |name: &str| environment.get(name).is_some_and(|text| !text.is_empty());
-    for (value, file) in [(long, short), (short, long)] {
-        let file = format!("{file}{FILE_SUFFIX}");
-        if is_set(value) && is_set(&file) {
+/// The text of a variable. An empty one counts as unset.
+fn text_of<'a>(name: &str, environment: &'a HashMap<String, String>) -> Option<&'a String> {
+    environment.get(name).filter(|text| !text.is_empty())
+}
+
+/// A secret that is in a variable and in a file is a mistake. Each of the two may have any of its names.
+fn exclude_files(names: &[String], environment: &HashMap<String, String>) -> Result<(), SettingsError> {
+    let first_set = |suffix: &str| {
+        let mut names = names.iter().map(|name| format!("{name}{suffix}"));
+        names.find(|name| text_of(name, environment).is_some())
+    };
+    match (first_set(""), first_set(FILE_SUFFIX)) {
+        (Some(value), Some(file)) => {
             let problem = format!("{value} and {file} exclude each other: set one of them");
-            return Err(SettingsError::invalid(&[], problem));
+            Err(SettingsError::invalid(&[], problem))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -11,15 +11,14 @@ mod files;
 mod layers;
 mod redis_url;
 mod secret;
+mod server;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use self::auth::{AuthMode, AuthSettings, MetricsRule};
@@ -29,6 +28,8 @@ pub(crate) use self::check::KEY_WORDS;
 use self::layers::Layers;
 pub use self::redis_url::{RedisUrl, RedisUrlError};
 pub use self::secret::Secret;
+pub(crate) use self::server::TrustedProxies;
+pub use self::server::{ProxyProtocol, ServerSettings};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,102 +46,6 @@ pub struct Settings {
     pub fanout: FanoutSettings,
     pub drain: DrainSettings,
     pub telemetry: TelemetrySettings,
-}
-
-/// Where and how requests are taken.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerSettings {
-    /// IP address or host name to listen on.
-    pub host: String,
-    /// TCP port. 0 takes a free port.
-    pub port: u16,
-    /// Worker threads. 0 means one for each core.
-    pub workers: usize,
-    /// Most sockets of this process. Each socket is an open file, and open files are often limited.
-    pub max_sockets: usize,
-    /// Most HTTP connections of this process, besides the sockets.
-    pub max_http_connections: usize,
-    /// How long a client may take for a piece of an HTTP answer.
-    #[serde(rename = "write_timeout_ms", with = "duration_ms")]
-    pub write_timeout: Duration,
-    /// How long an HTTP connection may stay without a further answer.
-    #[serde(rename = "request_timeout_ms", with = "duration_ms")]
-    pub request_timeout: Duration,
-    /// Exact origins of web pages that may read presence, or `*` alone for all.
-    pub cors_allowed_origins: Vec<String>,
-    /// Proxies before this node: networks like `10.0.0.0/8`, or single addresses.
-    pub trusted_proxies: Vec<String>,
-    /// Whether connections from trusted proxies begin with a PROXY header.
-    pub proxy_protocol: ProxyProtocol,
-    /// PEM file with the certificate of this node. `None` means no TLS. Tied to `tls_key_path`.
-    #[serde(deserialize_with = "none_if_empty")]
-    pub tls_certificate_path: Option<PathBuf>,
-    /// PEM file with the key of the certificate. Tied to `tls_certificate_path`.
-    #[serde(deserialize_with = "none_if_empty")]
-    pub tls_key_path: Option<PathBuf>,
-    /// How often the two files are looked at.
-    #[serde(rename = "tls_reload_ms", with = "duration_ms")]
-    pub tls_reload: Duration,
-}
-
-impl ServerSettings {
-    /// Whether every web page may read presence.
-    pub(crate) fn allows_any_origin(&self) -> bool {
-        self.cors_allowed_origins.iter().any(|allowed| allowed == "*")
-    }
-
-    /// Whether web pages of this origin may.
-    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
-        self.allows_any_origin() || self.cors_allowed_origins.iter().any(|allowed| allowed == origin)
-    }
-
-    /// Whether a connection from this address begins with a PROXY header.
-    pub fn expects_proxy_header_of(&self, ip: IpAddr) -> bool {
-        let networks = self.trusted_networks().unwrap_or_default();
-        let is_trusted = networks.iter().any(|network| network.contains(&ip.to_canonical()));
-        self.proxy_protocol == ProxyProtocol::On && is_trusted
-    }
-
-    /// The networks of `server.trusted_proxies`.
-    ///
-    /// # Errors
-    /// The first text that is neither a network nor an address, or that is everybody.
-    pub(crate) fn trusted_networks(&self) -> Result<Vec<IpNet>, &str> {
-        let network = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
-        let networks = self.trusted_proxies.iter().map(|text| match network(text) {
-            Some(network) if network.prefix_len() > 0 && !is_mapped(&network) => Ok(network),
-            _ => Err(text.as_str()),
-        });
-        networks.collect()
-    }
-}
-
-/// Whether these are IPv4 addresses, written as IPv6 (`::ffff:10.0.0.0/104`). Clients have them in the other form.
-fn is_mapped(network: &IpNet) -> bool {
-    matches!(network.addr(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
-}
-
-/// Whether connections begin with a PROXY header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum ProxyProtocol {
-    /// They never do.
-    Off,
-    /// Those from trusted proxies do, and only those.
-    On,
-}
-
-impl TryFrom<String> for ProxyProtocol {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.as_str() {
-            "off" => Ok(Self::Off),
-            "on" => Ok(Self::On),
-            _ => Err("must be \"off\" or \"on\""),
-        }
-    }
 }
 
 /// The shared store.

@@ -8,7 +8,6 @@ mod http_stream;
 pub(crate) mod proxy_header;
 mod stream;
 mod tls;
-mod trusted;
 mod validity;
 
 use std::io;
@@ -19,7 +18,6 @@ use actix_rt::net::TcpStream;
 pub(crate) use self::certificates::Certificates;
 pub(crate) use self::http_stream::HttpStream;
 pub(crate) use self::stream::Stream;
-pub(crate) use self::trusted::TrustedProxies;
 
 /// Who is at the other end of a connection. HTTP adds what proxies say in headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use reqwest::Method;
 use rollcall::auth::NewApiKey;
 use serde_json::{Value, json};
 
+use crate::auth::{ask, handshake};
 use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
@@ -21,9 +22,12 @@ impl Said {
         let bearers = [format!("Bearer {TOKEN}"), format!("Bearer {KEY}"), format!("Basic {PASSWORD}")];
         for bearer in &bearers {
             let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-            let answer = node.request(method.clone(), path, &headers, body).await;
-            self.0.push(format!("{:?} {}", answer.headers, answer.body));
+            self.add(&node.request(method.clone(), path, &headers, body).await);
         }
+    }
+
+    fn add(&mut self, answer: &HttpAnswer) {
+        self.0.push(format!("{:?} {}", answer.headers, answer.body));
     }
 
     fn assert_none_of(&self, secrets: &[&str]) {
@@ -145,21 +149,12 @@ async fn no_token_and_no_key_is_in_anything_that_a_node_says() {
         for credential in &shown {
             let bearer = format!("Bearer {credential}");
             for path in ["/api/online-users", "/api/users/ada/explain", "/api/rooms", "/metrics", "/nowhere"] {
-                let answer = node.request(Method::GET, path, &[("authorization", &bearer)], "").await;
-                said.0.push(format!("{:?} {}", answer.headers, answer.body));
+                said.add(&ask(&node, Method::GET, path, credential).await);
             }
             said.0.push(refusal(&node, &format!("/ws?userId=eve&token={credential}")).await);
             let subprotocol = format!("rollcall, {credential}");
             for line in [("authorization", &bearer), ("sec-websocket-protocol", &subprotocol)] {
-                let lines = [
-                    ("connection", "upgrade"),
-                    ("upgrade", "websocket"),
-                    ("sec-websocket-version", "13"),
-                    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-                    (line.0, line.1.as_str()),
-                ];
-                let answer = node.request(Method::GET, "/ws", &lines, "").await;
-                said.0.push(format!("{:?} {}", answer.headers, answer.body));
+                said.add(&handshake(&node, "/ws", &[(line.0, line.1)]).await);
             }
             let mut client = node.ws("/ws").await;
             said.0.push(client.ask(json!({"type": "authenticate", "token": credential})).await.to_string());
@@ -169,10 +164,9 @@ async fn no_token_and_no_key_is_in_anything_that_a_node_says() {
             plain.send_json(json!({"type": "AUTHENTICATE", "token": credential})).await;
             said.0.extend([plain.next_json().await, plain.next_json().await].iter().map(Value::to_string));
         }
-        let bearer = format!("Bearer {key}");
-        let answer = node.request(Method::PUT, "/api/rooms/general", &[("authorization", &bearer)], "").await;
+        let answer = ask(&node, Method::PUT, "/api/rooms/general", &key).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        said.0.push(format!("{:?} {}", answer.headers, answer.body));
+        said.add(&answer);
         node.sigterm();
         node.wait().await;
 

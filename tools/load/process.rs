@@ -175,20 +175,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on `redis` under `prefix`. `workers` is 0 for one per core.
+    /// Starts a node on `redis` under `prefix`. `workers` is 0 for one per core. More environment wins over that of all nodes.
     pub(crate) fn start(
-        programs: &Programs,
-        redis: &Redis,
-        prefix: &str,
-        name: &str,
-        workers: usize,
-        pings: Pings,
-    ) -> Result<Self> {
-        Self::start_with(programs, redis, prefix, name, workers, pings, &[])
-    }
-
-    /// The same with more environment, which wins.
-    pub(crate) fn start_with(
         programs: &Programs,
         redis: &Redis,
         prefix: &str,

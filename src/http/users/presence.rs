@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::auth::profile_limits;
 use crate::clock;
-use crate::domain::{Presence, Profile, ProfileLimits, Said};
+use crate::domain::{Presence, Profile, Said};
 use crate::http::body::Body;
 use crate::http::{ApiError, Reads, ok_json, path};
 use crate::replica::Stated;
@@ -35,8 +36,7 @@ pub(super) async fn state(
     let body = Body::read(&request, payload, &reads.bodies).await?;
     let change = presence_change(&body)?;
     drop(body);
-    let limits =
-        ProfileLimits { fields_bytes: reads.limits.profile_bytes, metadata_bytes: reads.limits.metadata_bytes };
+    let limits = profile_limits(&reads.limits);
     let asked_at = clock::now();
     let say = |known: &Presence| -> Result<Said, BadBody> {
         let mut said = Said { profile: None, status: change.status.clone() };

@@ -36,7 +36,7 @@ pub(crate) fn list_key(settings: &mut Settings, name: &str, scopes: &[&str]) -> 
 }
 
 /// A handshake with these header lines, and what the node answers.
-async fn handshake(node: &Endpoint, path: &str, lines: &[(&str, &str)]) -> HttpAnswer {
+pub(crate) async fn handshake(node: &Endpoint, path: &str, lines: &[(&str, &str)]) -> HttpAnswer {
     let lines: Vec<_> = HANDSHAKE.iter().chain(lines).copied().collect();
     node.request(Method::GET, path, &lines, "").await
 }

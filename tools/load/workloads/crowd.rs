@@ -134,7 +134,7 @@ pub(crate) async fn beyond_one_process(
     let mut nodes = Vec::new();
     for i in 0..n_nodes {
         let name = format!("node-{i}");
-        nodes.push(Node::start(&programs, &redis, MAIN_PREFIX, &name, 0, HARDLY)?);
+        nodes.push(Node::start(&programs, &redis, MAIN_PREFIX, &name, 0, HARDLY, &[])?);
     }
     for node in &nodes {
         node.ready().await?;

@@ -45,7 +45,7 @@ struct Waits {
 }
 
 pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
-    let node = Node::start_with(&lab.programs, &lab.redis, FLOOD_PREFIX, "flood", 0, HARDLY, &LIMITS)?;
+    let node = Node::start(&lab.programs, &lab.redis, FLOOD_PREFIX, "flood", 0, HARDLY, &LIMITS)?;
     node.ready().await?;
     let crowd = Plan::of(node.addr, "listener", N_HONEST).open(lab.progress).await?;
     crowd.until_all_know_all(N_HONEST, lab.progress).await?;

@@ -135,11 +135,11 @@ impl<'a> Lab<'a> {
     pub(crate) async fn open(programs: Programs, progress: &'a Progress, to_come: &[&str]) -> Result<Self> {
         progress.begin("starting Redis and five nodes: takes one lease, 10 s", to_come);
         let redis = Redis::start(&programs.redis_server, &programs.scratch).await?;
-        let start = |prefix, name, n_workers| Node::start(&programs, &redis, prefix, name, n_workers, HARDLY);
+        let start = |prefix, name, n_workers| Node::start(&programs, &redis, prefix, name, n_workers, HARDLY, &[]);
         let main = start(MAIN_PREFIX, "main", 0)?;
         let pair = [start(PAIR_PREFIX, "pair-a", 1)?, start(PAIR_PREFIX, "pair-b", 1)?];
         let http = start(HTTP_PREFIX, "http", 1)?;
-        let pinging = Node::start(&programs, &redis, PINGING_PREFIX, "pinging", 0, OFTEN)?;
+        let pinging = Node::start(&programs, &redis, PINGING_PREFIX, "pinging", 0, OFTEN, &[])?;
         for node in [&main, &pair[0], &pair[1], &http, &pinging] {
             node.ready().await?;
         }

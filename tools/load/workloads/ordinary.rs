@@ -23,7 +23,7 @@ const N_USERS: usize = 100;
 
 pub(super) async fn run(lab: &Lab<'_>) -> Result<Vec<Row>> {
     // A node that held no socket before: memory that was needed once is not given back.
-    let ours = Node::start(&lab.programs, &lab.redis, ORDINARY_PREFIX, "beside-ordinary", 0, HARDLY)?;
+    let ours = Node::start(&lab.programs, &lab.redis, ORDINARY_PREFIX, "beside-ordinary", 0, HARDLY, &[])?;
     ours.ready().await?;
     let other = ordinary::start(&lab.programs)?;
     let (rss, other_rss) = (idle_kib(&ours, lab.progress).await?, idle_kib(&other, lab.progress).await?);

@@ -262,7 +262,7 @@ impl<'a> Hall<'a> {
 async fn start_nodes(lab: &Lab<'_>, n_nodes: usize) -> Result<Vec<Node>> {
     let mut nodes = Vec::with_capacity(n_nodes);
     for i in 0..n_nodes {
-        nodes.push(Node::start(&lab.programs, &lab.redis, ROOMS_PREFIX, &format!("rooms-{i}"), 0, HARDLY)?);
+        nodes.push(Node::start(&lab.programs, &lab.redis, ROOMS_PREFIX, &format!("rooms-{i}"), 0, HARDLY, &[])?);
     }
     for node in &nodes {
         node.ready().await?;

@@ -89,7 +89,7 @@ impl HowLarge {
             progress
                 .begin(&format!("{name} ({} of {}): starting a node takes one lease, 10 s", i + 1, sizes.len()), &[]);
             let prefix = format!("size-{name}");
-            let node = Node::start(&programs, &redis, &prefix, &prefix, 0, HARDLY)?;
+            let node = Node::start(&programs, &redis, &prefix, &prefix, 0, HARDLY, &[])?;
             node.ready().await?;
             let ground = Ground { progress, redis: &redis, node, prefix };
             rows.extend(match size {
