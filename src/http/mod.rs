@@ -85,13 +85,15 @@ pub(crate) struct Reads {
 /// Most users that one request asks about.
 const USERS_A_REQUEST: usize = 1000;
 
-/// Registers all resources.
+/// Registers all resources. The router tries them in this order. A path with a variable costs a regular expression at each try,
+/// and a fixed path or scope costs next to nothing. So the list that is asked for most comes before such paths, and scopes hide
+/// those of the server API.
 pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, settings: &ServerSettings) {
     let public = web::scope("")
         .wrap(cors(settings))
         .wrap(from_fn(bound_preflight))
-        .configure(user_status::configure)
         .service(readable("/api/online-users", Resource::OnlineUsers, online_users::list))
+        .configure(user_status::configure)
         .service(readable("/api/chatroom/{roomId}/online-users", Resource::RoomUsers, chatroom::list))
         .service(readable("/healthz", Resource::Open, health::alive))
         .service(readable("/readyz", Resource::Open, health::ready))
@@ -102,7 +104,9 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, sett
         .service(readable("/docs/docs.css", Resource::Open, docs::style))
         .service(readable("/docs/docs.js", Resource::Open, docs::script))
         .default_service(web::to(unknown));
-    config.app_data(web::Data::from(reads)).configure(users::configure).configure(rooms::configure).service(public);
+    let users = web::scope("/api/users").configure(users::configure).default_service(web::to(unknown));
+    let rooms = web::scope("/api/rooms").configure(rooms::configure).default_service(web::to(unknown));
+    config.app_data(web::Data::from(reads)).service(users).service(rooms).service(public);
 }
 
 /// The answer where there is no resource. It counts among the requests of its address, too.

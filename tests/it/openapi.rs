@@ -175,35 +175,40 @@ impl Api {
     }
 }
 
-/// The sources of a part of the service.
-fn sources(under: &Path) -> String {
-    let mut text = String::new();
+/// The files of the server, each with the scope in which it registers resources.
+fn sources(under: &Path, scope: &'static str) -> Vec<(&'static str, String)> {
+    let mut sources = Vec::new();
     for entry in fs::read_dir(under).expect("the folder").map(|entry| entry.expect("an entry").path()) {
         if entry.is_dir() {
-            text += &sources(&entry);
+            let name = entry.file_name().expect("a folder has a name");
+            let scopes = [("users", "/api/users"), ("rooms", "/api/rooms")];
+            let scope = scopes.into_iter().find(|(folder, _)| name == *folder).map_or(scope, |(_, scope)| scope);
+            sources.extend(self::sources(&entry, scope));
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
-            text += &fs::read_to_string(&entry).expect("the file");
+            sources.push((scope, fs::read_to_string(&entry).expect("the file")));
         }
     }
-    text
+    sources
 }
 
 #[test]
 fn every_resource_is_documented_and_no_other() {
-    let source = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"));
-    // A long call has its path on a line of its own.
-    let source: String = source.split_whitespace().collect();
-    let mut registered = BTreeSet::new();
-    for (function, methods) in [
+    let functions = [
         ("readable", &["get", "head"][..]),
         ("postable", &["post"]),
         ("puttable", &["put"]),
         ("deletable", &["delete"]),
         ("registrable", &["put", "delete"]),
-    ] {
-        for call in source.split(&format!("{function}(\"")).skip(1) {
-            let path = call.split_once('"').expect("a text ends").0;
-            registered.extend(methods.iter().map(|method| (path.to_owned(), (*method).to_owned())));
+    ];
+    let mut registered = BTreeSet::new();
+    for (scope, source) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"), "") {
+        // A long call has its path on a line of its own.
+        let source: String = source.split_whitespace().collect();
+        for (function, methods) in functions {
+            for call in source.split(&format!("{function}(\"")).skip(1) {
+                let path = format!("{scope}{}", call.split_once('"').expect("a text ends").0);
+                registered.extend(methods.iter().map(|method| (path.clone(), (*method).to_owned())));
+            }
         }
     }
     let api = Api::read();

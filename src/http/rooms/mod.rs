@@ -9,15 +9,10 @@ use actix_web::web::ServiceConfig;
 use super::resource::{readable, registrable};
 use crate::auth::Resource;
 
-/// Registers the resources.
+/// Registers the resources in the scope `/api/rooms`.
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(readable("/api/rooms", Resource::ServerApi, list::list))
-        .service(registrable("/api/rooms/{roomId}", Resource::ServerApi, register::put, register::delete))
-        .service(registrable(
-            "/api/rooms/{roomId}/members/{userId}",
-            Resource::ServerApi,
-            members::put,
-            members::delete,
-        ));
+        .service(readable("", Resource::ServerApi, list::list))
+        .service(registrable("/{roomId}", Resource::ServerApi, register::put, register::delete))
+        .service(registrable("/{roomId}/members/{userId}", Resource::ServerApi, members::put, members::delete));
 }

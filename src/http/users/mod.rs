@@ -11,11 +11,11 @@ use actix_web::web::ServiceConfig;
 use super::resource::{deletable, postable, puttable, readable};
 use crate::auth::Resource;
 
-/// Registers the resources.
+/// Registers the resources in the scope `/api/users`.
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(readable("/api/users/{userId}/explain", Resource::ServerApi, explain::explain))
-        .service(puttable("/api/users/{userId}/presence", Resource::ServerApi, presence::state))
-        .service(deletable("/api/users/{userId}/sockets", Resource::ServerApi, sockets::disconnect))
-        .service(postable("/api/users/query", Resource::ServerApi, query::ask));
+        .service(postable("/query", Resource::ServerApi, query::ask))
+        .service(readable("/{userId}/explain", Resource::ServerApi, explain::explain))
+        .service(puttable("/{userId}/presence", Resource::ServerApi, presence::state))
+        .service(deletable("/{userId}/sockets", Resource::ServerApi, sockets::disconnect));
 }
