@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyTask};
 use crate::domain::NodeId;
-use crate::http::{self, Bodies, Connection, Connections, Entrance, Reads};
+use crate::http::{self, Bodies, Connection, Connections, Engine, EngineError, Entrance, OnWorker, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AddressMetrics, AdmissionMetrics, AnswerMetrics, AuditorMetrics, AuthMetrics, BodyMetrics, CertificateMetrics,
     ConnectionMetrics, FileMetrics, HubMetrics, PeerMetrics, Registry, ReplicaMetrics, RoomReadMetrics, SessionMetrics,
-    StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics, WriterMetrics,
+    SocketioMetrics, StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics, WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::peers::Peers;
@@ -35,8 +35,9 @@ use crate::store::redis::RedisStore;
 use crate::store::{PresenceStore, StoreError};
 use crate::sweeper::{Auditor, Sweeper};
 use crate::tasks::Tasks;
-use crate::transport::{Certificates, files};
+use crate::transport::{Certificates, Sids, files};
 use crate::typing::{Typing, TypingTask};
+use crate::wire::Format;
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
@@ -298,6 +299,14 @@ async fn open_connection(
     Ok((connection, Protocol::Http1, from))
 }
 
+/// What clients of Socket.IO meet.
+fn open_engine(settings: &Settings, metrics: SocketioMetrics) -> Engine {
+    let (server, socketio, metrics) = (&settings.server, &settings.socketio, Arc::new(metrics));
+    let n_max = socketio.max_polling_within(server.max_http_connections);
+    let sids = Sids::new(server.node_name(), n_max, socketio.poll_queue_bytes, metrics.clone());
+    Engine::new(socketio.clone(), sids, server.request_timeout, metrics)
+}
+
 /// Opens the store that the settings name.
 async fn open_store(
     node: NodeId,
@@ -337,11 +346,14 @@ impl Edge {
         let admission = Admission::new(settings, drain.sessions.clone(), drain.draining.clone(), metrics);
         let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
         let hub_metrics = HubMetrics::new(&mut registry);
+        hub_metrics.know_formats(Format::ALL.map(Format::name));
         let addresses = Addresses::new(settings, AddressMetrics::new(&mut registry));
+        let engine = open_engine(settings, SocketioMetrics::new(&mut registry, EngineError::codes()));
         let sessions = Services {
             auth: auth.clone(),
             limits: settings.limits.clone(),
             websocket: settings.websocket.clone(),
+            socketio: settings.socketio.clone(),
             reconnect_spread: settings.drain.reconnect_spread,
             table: core.table.clone(),
             replica: core.replica.clone(),
@@ -365,7 +377,14 @@ impl Edge {
             draining: drain.draining.clone(),
             registry,
         };
-        let entrance = Entrance { server: settings.server.clone(), auth, addresses, admission };
+        let entrance = Entrance {
+            server: settings.server.clone(),
+            websocket: settings.websocket.clone(),
+            auth,
+            addresses,
+            admission,
+            engine,
+        };
         let (reads, entrance, sessions) = (Arc::new(reads), Arc::new(entrance), Arc::new(sessions));
         Self { connections, reads, entrance, sessions, fanout: core.fanout.clone(), hub_metrics }
     }
@@ -385,18 +404,19 @@ impl Edge {
             .shutdown_timeout(1);
         let Self { connections, reads, entrance, sessions, fanout, hub_metrics } = self;
         let server = builder.listen("rollcall", listener, move || {
-            let reads = reads.clone();
-            let app = HttpApp::new().configure(|config| http::configure(config, reads, &server_settings));
             let connections = connections.clone();
             let open = move |stream: TcpStream| open_connection(connections.clone(), stream);
             let (sessions, fanout, metrics) = (sessions.clone(), fanout.clone(), hub_metrics.clone());
             let settings = fanout_settings.clone();
             let start_worker = move || Worker::start(sessions.clone(), Hub::start(&fanout, metrics.clone(), &settings));
+            let on_worker = OnWorker::new(start_worker);
+            let (reads, edge, worker) = (reads.clone(), entrance.clone(), on_worker.clone());
+            let app = HttpApp::new().configure(|config| http::configure(config, reads, edge, worker));
             let service = HttpService::build()
                 // A client that closes its side is gone. Waiting for more would leak sockets in CLOSE_WAIT.
                 .h1_allow_half_closed(false)
                 .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.peer()))
-                .upgrade(http::upgrade_service(entrance.clone(), start_worker))
+                .upgrade(http::upgrade_service(entrance.clone(), on_worker))
                 .finish(map_config(app, |()| AppConfig::default()));
             fn_service(open).and_then(http::in_turns(service))
         });

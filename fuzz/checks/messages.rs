@@ -52,14 +52,31 @@ fn check_error(format: Format, bad: &BadRequest) {
     assert!(bad.message.len() <= MAX_ERROR_BYTES, "{} bytes: {}", bad.message.len(), bad.message);
     let message = Message::Error { code: bad.code, message: &bad.message, retry_after: None, room: None };
     let frame = format.encode(&message, bad.reference.as_deref()).expect("every format has errors");
-    let header = if frame[1] < 126 { 2 } else { 4 };
-    let json: Value = serde_json::from_slice(&frame[header..]).expect("an error is JSON");
+    let payload = first_payload(&frame);
+    if format.is_socketio() {
+        let event: Value = serde_json::from_slice(payload.strip_prefix(b"42").expect("an event")).expect("JSON");
+        assert_eq!(event[0], "error");
+        assert_eq!(
+            (&event[1]["code"], &event[1]["message"]),
+            (&bad.code.as_str().into(), &bad.message.as_str().into())
+        );
+        return;
+    }
+    let json: Value = serde_json::from_slice(payload).expect("an error is JSON");
     assert_eq!(json["type"].as_str().map(str::to_lowercase).as_deref(), Some("error"));
     assert_eq!(json["code"], bad.code.as_str());
     assert_eq!(json["message"], bad.message);
     let reference =
         bad.reference.as_ref().map(|encoded| serde_json::from_str::<Value>(encoded).expect("a ref is JSON"));
     assert_eq!(json.get("ref"), reference.as_ref());
+}
+
+/// The payload of the first frame. An acknowledgement may follow in another one.
+fn first_payload(frames: &[u8]) -> &[u8] {
+    match frames[1] {
+        short if short < 126 => &frames[2..2 + usize::from(short)],
+        _ => &frames[4..4 + usize::from(u16::from_be_bytes([frames[2], frames[3]]))],
+    }
 }
 
 fn check_request(request: &Request) {
@@ -71,6 +88,11 @@ fn check_request(request: &Request) {
             profile.iter().flatten().for_each(check_profile);
             status.iter().for_each(check_status);
             device.iter().for_each(check_device);
+        }
+        Request::EnterRoom { user, said, room } => {
+            user.iter().for_each(check_user);
+            check_room(room);
+            said.profile.iter().flatten().for_each(check_profile);
         }
         Request::SetStatus(said) => check_status(said),
         Request::Update(patch) => check_patch(patch),

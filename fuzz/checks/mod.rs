@@ -7,5 +7,7 @@ pub(crate) mod bus;
 pub(crate) mod frames;
 pub(crate) mod keys;
 pub(crate) mod messages;
+pub(crate) mod packets;
+pub(crate) mod payloads;
 pub(crate) mod query;
 pub(crate) mod token;

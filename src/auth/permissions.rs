@@ -140,6 +140,12 @@ pub(crate) fn check_request(caller: Option<&Identity>, request: &Request, place:
     let may_hear = |interest: Interest| if interest == Interest::Nobody { Ok(()) } else { require(Right::Read) };
     match request {
         Request::Authenticate { .. } => Ok(()),
+        Request::EnterRoom { user, said: _, room } => {
+            require(Right::Write)?;
+            user_for(caller, user.clone())?;
+            require(Right::Read)?;
+            may_enter(caller, room).map(|_| ())
+        }
         Request::Join { user, said, device: _, interest, rooms: _ } => {
             require(Right::Write)?;
             user_for(caller, user.clone())?;

@@ -131,6 +131,13 @@ impl Profile {
         serde_json::from_str(&format!("{{{}}}", self.0)).expect("a profile is made from its fields")
     }
 
+    /// What a client that shows one text of a user shows, as an encoded JSON string: the username, or else the name.
+    pub(crate) fn shown_name(&self) -> Option<&str> {
+        let (name, rest) = first_member(&self.0, "\"name\":");
+        let (username, _) = first_member(rest, "\"username\":");
+        username.or(name)
+    }
+
     /// The login or handle.
     pub(crate) fn username(&self) -> Option<String> {
         self.fields().username
@@ -140,6 +147,20 @@ impl Profile {
     pub fn members(&self) -> &str {
         &self.0
     }
+}
+
+/// The encoded string that comes after `head`, if `members` begin with that, and the members after it.
+fn first_member<'a>(members: &'a str, head: &str) -> (Option<&'a str>, &'a str) {
+    let Some(value) = members.strip_prefix(head) else { return (None, members) };
+    let mut is_escaped = false;
+    let ends = |byte: u8| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    };
+    let n_inside = value.bytes().skip(1).position(ends).unwrap_or_default();
+    let (value, rest) = value.split_at(n_inside + 2);
+    (Some(value), rest.strip_prefix(',').unwrap_or(rest))
 }
 
 fn encode(value: &impl Serialize) -> String {
@@ -154,6 +175,8 @@ impl fmt::Debug for Profile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LIMITS: ProfileLimits = ProfileLimits { fields_bytes: 30, metadata_bytes: 20 };
@@ -170,6 +193,21 @@ mod tests {
         let members = r#""name":"Zoë \"Z\"","avatar":"/a.png","metadata":{"a":null,"z":[1,{}]}"#;
         assert_eq!(profile.members(), members);
         assert_eq!(profile.fields(), fields);
+    }
+
+    proptest! {
+        #[test]
+        fn the_shown_name_is_the_username_or_else_the_name(
+            name in prop::option::of("[a\"\\\\,:\\PC]{0,6}"),
+            username in prop::option::of("[a\"\\\\,:\\PC]{0,6}"),
+            email in prop::option::of("[a\"]{0,3}"),
+        ) {
+            let shown = username.clone().or(name.clone());
+            let fields = ProfileFields { name, username, email, ..ProfileFields::default() };
+            let profile = Profile::from_fields(&fields);
+            let found = profile.as_ref().and_then(Profile::shown_name);
+            prop_assert_eq!(found.map(|text| serde_json::from_str::<String>(text).unwrap()), shown);
+        }
     }
 
     #[test]

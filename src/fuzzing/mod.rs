@@ -3,5 +3,6 @@
 
 pub mod bus;
 pub mod keys;
+pub mod payloads;
 pub mod query;
 pub mod token;

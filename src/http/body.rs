@@ -50,7 +50,7 @@ impl Body {
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        Self::read_any(request.headers(), payload, bodies).await
+        Self::read_up_to(MAX_BYTES, request.headers(), payload, bodies).await
     }
 
     /// Does the same for a request that may come without a body. Without one, this is empty.
@@ -62,16 +62,25 @@ impl Body {
         payload: Payload,
         bodies: &Arc<Bodies>,
     ) -> Result<Self, ApiError> {
-        let body = Self::read_any(request.headers(), payload, bodies).await?;
+        let body = Self::read_up_to(MAX_BYTES, request.headers(), payload, bodies).await?;
         if !body.is_empty() && !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
         Ok(body)
     }
 
-    async fn read_any(headers: &HeaderMap, mut payload: Payload, bodies: &Arc<Bodies>) -> Result<Self, ApiError> {
-        let too_large = ApiError::PayloadTooLarge { max_bytes: MAX_BYTES };
-        if is_longer_than(headers, MAX_BYTES) {
+    /// Reads a body, whatever it is.
+    ///
+    /// # Errors
+    /// It has more than `max_bytes`, or does not come whole. Or too many bodies are being read.
+    pub(super) async fn read_up_to(
+        max_bytes: u64,
+        headers: &HeaderMap,
+        mut payload: Payload,
+        bodies: &Arc<Bodies>,
+    ) -> Result<Self, ApiError> {
+        let too_large = ApiError::PayloadTooLarge { max_bytes };
+        if is_longer_than(headers, max_bytes) {
             return Err(too_large);
         }
         let mut body = Self { bytes: Vec::new(), bodies: bodies.clone() };
@@ -80,7 +89,7 @@ impl Body {
                 code: ErrorCode::InvalidJson,
                 message: format!("the body does not come whole: {error}"),
             })?;
-            if (body.bytes.len() + part.len()) as u64 > MAX_BYTES {
+            if (body.bytes.len() + part.len()) as u64 > max_bytes {
                 return Err(too_large);
             }
             body.append(&part)?;

@@ -21,7 +21,7 @@ use super::ApiError;
 use super::turns::Moved;
 use crate::metrics::ConnectionMetrics;
 use crate::settings::{ProxyProtocol, ServerSettings, TrustedProxies};
-use crate::transport::{Certificates, HttpStream, Peer, Stream, proxy_header};
+use crate::transport::{Certificates, Detached, HttpStream, Peer, Stream, proxy_header};
 
 /// The plain HTTP connections of one process. A connection that is about to become a socket is among them.
 pub(crate) struct Connections {
@@ -141,6 +141,14 @@ impl Connection {
     /// The stream alone, for a session. The session has a deadline of its own, and its seat counts the connection.
     pub(crate) fn into_stream(self) -> Stream {
         self.stream.into_stream()
+    }
+
+    /// The stream alone, for a session on another thread.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        self.stream.detach()
     }
 
     /// Who is at the other end.

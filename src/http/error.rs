@@ -145,6 +145,8 @@ pub(crate) enum Methods {
     Put,
     /// PUT and DELETE.
     PutOrDelete,
+    /// GET and POST.
+    GetOrPost,
 }
 
 impl Methods {
@@ -156,6 +158,7 @@ impl Methods {
             Self::Post => "POST",
             Self::Put => "PUT",
             Self::PutOrDelete => "PUT, DELETE",
+            Self::GetOrPost => "GET, POST",
         }
     }
 
@@ -167,6 +170,7 @@ impl Methods {
             Self::Post => "POST is",
             Self::Put => "PUT is",
             Self::PutOrDelete => "PUT and DELETE are",
+            Self::GetOrPost => "GET and POST are",
         }
     }
 }

@@ -20,11 +20,13 @@ mod pieces;
 pub(crate) mod query;
 mod resource;
 mod rooms;
+pub(crate) mod socketio;
 mod turns;
 mod upgrade;
 mod user_status;
 mod users;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_cors::Cors;
@@ -44,6 +46,7 @@ pub(crate) use self::error::ApiError;
 use self::lookup::{Sight, push_users};
 use self::pieces::Pieces;
 use self::resource::{not_found, readable};
+pub(crate) use self::socketio::{Engine, EngineError, OnWorker};
 pub(crate) use self::turns::in_turns;
 pub(crate) use self::upgrade::{Entrance, upgrade_service};
 use crate::auth::{Auth, Resource};
@@ -88,9 +91,14 @@ const USERS_A_REQUEST: usize = 1000;
 /// Registers all resources. The router tries them in this order. A path with a variable costs a regular expression at each try,
 /// and a fixed path or scope costs next to nothing. So the list that is asked for most comes before such paths, and scopes hide
 /// those of the server API.
-pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, settings: &ServerSettings) {
+pub(crate) fn configure(
+    config: &mut web::ServiceConfig,
+    reads: Arc<Reads>,
+    entrance: Arc<Entrance>,
+    on_worker: Rc<OnWorker>,
+) {
     let public = web::scope("")
-        .wrap(cors(settings))
+        .wrap(cors(&entrance.server))
         .wrap(from_fn(bound_preflight))
         .service(readable("/api/online-users", Resource::OnlineUsers, online_users::list))
         .configure(user_status::configure)
@@ -102,11 +110,14 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, reads: Arc<Reads>, sett
         .service(readable("/openapi.json", Resource::Open, docs::openapi))
         .service(readable("/docs", Resource::Open, docs::page))
         .service(readable("/docs/docs.css", Resource::Open, docs::style))
-        .service(readable("/docs/docs.js", Resource::Open, docs::script))
-        .default_service(web::to(unknown));
+        .service(readable("/docs/docs.js", Resource::Open, docs::script));
+    let paths = entrance.engine.paths().iter();
+    let public = paths.fold(public, |public, path| public.service(socketio::resource(path)));
+    let public = public.default_service(web::to(unknown));
     let users = web::scope("/api/users").configure(users::configure).default_service(web::to(unknown));
     let rooms = web::scope("/api/rooms").configure(rooms::configure).default_service(web::to(unknown));
-    config.app_data(web::Data::from(reads)).service(users).service(rooms).service(public);
+    let config = config.app_data(web::Data::from(reads)).app_data(web::Data::from(entrance)).app_data(on_worker);
+    config.service(users).service(rooms).service(public);
 }
 
 /// The answer where there is no resource. It counts among the requests of its address, too.

@@ -15,6 +15,7 @@ use super::rooms::ShownRoom;
 use super::streams::StreamKey;
 use super::watch::Mark;
 use crate::domain::{Interest, UserId};
+use crate::wire::Format;
 
 /// A socket's place in its hub. Dropping it gives the place up.
 pub struct Attachment {
@@ -242,6 +243,20 @@ impl Attachment {
         state.listeners[self.key].fall_off_by(fault);
     }
 
+    /// From now on the socket speaks another format. It hears of nobody until it listens again, and it must be in no room.
+    pub(crate) fn speak(&self, format: Format) {
+        let state = &mut *self.hub.state.borrow_mut();
+        state.leave_audience(self.key);
+        let listener = &mut state.listeners[self.key];
+        debug_assert!(listener.places().is_empty(), "the places of its frames would be those of other logs");
+        listener.release_frames_of(StreamKey::SERVICE);
+        // Until the socket listens, no event has to be there in its format.
+        self.hub.speakers.add(format);
+        self.hub.speakers.remove(listener.format());
+        self.hub.metrics.format_chosen(listener.format().name(), format.name());
+        listener.set_format(format);
+    }
+
     /// The number that this socket has on its node.
     pub(crate) fn set_number(&self, number: u64) {
         self.hub.with(self.key, |listener, _| listener.set_number(number));
@@ -420,6 +435,6 @@ impl Drop for Attachment {
         self.mute();
         let format = self.hub.state.borrow_mut().listeners.remove(self.key).format();
         self.hub.speakers.remove(format);
-        self.hub.metrics.socket_closed();
+        self.hub.metrics.socket_closed(format.name());
     }
 }

@@ -38,6 +38,8 @@ pub struct Hub {
     began: Instant,
     /// Some sockets may have to be told a number of users.
     pub(super) count_changed: Notify,
+    /// A list is to be told.
+    pub(super) bulletin_due: Notify,
 }
 
 /// The sockets, and what they want to hear of. An event touches only the sockets that want to hear of it.
@@ -50,6 +52,8 @@ pub(super) struct State {
     pub(super) counting: Counting,
     /// The streams whose number of users some sockets may have to be told.
     pub(super) counts_due: HashSet<StreamKey>,
+    /// The streams whose list has changed, and is to be told.
+    pub(super) bulletins_due: HashSet<StreamKey>,
     /// The sockets that have paused.
     pub(super) paused: HashMap<usize, Paused>,
     pub(super) changes: Changes,
@@ -98,6 +102,7 @@ impl Hub {
                 watchers: Watchers::new(metrics.clone()),
                 counting: Counting::default(),
                 counts_due: HashSet::new(),
+                bulletins_due: HashSet::new(),
                 paused: HashMap::new(),
                 changes: Changes::default(),
                 taken_in: 0,
@@ -113,6 +118,7 @@ impl Hub {
             resync_interval: settings.resync_interval,
             began: Instant::now(),
             count_changed: Notify::new(),
+            bulletin_due: Notify::new(),
         });
         actix_rt::spawn(hub.clone().run());
         actix_rt::spawn(hub.clone().tell_counts());
@@ -125,7 +131,7 @@ impl Hub {
         let mut listener = Listener::new(outbound, format);
         listener.heard(self.began.elapsed());
         let key = self.state.borrow_mut().listeners.insert(listener);
-        self.metrics.socket_opened();
+        self.metrics.socket_opened(format.name());
         Attachment { hub: self.clone(), key }
     }
 
@@ -201,6 +207,9 @@ impl Hub {
         if !state.counts_due.is_empty() {
             self.count_changed.notify_one();
         }
+        if !state.bulletins_due.is_empty() {
+            self.bulletin_due.notify_one();
+        }
         errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
     }
 
@@ -230,7 +239,7 @@ impl Hub {
 
     /// Writes to every socket what the socket has not seen. Returns the time that this took. The turns of other tasks
     /// do not count.
-    async fn flush_all(&self) -> Duration {
+    pub(super) async fn flush_all(&self) -> Duration {
         let mut sent = Sent::default();
         let cost = self.flush_audience(&mut sent).await + self.flush_rooms(&mut sent).await;
         self.metrics.sent(sent);
@@ -303,9 +312,11 @@ impl State {
         let Seen { sequence, n_online } = event.seen;
         self.taken_in = sequence;
         self.take_number(n_online, sequence);
-        if let Some(sight) = event.sight.filter(|_| !self.paused.is_empty()) {
+        let Some(sight) = event.sight else { return };
+        if !self.paused.is_empty() {
             self.changes.push(sequence, event.user.clone(), sight.was_online);
         }
+        self.note_bulletin(StreamKey::SERVICE);
     }
 
     /// A socket does not hear what others are told about its own user. It has frames of its own.

@@ -125,6 +125,11 @@ impl Listener {
         }
     }
 
+    /// The socket speaks another format from now on. It reads no log yet.
+    pub(super) fn set_format(&mut self, format: Format) {
+        self.format = format;
+    }
+
     /// The format that the socket speaks. It decides which log the socket reads.
     pub(crate) fn format(&self) -> Format {
         self.format

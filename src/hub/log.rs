@@ -31,6 +31,9 @@ struct Entry {
 }
 
 impl BroadcastLog {
+    /// A log in which nothing has ever been.
+    pub(crate) const EMPTY: Self = Self { kept: None, start: 0, start_sequence: 0, end_sequence: 0 };
+
     /// Appends the frame of the view's change number `sequence`. Returns where the frame begins and ends.
     pub(crate) fn append(&mut self, sequence: u64, frame: &[u8]) -> (u64, u64) {
         let begin = self.end();

@@ -8,6 +8,7 @@
 
 mod attachment;
 mod audience;
+mod bulletins;
 mod changes;
 mod count_telling;
 mod counting;
@@ -19,6 +20,7 @@ mod listener;
 mod log;
 mod mailbox;
 mod recent;
+mod room_logs;
 mod room_streams;
 mod rooms;
 mod streams;

@@ -7,6 +7,7 @@ use slab::Slab;
 use super::counting::Counting;
 use super::log::BroadcastLog;
 use super::recent::Recent;
+use super::room_logs::RoomLogs;
 use super::streams::StreamKey;
 use crate::domain::RoomId;
 use crate::wire::Format;
@@ -34,9 +35,7 @@ pub(super) struct RoomStream {
     is_dirty: bool,
     /// The sockets that hear of everyone in the room, by their keys in the hub, in no order. Each knows its place here.
     readers: Vec<u32>,
-    /// How many of the readers speak each format ([`Format::index`]). A log that nobody reads stays empty.
-    n_readers: [u32; Format::ALL.len()],
-    logs: [BroadcastLog; Format::ALL.len()],
+    logs: RoomLogs,
     /// It is none if no socket hears the number of users in the room.
     counting: Option<Box<Counting>>,
 }
@@ -57,9 +56,10 @@ impl RoomStreams {
         self.streams.get_mut(stream.slot())
     }
 
-    /// The log of a stream in which a socket is.
+    /// The log of a stream in which a socket is. If nobody reads the format there, it is empty.
     pub(super) fn log(&self, stream: StreamKey, format: Format) -> &BroadcastLog {
-        &self.streams[stream.slot()].logs[format.index()]
+        static UNREAD: BroadcastLog = BroadcastLog::EMPTY;
+        self.streams[stream.slot()].logs.get(format).unwrap_or(&UNREAD)
     }
 
     /// One more socket is in the room.
@@ -92,9 +92,7 @@ impl RoomStreams {
             room.readers.reserve_exact(1);
         }
         room.readers.push(key);
-        let n_readers = &mut room.n_readers[format.index()];
-        *n_readers += 1;
-        (index, *n_readers == 1)
+        (index, room.logs.add_reader(format))
     }
 
     /// The reader at that place does not read any more. The last one takes its place, and is returned.
@@ -105,9 +103,11 @@ impl RoomStreams {
             room.readers = Vec::new();
         }
         let moved = room.readers.get(index as usize).copied();
-        room.n_readers[format.index()] -= 1;
-        if room.n_readers[format.index()] == 0 {
-            self.forget(stream, format);
+        if let Some(log) = room.logs.remove_reader(format)
+            && let Some(sequence) = log.first_sequence()
+        {
+            self.by_age.remove(&(sequence, stream, format.index()));
+            self.n_bytes -= log.len_bytes();
         }
         moved
     }
@@ -115,7 +115,7 @@ impl RoomStreams {
     /// Appends a frame to a log.
     pub(super) fn append(&mut self, stream: StreamKey, format: Format, sequence: u64, frame: &[u8]) {
         let room = &mut self.streams[stream.slot()];
-        let log = &mut room.logs[format.index()];
+        let Some(log) = room.logs.get_mut(format) else { return };
         if log.first_sequence().is_none() {
             self.by_age.insert((sequence, stream, format.index()));
         }
@@ -139,7 +139,7 @@ impl RoomStreams {
     /// Forgets the oldest frame in any log.
     pub(super) fn forget_first(&mut self) {
         let Some((_, stream, format)) = self.by_age.pop_first() else { return };
-        let log = &mut self.streams[stream.slot()].logs[format];
+        let Some(log) = self.streams[stream.slot()].logs.get_mut(Format::ALL[format]) else { return };
         let before = log.len_bytes();
         log.forget_first();
         self.n_bytes -= before - log.len_bytes();
@@ -150,7 +150,7 @@ impl RoomStreams {
 
     /// Empties a log.
     pub(super) fn forget(&mut self, stream: StreamKey, format: Format) {
-        let log = &mut self.streams[stream.slot()].logs[format.index()];
+        let Some(log) = self.streams[stream.slot()].logs.get_mut(format) else { return };
         let Some(sequence) = log.first_sequence() else { return };
         self.by_age.remove(&(sequence, stream, format.index()));
         self.n_bytes -= log.len_bytes();
@@ -160,7 +160,9 @@ impl RoomStreams {
     /// The log goes on after the change number `sequence`.
     pub(super) fn begin_after(&mut self, stream: StreamKey, format: Format, sequence: u64) {
         self.forget(stream, format);
-        self.streams[stream.slot()].logs[format.index()].skip_to(sequence);
+        if let Some(log) = self.streams[stream.slot()].logs.get_mut(format) {
+            log.skip_to(sequence);
+        }
     }
 
     /// Every log goes on after the change number `sequence`.
@@ -168,7 +170,7 @@ impl RoomStreams {
         self.by_age.clear();
         self.n_bytes = 0;
         self.recent.forget_up_to(sequence);
-        for log in self.streams.iter_mut().flat_map(|(_, room)| &mut room.logs) {
+        for log in self.streams.iter_mut().flat_map(|(_, room)| room.logs.all_mut()) {
             log.skip_to(sequence);
         }
     }
@@ -187,15 +189,7 @@ impl RoomStreams {
 
 impl RoomStream {
     fn new(room: RoomId) -> Self {
-        Self {
-            room,
-            n_sockets: 0,
-            is_dirty: false,
-            readers: Vec::new(),
-            n_readers: Default::default(),
-            logs: Default::default(),
-            counting: None,
-        }
+        Self { room, n_sockets: 0, is_dirty: false, readers: Vec::new(), logs: RoomLogs::default(), counting: None }
     }
 
     /// The room.
@@ -210,17 +204,19 @@ impl RoomStream {
 
     /// Whether some socket reads the log of a format.
     pub(super) fn has_readers_of(&self, format: Format) -> bool {
-        self.n_readers[format.index()] > 0
+        self.logs.get(format).is_some()
     }
 
     /// Whether a log has frames.
     pub(super) fn has_frames(&self) -> bool {
-        self.logs.iter().any(|log| log.len_bytes() > 0)
+        self.logs.have_frames()
     }
 
     /// Nothing is told of the change number `sequence` in that format.
     pub(super) fn pass(&mut self, format: Format, sequence: u64) {
-        self.logs[format.index()].pass(sequence);
+        if let Some(log) = self.logs.get_mut(format) {
+            log.pass(sequence);
+        }
     }
 
     /// The keys of up to `n` readers before the place `end`, and the place of the first of them. A walk from the end to the

@@ -135,6 +135,9 @@ impl State {
     pub(super) fn take_in_room(&mut self, event: &EncodedRoomEvent) {
         self.taken_in = event.sequence;
         self.counts_due.extend(self.streams.append_to_room(event));
+        if let Some(stream) = self.streams.rooms.find(&event.room) {
+            self.note_bulletin(stream);
+        }
     }
 
     /// Writes to some sockets what they have not seen of the last rooms in `dirty`. Of the very last one, the readers before the

@@ -3,17 +3,39 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Registry;
+use super::{Counters, Gauges, Registry};
 
 /// The metrics of the hubs. Each worker has a clone, and all clones count together.
 #[derive(Clone)]
 pub struct HubMetrics {
     sockets: Gauge,
+    sockets_by_format: Gauges,
+    bulletins: Counters,
     watches: Gauge,
     resyncs: Counter,
     writes: Counter,
     frames: Counter,
     bytes: Counter,
+}
+
+/// Whom a bulletin lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BulletinScope {
+    /// Everyone.
+    Service,
+    /// Those in a room.
+    Room,
+}
+
+impl BulletinScope {
+    const ALL: [Self; 2] = [Self::Service, Self::Room];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Room => "room",
+        }
+    }
 }
 
 /// What a worker sent since its last report.
@@ -32,6 +54,17 @@ impl HubMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             sockets: registry.gauge("sockets", "Sockets open on this node"),
+            sockets_by_format: registry.gauges(
+                "sockets_by_format",
+                "Sockets open on this node, by the format that the client speaks",
+                "format",
+            ),
+            bulletins: registry.counters(
+                "bulletins",
+                "Lists told to all clients of a format because they had changed, by scope; each worker thread counts its own",
+                "scope",
+                BulletinScope::ALL.map(BulletinScope::as_str),
+            ),
             watches: registry.gauge("watches", "Users watched on this node; a user counts once for each socket"),
             resyncs: registry.counter(
                 "resyncs",
@@ -43,14 +76,32 @@ impl HubMetrics {
         }
     }
 
-    /// A socket was accepted.
-    pub(crate) fn socket_opened(&self) {
+    /// Clients may speak these formats. So each has a number, also if nobody speaks it.
+    pub(crate) fn know_formats(&self, formats: impl IntoIterator<Item = &'static str>) {
+        formats.into_iter().for_each(|format| drop(self.sockets_by_format.of(format)));
+    }
+
+    /// A socket was accepted. It speaks this format.
+    pub(crate) fn socket_opened(&self, format: &'static str) {
         self.sockets.inc();
+        self.sockets_by_format.of(format).inc();
+    }
+
+    /// A socket speaks another format than before.
+    pub(crate) fn format_chosen(&self, before: &'static str, after: &'static str) {
+        self.sockets_by_format.of(before).dec();
+        self.sockets_by_format.of(after).inc();
     }
 
     /// A socket is gone.
-    pub(crate) fn socket_closed(&self) {
+    pub(crate) fn socket_closed(&self, format: &'static str) {
         self.sockets.dec();
+        self.sockets_by_format.of(format).dec();
+    }
+
+    /// A list was told.
+    pub(crate) fn bulletin(&self, scope: BulletinScope) {
+        self.bulletins.count(scope.as_str());
     }
 
     /// A socket watches so many users more.

@@ -12,6 +12,7 @@ mod peers;
 mod replica;
 mod room_reads;
 mod session;
+mod socketio;
 mod store;
 mod sweeper;
 mod transport;
@@ -30,13 +31,14 @@ use prometheus_client::registry::{Metric, Registry as Families, Unit};
 pub(crate) use self::auth::{AuthMetrics, TokenOutcome};
 pub(crate) use self::http::{BodyMetrics, ConnectionMetrics};
 pub use self::hub::HubMetrics;
-pub(crate) use self::hub::Sent;
+pub(crate) use self::hub::{BulletinScope, Sent};
 pub use self::node::{TableMetrics, WriterMetrics};
 pub(crate) use self::peers::PeerMetrics;
 pub(crate) use self::replica::CatchUpSource;
 pub use self::replica::ReplicaMetrics;
 pub(crate) use self::room_reads::RoomReadMetrics;
 pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
+pub(crate) use self::socketio::{SocketioMetrics, UpgradeOutcome};
 pub(crate) use self::store::StoreMetrics;
 pub(crate) use self::sweeper::{AuditorMetrics, SweeperMetrics};
 pub(crate) use self::transport::{AddressMetrics, CertificateMetrics, FileMetrics};
@@ -51,9 +53,17 @@ pub struct Registry {
 }
 
 /// A counter for each value of one label.
+#[derive(Clone)]
 struct Counters {
     label: &'static str,
     family: Family<Label, Counter>,
+}
+
+/// A gauge for each value of one label.
+#[derive(Clone)]
+struct Gauges {
+    label: &'static str,
+    family: Family<Label, Gauge>,
 }
 
 /// One label and its value.
@@ -120,6 +130,11 @@ impl Registry {
         counters
     }
 
+    /// A gauge for each value of a label.
+    fn gauges(&mut self, name: &str, help: &str, label: &'static str) -> Gauges {
+        Gauges { label, family: self.add(name, help, Family::default()) }
+    }
+
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         self.add(name, help, Gauge::default())
     }
@@ -153,6 +168,13 @@ impl Registry {
     fn add_with_unit<M: Metric + Clone>(&mut self, name: &str, help: &str, unit: Unit, metric: M) -> M {
         self.families.register_with_unit(name, help, unit, metric.clone());
         metric
+    }
+}
+
+impl Gauges {
+    /// The gauge of one value.
+    fn of(&self, value: &'static str) -> Gauge {
+        self.family.get_or_create_owned(&[(self.label, value)])
     }
 }
 

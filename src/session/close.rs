@@ -12,6 +12,8 @@ use crate::domain::OfflineReason;
 pub(crate) enum End {
     /// The client sent a close frame. The frame had this code, or none.
     ClosedByClient(Option<u16>),
+    /// A client of Socket.IO said goodbye with a packet. A close frame may follow.
+    Goodbye,
     /// The stream ended or failed without a close frame.
     Broken,
     /// The client broke RFC 6455.
@@ -36,6 +38,27 @@ pub(crate) enum End {
     Unauthenticated,
     /// The client's token has ended.
     TokenExpired,
+}
+
+impl End {
+    /// Whether the client is not to come back by itself.
+    pub(crate) fn is_for_good(self) -> bool {
+        match self {
+            Self::Disconnected | Self::Unauthenticated => true,
+            Self::ClosedByClient(_)
+            | Self::Goodbye
+            | Self::Broken
+            | Self::ProtocolError
+            | Self::InvalidUtf8
+            | Self::TooLarge
+            | Self::Silent
+            | Self::NotJoined
+            | Self::TooSlow
+            | Self::TooManyRequests
+            | Self::Drained
+            | Self::TokenExpired => false,
+        }
+    }
 }
 
 /// How long the peer may take to read our close frame and to answer it.
@@ -90,6 +113,7 @@ impl Goodbye {
             End::ClosedByClient(code @ (None | Some(NORMAL))) => Self::reply(code, None),
             // A browser sends 1001 on a reload. The user may be back in a second.
             End::ClosedByClient(code) => Self::reply(code, lost),
+            End::Goodbye => ours(NORMAL, "", None),
             End::Broken => Self { frame: None, awaits: Awaits::Nothing, loss: lost },
             End::ProtocolError => failing(PROTOCOL_ERROR, "Protocol error"),
             End::InvalidUtf8 => failing(INVALID_PAYLOAD, "Text is not UTF-8"),
@@ -126,6 +150,7 @@ mod tests {
         assert_eq!(loss(End::ClosedByClient(None)), None);
         assert_eq!(loss(End::ClosedByClient(Some(1000))), None);
         assert_eq!(loss(End::Disconnected), None);
+        assert_eq!(loss(End::Goodbye), None);
         assert_eq!(loss(End::ClosedByClient(Some(1001))), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Broken), Some(OfflineReason::ConnectionLost));
         assert_eq!(loss(End::Silent), Some(OfflineReason::TimedOut));

@@ -78,13 +78,20 @@ impl Heartbeat {
         self.set_timer();
     }
 
+    /// A client that has not joined yet has this much time from now on, instead of that of its settings.
+    pub(crate) fn join_within(&mut self, timeout: Duration) {
+        let join_by = Instant::now() + timeout;
+        self.change(|deadlines| deadlines.join_by = deadlines.join_by.map(|_| join_by));
+        self.set_timer();
+    }
+
     /// Whether the client's token has ended.
     pub(crate) fn has_expired(&self) -> bool {
         self.deadlines().expires_at.is_some_and(|time| time <= Instant::now())
     }
 
-    /// The client has left, and may join again.
-    pub(crate) fn left(&mut self) {
+    /// The client may join from now on, as a new one may. It has left, or it could not join before.
+    pub(crate) fn await_join(&mut self) {
         let join_by = Some(Instant::now() + self.settings.join_timeout);
         self.change(|deadlines| deadlines.join_by = join_by);
         self.set_timer();
@@ -217,7 +224,7 @@ mod tests {
         let mut heartbeat = Heartbeat::new(settings(10_000, 30_000, 10));
         assert_eq!(heartbeat.alarm().await, Alarm::NotJoined);
         heartbeat.joined();
-        heartbeat.left();
+        heartbeat.await_join();
         assert_eq!(heartbeat.alarm().await, Alarm::NotJoined);
     }
 }

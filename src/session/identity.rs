@@ -10,6 +10,7 @@ use crate::auth::permissions::{self, Place};
 use crate::auth::{Credential, Fault, Identity, Refusal, Right, Unidentified, Who};
 use crate::domain::{RoomId, TypingTarget, UserId};
 use crate::node::Arrival;
+use crate::wire::Joins;
 use crate::wire::message::{ErrorCode, Message, Request, Token};
 
 impl Session {
@@ -47,13 +48,14 @@ impl Session {
 
     /// Whether a client that names nobody in its URL may stay, because a message can still make it join.
     pub(super) fn can_still_join(&self) -> bool {
-        self.format.can_join() || self.identity.is_none()
+        self.format.joins() != Joins::AfterAuthenticating || self.identity.is_none()
     }
 
     /// How a session ends whose client has not joined in time.
     pub(super) fn end_without_join(&self) -> End {
         self.services.metrics.not_joined();
-        if self.identity.is_some() { End::NotJoined } else { End::Unauthenticated }
+        // A page connects with Socket.IO before its user has logged in. So it has to come back by itself.
+        if self.identity.is_some() || self.format.is_socketio() { End::NotJoined } else { End::Unauthenticated }
     }
 
     /// Who the client is from now on. What it has asked for before stays: it leaves no room, and hears what it has heard.
@@ -69,7 +71,7 @@ impl Session {
     }
 
     /// The client says who it is, or says so again before its token ends. In a format that has no request to join, it joins.
-    /// Where its word counts, nothing changes.
+    /// Where its word counts, nothing else changes.
     ///
     /// # Errors
     /// [`End::Unauthenticated`]: what the client shows is not accepted.
@@ -92,10 +94,15 @@ impl Session {
         };
         let ends_at = identity.ends_at();
         self.take_identity(Some(identity));
-        let n_online = self.may_read().then(|| self.services.replica.view().roster().len());
-        self.say(&Message::Authenticated { user: &user, n_online, ends_at }, reference);
-        if !self.format.can_join() && self.registration.is_none() {
-            self.join(Join { user, arrival: Arrival::default(), interest: None, reference: None }).await;
+        let joins = self.format.joins();
+        let is_joined = self.registration.is_some();
+        if joins != Joins::ByAuthenticating || is_joined {
+            let n_online = self.may_read().then(|| self.services.replica.view().roster().len());
+            self.say(&Message::Authenticated { user: &user, n_online, ends_at }, reference);
+        }
+        if joins != Joins::ByRequest && !is_joined {
+            let reference = reference.filter(|_| joins == Joins::ByAuthenticating).map(str::to_owned);
+            self.join(Join { user, arrival: Arrival::default(), interest: None, reference, is_welcomed: true }).await;
         }
         Ok(())
     }
@@ -104,9 +111,12 @@ impl Session {
     ///
     /// # Errors
     /// The session ends meanwhile.
-    async fn identify(&mut self, token: Option<Token>) -> Result<Result<Arc<Identity>, NotIdentified>, End> {
-        if let Some(anyone) = self.identity.as_ref().filter(|identity| *identity.who() == Who::Anyone) {
-            return Ok(Ok(anyone.clone()));
+    pub(super) async fn identify(&mut self, token: Option<Token>) -> Result<Result<Arc<Identity>, NotIdentified>, End> {
+        // A client that joins by saying who it is says so again, although its handshake has shown it.
+        let needs_no_token = self.format.joins() == Joins::ByAuthenticating && !self.heartbeat.has_expired();
+        let is_known = token.is_none() && needs_no_token;
+        if let Some(known) = self.identity.as_ref().filter(|identity| is_known || *identity.who() == Who::Anyone) {
+            return Ok(Ok(known.clone()));
         }
         let Some(token) = token else { return Ok(Err(NotIdentified::missing("`token` is missing"))) };
         let Ok(credential) = Credential::try_from(token) else {
@@ -118,7 +128,7 @@ impl Session {
     }
 
     /// Which user the client shows to be.
-    fn identified(
+    pub(super) fn identified(
         &self,
         named: Option<UserId>,
         identity: Arc<Identity>,
@@ -135,7 +145,7 @@ impl Session {
         if self.user().is_some_and(|own| *own != user) {
             return Err(refuse(Refusal::OtherUser));
         }
-        if !self.format.can_join() && !identity.has(Right::Write) {
+        if self.format.joins() != Joins::ByRequest && !identity.has(Right::Write) {
             return Err(refuse(Refusal::Forbidden(Right::Write)));
         }
         Ok((identity, user))
@@ -143,10 +153,11 @@ impl Session {
 }
 
 /// Why a client is not identified, as it is told.
-struct NotIdentified {
-    code: ErrorCode,
-    message: &'static str,
-    retry_after: Option<Duration>,
+pub(super) struct NotIdentified {
+    pub(super) code: ErrorCode,
+    pub(super) message: &'static str,
+    /// After this time, another try may help.
+    pub(super) retry_after: Option<Duration>,
     /// Whether its connection goes on.
     may_stay: bool,
 }
@@ -180,6 +191,7 @@ impl From<Unidentified> for NotIdentified {
 fn room_of(request: &Request) -> Option<&RoomId> {
     match request {
         Request::JoinRoom { room, .. }
+        | Request::EnterRoom { room, .. }
         | Request::RoomUsers { room, .. }
         | Request::RoomCount { room }
         | Request::Typing { target: TypingTarget::Room(room), .. } => Some(room),

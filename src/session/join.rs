@@ -19,6 +19,8 @@ pub(super) struct Join {
     pub(super) interest: Option<Interest>,
     /// The client's mark for the request.
     pub(super) reference: Option<String>,
+    /// Whether the welcome is the answer. Otherwise something else is, which follows.
+    pub(super) is_welcomed: bool,
 }
 
 impl Session {
@@ -52,7 +54,7 @@ impl Session {
     }
 
     /// Makes the user present. Then it shows the user who else is present.
-    async fn come(&mut self, Join { user, mut arrival, interest, reference }: Join) {
+    async fn come(&mut self, Join { user, mut arrival, interest, reference, is_welcomed }: Join) {
         let (rooms, mut entering) = self.admit_each(&user, std::mem::take(&mut arrival.rooms)).await;
         // The rooms are inserted together with the socket. So the writer takes them together.
         arrival.rooms.clone_from(&rooms);
@@ -85,13 +87,14 @@ impl Session {
             // A client sees its own join, even if the store has not confirmed it.
             replica.arrived_unconfirmed(&user, &table.presence(&user).unwrap_or_default());
         }
-        self.show(&user, (!reflected).then_some(asked_at), reference.as_deref());
+        let reference = reference.as_deref().filter(|_| is_welcomed);
+        self.show(&user, (!reflected).then_some(asked_at), reference);
         self.enter_each(&user, entering).await;
     }
 
     /// A further `join_user` of the same user states something new, and enters further rooms. The device stays: it belongs to
     /// the socket.
-    async fn join_again(&mut self, Join { user, arrival, interest, reference }: Join) {
+    async fn join_again(&mut self, Join { user, arrival, interest, reference, .. }: Join) {
         self.take_interest(interest);
         let asked_at = clock::now();
         let (rooms, mut entering) = self.admit_each(&user, arrival.rooms).await;

@@ -147,6 +147,7 @@ fn is_costly(request: &Request) -> bool {
         | Request::Pause
         | Request::Resume
         | Request::JoinRoom { .. }
+        | Request::EnterRoom { .. }
         | Request::LeaveRoom { .. }
         | Request::RoomUsers { .. }
         | Request::RoomCount { .. } => true,

@@ -15,6 +15,7 @@ mod people;
 mod requests;
 mod room_questions;
 mod rooms;
+mod socketio;
 mod totals;
 mod typing;
 
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,8 @@ use self::join::Join;
 pub(crate) use self::limits::{RequestRate, SocketRate};
 use self::limits::{Used, Verdict};
 use self::requests::Later;
+use self::socketio::Phase;
+pub(crate) use self::socketio::new_sid;
 pub(crate) use self::totals::log_totals;
 use self::typing::TypingRate;
 use crate::auth::{Auth, Identity};
@@ -47,7 +51,7 @@ use crate::metrics::SessionMetrics;
 use crate::node::{Arrival, Registration, Table};
 use crate::replica::Replica;
 use crate::rooms::Rooms;
-use crate::settings::{LimitSettings, WebsocketSettings};
+use crate::settings::{LimitSettings, SocketioSettings, WebsocketSettings};
 use crate::transport::Stream;
 use crate::typing::Typing;
 use crate::wire::message::ErrorCode;
@@ -62,6 +66,8 @@ pub(crate) struct Services {
     pub limits: LimitSettings,
     /// When a session pings its client or gives up, and how large a message may be.
     pub websocket: WebsocketSettings,
+    /// How long a client of Socket.IO may wait before it joins.
+    pub socketio: SocketioSettings,
     /// A drained client is told to come back within this time.
     pub reconnect_spread: Duration,
     /// The node's own sockets.
@@ -90,6 +96,8 @@ pub(crate) struct Worker {
     hub: Rc<Hub>,
     /// All sessions of the worker share these settings, so that each session is small.
     websocket: Rc<WebsocketSettings>,
+    /// The same for clients of Socket.IO. They may take longer to join.
+    patient: Rc<WebsocketSettings>,
 }
 
 impl Worker {
@@ -100,8 +108,11 @@ impl Worker {
             closing.cancelled().await;
             drained.drain();
         });
+        actix_rt::spawn(hub.clone().tell_bulletins(services.replica.clone(), services.socketio.clone()));
         let websocket = Rc::new(services.websocket.clone());
-        Rc::new(Self { services, hub, websocket })
+        let join_timeout = services.socketio.join_timeout;
+        let patient = Rc::new(WebsocketSettings { join_timeout, ..services.websocket.clone() });
+        Rc::new(Self { services, hub, websocket, patient })
     }
 }
 
@@ -109,6 +120,8 @@ impl Worker {
 pub(crate) struct Hello {
     /// The format that the client speaks.
     pub format: Format,
+    /// What the client is sent before anything else.
+    pub greeting: Option<Bytes>,
     /// Who the client is. It is none if the client has not shown that yet.
     pub identity: Option<Arc<Identity>>,
     /// The user who joins at once. Some formats have no request to join. In such a format, a socket without a user is
@@ -128,6 +141,16 @@ pub(crate) fn spawn(worker: &Worker, seat: Seat, stream: Stream, early: &[u8], h
     actix_rt::spawn(Box::pin(session.live(Box::new(hello))));
 }
 
+/// The clocks of a new session. A client of Socket.IO has as long to enter the main namespace as others have to join.
+fn heartbeat(worker: &Worker, format: Format) -> Heartbeat {
+    if !format.is_socketio() {
+        return Heartbeat::new(worker.websocket.clone());
+    }
+    let mut heartbeat = Heartbeat::new(worker.patient.clone());
+    heartbeat.join_within(worker.websocket.join_timeout);
+    heartbeat
+}
+
 struct Session {
     services: Arc<Services>,
     format: Format,
@@ -143,6 +166,10 @@ struct Session {
     interest: Interest,
     /// Whether the client hears of others, although it may not have joined.
     is_subscribed: bool,
+    /// How far a client of Socket.IO has come.
+    phase: Phase,
+    /// How many binary messages are still to come that belong to an event of Socket.IO.
+    n_attachments: u8,
     /// What the socket has used of its messages.
     used_messages: Used,
     /// What the socket has used of its requests.
@@ -192,12 +219,14 @@ impl Session {
             identity: None,
             inbound: Inbound::new(stream.clone(), early, worker.websocket.max_frame_bytes),
             attachment: worker.hub.attach(stream.clone(), format),
-            heartbeat: Heartbeat::new(worker.websocket.clone()),
+            heartbeat: heartbeat(worker, format),
             services: worker.services.clone(),
             stream,
             registration: None,
             interest: Interest::default(),
             is_subscribed: false,
+            phase: Phase::default(),
+            n_attachments: 0,
             used_messages: Used::default(),
             used_requests: Used::default(),
             typing: None,
@@ -222,12 +251,15 @@ impl Session {
 
     /// Joins as the user whom the client's URL names, if it names one.
     async fn enter(&mut self, hello: Hello) -> Result<(), End> {
+        if let Some(greeting) = hello.greeting {
+            self.attachment.send(greeting);
+        }
         self.take_identity(hello.identity);
         self.interest = hello.interest;
         match hello.user {
             Some(user) => {
                 let arrival = Arrival { said: Said { status: hello.status, ..Said::default() }, ..Arrival::default() };
-                self.join(Join { user, arrival, interest: None, reference: None }).await;
+                self.join(Join { user, arrival, interest: None, reference: None, is_welcomed: true }).await;
             }
             None if !self.can_still_join() => return Err(End::NotJoined),
             None => {}
@@ -287,10 +319,14 @@ impl Session {
         self.attachment.heard(self.heartbeat.heard());
         let incoming = incoming?;
         if !self.takes(&incoming)? {
+            if self.format.is_socketio() {
+                self.pass_over(&incoming)?;
+            }
             return Ok(Some(Chore::Rest));
         }
         match incoming {
             Incoming::Text(text) => return Ok(self.on_text(&text)?.map(|later| Chore::Answer(Box::new(later)))),
+            Incoming::Binary if self.format.is_socketio() => self.on_attachment()?,
             Incoming::Binary => {
                 self.refuse(ErrorCode::BinaryNotSupported, "binary frames are not spoken here; send text", None);
             }
@@ -350,7 +386,7 @@ impl Session {
 
     fn on_alarm(&mut self, alarm: Alarm) -> Result<(), End> {
         match alarm {
-            Alarm::Ping => self.attachment.send(frame::ping()),
+            Alarm::Ping => self.attachment.send(self.format.ping()),
             Alarm::Silent => return Err(End::Silent),
             Alarm::NotJoined => return Err(self.end_without_join()),
             Alarm::Expired => return Err(End::TokenExpired),
@@ -420,6 +456,9 @@ impl Session {
         }
         self.attachment.mute();
         let Some((code, reason)) = goodbye.frame else { return };
+        if let Some(farewell) = self.format.farewell().filter(|_| end.is_for_good()) {
+            self.attachment.send(farewell);
+        }
         self.attachment.send(frame::close(code, &reason));
         // The peer's own close frame, or the end of its stream, says that it has read our close frame. If we closed the
         // connection earlier, a reset could come before the peer has read the frame.

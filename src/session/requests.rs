@@ -9,7 +9,7 @@ use super::close::End;
 use super::join::Join;
 use super::limits::Verdict;
 use super::room_questions::{AskedOfRoom, RoomQuestion};
-use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, SaidStatus, Status, UserId};
+use crate::domain::{Interest, OfflineReason, ProfilePatch, RoomId, Said, SaidStatus, Status, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
 use crate::settings::LimitSettings;
@@ -25,6 +25,11 @@ pub(super) enum Later {
         token: Option<Token>,
         /// The client's mark for the request.
         reference: Option<String>,
+    },
+    /// To let a client of Socket.IO into the main namespace, which shows this.
+    Connect {
+        /// What shows who it is.
+        token: Token,
     },
     /// See [`Join`].
     Join(Join),
@@ -63,6 +68,17 @@ pub(super) enum Later {
         /// The client's mark for the request.
         reference: Option<String>,
     },
+    /// To be present and in a room at once.
+    EnterRoom {
+        /// The user.
+        user: UserId,
+        /// What the client says of the user.
+        said: Said,
+        /// The room.
+        room: RoomId,
+        /// The client's mark for the request.
+        reference: Option<String>,
+    },
     /// To say who is in a room in which the socket may not be.
     LookIntoRoom(RoomQuestion),
     /// To say when a user who is not online was last seen.
@@ -90,6 +106,9 @@ impl Session {
             watches_max: watches_per_socket,
             rooms_max: rooms_per_socket,
         };
+        if self.format.is_socketio() {
+            return self.on_packet(text, limits);
+        }
         match self.format.parse(text, limits) {
             Ok(message) => self.answer(message),
             Err(BadRequest { code, message, reference }) => {
@@ -99,7 +118,7 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, message: ClientMessage) -> Result<Option<Later>, End> {
+    pub(super) fn answer(&mut self, message: ClientMessage) -> Result<Option<Later>, End> {
         let ClientMessage { request, reference } = message;
         if self.heartbeat.has_expired() && !matches!(request, Request::Authenticate { .. }) {
             return Err(End::TokenExpired);
@@ -116,15 +135,20 @@ impl Session {
             (Request::Authenticate { user, token }, _) => {
                 return Ok(Some(Later::Authenticate { user, token, reference }));
             }
-            (Request::Join { user, said, device, interest, rooms }, joined) => {
+            (Request::Join { user, said, device, interest, rooms }, _) => {
                 let Some(user) = self.user_to_join(user, reference.as_deref()) else { return Ok(None) };
-                if let Some(joined) = joined.as_ref().filter(|joined| *joined.user() != user) {
-                    let what = format!("this socket has joined as {:?}; `leave` first", joined.user().as_str());
-                    self.refuse(ErrorCode::AlreadyJoined, &what, reference.as_deref());
+                if self.is_another(&user, reference.as_deref()) {
                     return Ok(None);
                 }
                 let arrival = Arrival { said, device, rooms };
-                return Ok(Some(Later::Join(Join { user, arrival, interest, reference })));
+                return Ok(Some(Later::Join(Join { user, arrival, interest, reference, is_welcomed: true })));
+            }
+            (Request::EnterRoom { user, said, room }, _) => {
+                let Some(user) = self.user_to_join(user, reference.as_deref()) else { return Ok(None) };
+                if self.is_another(&user, reference.as_deref()) {
+                    return Ok(None);
+                }
+                return Ok(Some(Later::EnterRoom { user, said, room, reference }));
             }
             (Request::SetStatus(status), Some(_)) => {
                 if status.status == Status::Invisible {
@@ -212,6 +236,7 @@ impl Session {
             Later::Authenticate { user, token, reference } => {
                 self.authenticate(user, token, reference.as_deref()).await?;
             }
+            Later::Connect { token } => self.connect_with(token).await?,
             Later::Join(join) => self.join(join).await,
             Later::Choose { status, reference } => self.choose(status, reference).await,
             Later::Update { patch, reference } => self.update(patch, reference).await,
@@ -219,11 +244,20 @@ impl Session {
             Later::JoinRoom { room, interest, reference } => {
                 self.join_room(&room, interest, reference.as_deref()).await;
             }
+            Later::EnterRoom { user, said, room, reference } => self.enter_room(user, said, &room, reference).await,
             Later::LookIntoRoom(question) => self.look_into_room(question).await,
             Later::Watch { users, reference } => self.watch(&users, reference.as_deref()).await,
             Later::Recall { user, reference } => self.recall(&user, reference.as_deref()).await,
         }
         Ok(())
+    }
+
+    /// Whether the socket has joined as somebody else than `user`. Then the client has been told so.
+    fn is_another(&self, user: &UserId, reference: Option<&str>) -> bool {
+        let Some(own) = self.user().filter(|own| *own != user) else { return false };
+        let what = format!("this socket has joined as {:?}; `leave` first", own.as_str());
+        self.refuse(ErrorCode::AlreadyJoined, &what, reference);
+        true
     }
 
     /// The answer to `get_online_users`.
@@ -272,7 +306,7 @@ impl Session {
         registration.leave();
         self.services.metrics.left(OfflineReason::Left);
         self.is_subscribed = false;
-        self.heartbeat.left();
+        self.heartbeat.await_join();
     }
 
     pub(super) fn standing(&self, view: &View) -> Standing {

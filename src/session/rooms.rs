@@ -5,16 +5,18 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::oneshot;
 
 use super::identity::words;
+use super::join::Join;
 use super::requests::SHORT_PAGE_BYTES;
 use super::{Services, Session};
 use crate::auth::permissions::{self, Entry};
 use crate::auth::{self, Right};
 use crate::clock;
-use crate::domain::{Interest, RoomId, RosterPage, Timestamp, UserId};
+use crate::domain::{Interest, RoomId, RosterPage, Said, Timestamp, UserId};
 use crate::hub::ShownRoom;
-use crate::node::{EnteredAt, Registration, TooManyRooms};
+use crate::node::{Arrival, EnteredAt, Registration, TooManyRooms};
 use crate::replica::ViewGuard;
 use crate::rooms::Denied;
+use crate::wire::Format;
 use crate::wire::message::{ErrorCode, Message, Standing};
 
 /// The rooms that a socket enters with the service.
@@ -85,6 +87,26 @@ impl Session {
         let unconfirmed_since = (!is_confirmed).then_some(asked_at);
         let max_bytes = self.services.limits.page_bytes;
         self.show_room(&Show { room, interest, unconfirmed_since, max_bytes, reference });
+    }
+
+    /// Makes the user present, if the socket has not joined yet, and puts the socket into a room. The room is the answer. If the
+    /// user cannot be present, that is said instead.
+    pub(super) async fn enter_room(&mut self, user: UserId, said: Said, room: &RoomId, reference: Option<String>) {
+        if self.registration.is_none() {
+            let arrival = Arrival { said, ..Arrival::default() };
+            let refused_with = reference.clone();
+            self.join(Join {
+                user,
+                arrival,
+                interest: Some(Interest::Nobody),
+                reference: refused_with,
+                is_welcomed: false,
+            })
+            .await;
+        }
+        if self.registration.is_some() {
+            self.join_room(room, Interest::Everyone, reference.as_deref()).await;
+        }
     }
 
     /// Takes the socket out of a room.
@@ -285,26 +307,32 @@ impl Session {
         rooms.into_iter().for_each(|room| self.attachment.hear_room(room, sequence));
     }
 
-    /// A room as it is now. Nobody asked for its size. So the page is short if too many answers wait for their clients.
+    /// A room as it is now. Nobody asked for its size. So the page is short if too many answers wait for their clients. A client
+    /// that is told the whole room each time gets no part of it, but the number alone.
     fn shown(&self, view: &ViewGuard<'_>, show: &Show<'_>) -> ShownRoom {
         let Show { room, interest, unconfirmed_since, max_bytes, reference } = *show;
         let known = view.rooms().get(room);
         let n_online = known.map_or(0, |known| known.len());
         let standing = self.standing_in(view, room, unconfirmed_since);
-        let frame = |max_bytes: Option<usize>| {
-            let page = max_bytes.map(|max_bytes| {
-                let none = RosterPage { users: Vec::new(), next_cursor: None };
-                let limit = self.services.limits.page_default;
-                known.map_or(none, |known| known.page(view.roster(), None, limit)).within(max_bytes)
-            });
-            let total = self.may_read().then_some(n_online);
-            let joined = Message::RoomJoined { room, page: page.as_ref(), total, standing };
-            self.format.encode(&joined, reference)
+        let page = |limit, max_bytes| {
+            let none = RosterPage { users: Vec::new(), next_cursor: None };
+            known.map_or(none, |known| known.page(view.roster(), None, limit)).within(max_bytes)
         };
+        let frame = |page: Option<&RosterPage<'_>>| {
+            let total = self.may_read().then_some(n_online);
+            self.format.encode(&Message::RoomJoined { room, page, total, standing }, reference)
+        };
+        let hold = |frame| self.services.answers.hold(frame);
+        let page_default = self.services.limits.page_default;
         let frame = match interest {
+            Interest::Everyone if self.format == Format::SocketioRoom => {
+                let is_listed = n_online <= self.services.socketio.room_list_below;
+                let whole = is_listed.then(|| page(n_online, max_bytes)).filter(|page| page.next_cursor.is_none());
+                whole.and_then(|whole| frame(Some(&whole))).and_then(hold).or_else(|| frame(None))
+            }
             Interest::Everyone => {
-                let held = frame(Some(max_bytes)).and_then(|whole| self.services.answers.hold(whole));
-                held.or_else(|| frame(Some(max_bytes.min(SHORT_PAGE_BYTES))))
+                let held = frame(Some(&page(page_default, max_bytes))).and_then(hold);
+                held.or_else(|| frame(Some(&page(page_default, max_bytes.min(SHORT_PAGE_BYTES)))))
             }
             Interest::Watched | Interest::Count | Interest::Nobody => frame(None),
         };

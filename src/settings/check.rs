@@ -40,8 +40,8 @@ impl Settings {
     }
 
     /// Every number and its range; a test compares them with `config/default.toml`.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 60] {
-        let Self { server, auth, redis, presence, rooms, websocket, limits, fanout, drain, telemetry } = self;
+    pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 67] {
+        let Self { server, auth, redis, presence, rooms, websocket, socketio, limits, fanout, drain, telemetry } = self;
         [
             ("server.port", server.port.into(), 0..=65_535),
             ("server.workers", server.workers as u64, 0..=1024),
@@ -75,6 +75,13 @@ impl Settings {
             ("websocket.silence_timeout_ms", ms(websocket.silence_timeout), 101..=900_000),
             ("websocket.join_timeout_ms", ms(websocket.join_timeout), 50..=300_000),
             ("websocket.max_frame_bytes", websocket.max_frame_bytes as u64, 256..=1_048_576),
+            ("socketio.join_timeout_ms", ms(socketio.join_timeout), 50..=3_600_000),
+            ("socketio.list_below", socketio.list_below as u64, 0..=10_000),
+            ("socketio.room_list_below", socketio.room_list_below as u64, 0..=10_000),
+            ("socketio.max_payload_bytes", socketio.max_payload_bytes as u64, 256..=1_048_576),
+            ("socketio.poll_queue_bytes", socketio.poll_queue_bytes as u64, 4096..=16_777_216),
+            ("socketio.max_polling", socketio.max_polling as u64, 0..=500_000),
+            ("socketio.upgrade_timeout_ms", ms(socketio.upgrade_timeout), 100..=60_000),
             ("limits.profile_bytes", limits.profile_bytes as u64, 64..=65_536),
             ("limits.metadata_bytes", limits.metadata_bytes as u64, 2..=65_536),
             ("limits.page_default", limits.page_default as u64, 1..=100_000),
@@ -154,6 +161,13 @@ impl Settings {
         let host = &self.server.host;
         let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
         require(is_host, "server.host", host, "an IP address or a host name")?;
+
+        let name = &self.server.name;
+        require(self.server.has_good_name(), "server.name", name, "empty, or 1 to 32 bytes of A-Z a-z 0-9 _ -")?;
+
+        let paths = &self.socketio.paths;
+        let words = "paths like \"/socket.io\", without a slash at the end, and none of a resource";
+        require(self.socketio.has_good_paths(), "socketio.paths", paths, words)?;
 
         let origins = &self.server.cors_allowed_origins;
         let are_origins = origins.iter().all(|origin| is_origin(origin)) || *origins == ["*"];

@@ -12,6 +12,7 @@ mod layers;
 mod redis_url;
 mod secret;
 mod server;
+mod socketio;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +31,7 @@ pub use self::redis_url::{RedisUrl, RedisUrlError};
 pub use self::secret::Secret;
 pub(crate) use self::server::TrustedProxies;
 pub use self::server::{ProxyProtocol, ServerSettings};
+pub use self::socketio::SocketioSettings;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub presence: PresenceSettings,
     pub rooms: RoomSettings,
     pub websocket: WebsocketSettings,
+    /// Clients of Socket.IO.
+    pub socketio: SocketioSettings,
     pub limits: LimitSettings,
     pub fanout: FanoutSettings,
     pub drain: DrainSettings,

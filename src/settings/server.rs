@@ -17,6 +17,8 @@ pub struct ServerSettings {
     pub host: String,
     /// TCP port. 0 takes a free port.
     pub port: u16,
+    /// The name of this node. Empty is the name of the machine.
+    pub name: String,
     /// Worker threads. 0 means one for each core.
     pub workers: usize,
     /// Most sockets of this process. Each socket is an open file, and open files are often limited.
@@ -46,7 +48,28 @@ pub struct ServerSettings {
     pub tls_reload: Duration,
 }
 
+/// Longest name of a node, in bytes.
+const NAME_BYTES_MAX: usize = 32;
+
 impl ServerSettings {
+    /// The name of this node. It lasts over restarts. If it is not set, it is that of the machine, as far as a name may have its
+    /// characters.
+    pub fn node_name(&self) -> String {
+        if !self.name.is_empty() {
+            return self.name.clone();
+        }
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let machine = kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+        let name: String =
+            machine.trim().chars().take(NAME_BYTES_MAX).map(|c| if is_of_name(c) { c } else { '-' }).collect();
+        if name.is_empty() { "node".to_owned() } else { name }
+    }
+
+    /// Whether the name can be one, or is not set.
+    pub(super) fn has_good_name(&self) -> bool {
+        self.name.len() <= NAME_BYTES_MAX && self.name.chars().all(is_of_name)
+    }
+
     /// Whether every web page may read presence.
     pub(crate) fn allows_any_origin(&self) -> bool {
         self.cors_allowed_origins.iter().any(|allowed| allowed == "*")
@@ -74,6 +97,11 @@ impl ServerSettings {
         });
         networks.collect()
     }
+}
+
+/// Whether a character may be in the name of a node. A load balancer compares it as it is in a URL.
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// Whether these are IPv4 addresses, written as IPv6 (`::ffff:10.0.0.0/104`). Clients have them in the other form.
@@ -123,6 +151,20 @@ impl TrustedProxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_has_a_name_that_a_url_can_have() {
+        let mut settings = crate::settings::Settings::default().server;
+        let name = settings.node_name();
+        settings.name.clone_from(&name);
+        assert!(!name.is_empty() && settings.has_good_name(), "{name}");
+        for (name, is_good) in
+            [("node1", true), ("a-b_C", true), ("a.b", false), ("ë", false), (&"x".repeat(33), false)]
+        {
+            settings.name = name.to_owned();
+            assert_eq!((settings.node_name().as_str(), settings.has_good_name()), (name, is_good));
+        }
+    }
 
     #[test]
     fn a_mapped_address_is_the_address_that_it_stands_for() {

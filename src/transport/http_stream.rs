@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use actix_rt::net::TcpStream;
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream as ServerStream;
 
@@ -19,7 +20,27 @@ pub(crate) enum HttpStream {
     Tls(Box<ServerStream<TcpStream>>),
 }
 
+/// A connection that belongs to no thread. What was written to it is on its way.
+pub(crate) struct Detached {
+    tcp: std::net::TcpStream,
+    tls: Option<Box<ServerConnection>>,
+}
+
 impl HttpStream {
+    /// The same connection for another thread.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(crate) fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Plain(tcp) => Ok(Detached { tcp: tcp.into_std()?, tls: None }),
+            Self::Tls(tls) => {
+                let (tcp, connection) = tls.into_inner();
+                Ok(Detached { tcp: tcp.into_std()?, tls: Some(Box::new(connection)) })
+            }
+        }
+    }
+
     /// The same connection for a session.
     pub(crate) fn into_stream(self) -> Stream {
         match self {
@@ -29,6 +50,20 @@ impl HttpStream {
                 Stream::Tls(TlsStream::new(tcp, connection))
             }
         }
+    }
+}
+
+impl Detached {
+    /// The connection, for a session on this thread.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(super) fn attach(self) -> io::Result<Stream> {
+        let tcp = TcpStream::from_std(self.tcp)?;
+        Ok(match self.tls {
+            Some(connection) => Stream::Tls(TlsStream::new(tcp, *connection)),
+            None => Stream::Plain(tcp),
+        })
     }
 }
 

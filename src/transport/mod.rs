@@ -1,11 +1,15 @@
 //! What lies under HTTP and under sessions: the bytes of one connection, and who is at its other end.
 //!
-//! A connection begins as an [`HttpStream`]. When it becomes a socket, a [`Stream`] is left of it (docs/adr/0013).
+//! A connection begins as an [`HttpStream`]. When it becomes a socket, a [`Stream`] is left of it (docs/adr/0013). A client that
+//! polls has many connections, one after the other, and its session has a [`Stream`] all the same (docs/adr/0014).
 
 mod certificates;
 pub(crate) mod files;
 mod http_stream;
+mod pipe;
+mod polling;
 pub(crate) mod proxy_header;
+mod sids;
 mod stream;
 mod tls;
 mod validity;
@@ -16,7 +20,10 @@ use std::net::SocketAddr;
 use actix_rt::net::TcpStream;
 
 pub(crate) use self::certificates::Certificates;
-pub(crate) use self::http_stream::HttpStream;
+pub(crate) use self::http_stream::{Detached, HttpStream};
+pub(crate) use self::pipe::{Pipe, PollRefused, Probe};
+pub(crate) use self::polling::PollingStream;
+pub(crate) use self::sids::{Sid, Sids};
 pub(crate) use self::stream::Stream;
 
 /// Who is at the other end of a connection. HTTP adds what proxies say in headers.

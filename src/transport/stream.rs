@@ -9,6 +9,7 @@ use actix_rt::net::TcpStream;
 use socket2::SockRef;
 use tokio::io::Interest;
 
+use super::polling::PollingStream;
 use super::tls::TlsStream;
 
 /// The bytes of one session.
@@ -17,6 +18,8 @@ pub(crate) enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(TlsStream),
+    /// The HTTP requests of a client that polls.
+    Polling(Box<PollingStream>),
 }
 
 impl Stream {
@@ -28,6 +31,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.try_write(bytes),
             Self::Tls(tls) => tls.try_write(bytes),
+            Self::Polling(polling) => polling.try_write(bytes),
         }
     }
 
@@ -39,6 +43,7 @@ impl Stream {
         match self {
             Self::Plain(_) => Ok(()),
             Self::Tls(tls) => tls.try_flush(),
+            Self::Polling(polling) => polling.try_flush(),
         }
     }
 
@@ -70,6 +75,7 @@ impl Stream {
                 })
             }
             Self::Tls(tls) => tls.poll_read(context, buffer, take),
+            Self::Polling(polling) => polling.poll_read(context, buffer, take),
         }
     }
 
@@ -84,6 +90,20 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.writable().await,
             Self::Tls(tls) => tls.writable().await,
+            Self::Polling(polling) => polling.writable().await,
+        }
+    }
+
+    /// Waits until the connection below a WebSocket can be written.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_write_ready(context),
+            Self::Tls(tls) => tls.poll_write_ready(context),
+            // A WebSocket is never below another one.
+            Self::Polling(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -92,6 +112,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => end_writing(tcp),
             Self::Tls(tls) => tls.shutdown_write(),
+            Self::Polling(polling) => polling.shutdown_write(),
         }
     }
 }

@@ -79,6 +79,11 @@ impl TlsStream {
         self.tcp.writable().await
     }
 
+    /// See [`super::Stream::poll_write_ready`].
+    pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_write_ready(context)
+    }
+
     /// See [`super::Stream::shutdown_write`].
     pub(super) fn shutdown_write(&self) {
         self.say_end();

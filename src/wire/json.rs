@@ -16,9 +16,15 @@ impl Object {
         Self(out)
     }
 
+    /// An object that goes on after `begun`: the text of an object without its end, perhaps with something before it.
+    pub(super) fn begun(begun: Vec<u8>) -> Self {
+        Self(begun)
+    }
+
     /// Begins a member. The caller pushes the value to the returned buffer.
     pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
-        if self.0.len() > 1 {
+        // A whole value never ends like this.
+        if self.0.last() != Some(&b'{') {
             self.0.push(b',');
         }
         self.0.push(b'"');
@@ -101,6 +107,15 @@ impl Object {
             Some(as_of) => self.boolean("degraded", true).time("asOf", as_of),
             None => self,
         }
+    }
+
+    /// Members that are encoded already.
+    pub(super) fn members(&mut self, encoded: &str) -> &mut Self {
+        if self.0.last() != Some(&b'{') {
+            self.0.push(b',');
+        }
+        self.0.extend_from_slice(encoded.as_bytes());
+        self
     }
 
     /// Closes the object.

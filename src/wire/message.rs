@@ -50,6 +50,15 @@ pub enum Request {
         /// What the client wants to hear of the room. [`Interest::Watched`] is not for rooms.
         interest: Interest,
     },
+    /// To be present and in a room at once: to hear of the room, and of nothing else.
+    EnterRoom {
+        /// The user.
+        user: Option<UserId>,
+        /// What the client says of the user.
+        said: Said,
+        /// The room.
+        room: RoomId,
+    },
     /// Not to be in a room any more.
     LeaveRoom {
         /// The room.
@@ -227,6 +236,8 @@ pub enum ErrorCode {
     TokenExpired,
     /// The keys of the issuer cannot be had, so no token can be checked.
     KeysUnavailable,
+    /// The service does not do this. Clients of the systems that it replaces ask for it.
+    NotAvailable,
 }
 
 impl ErrorCode {
@@ -255,6 +266,7 @@ impl ErrorCode {
             Self::TokenInvalid => "token_invalid",
             Self::TokenExpired => "token_expired",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::NotAvailable => "not_available",
         }
     }
 }

@@ -11,6 +11,8 @@ pub mod message;
 mod native;
 mod plain;
 pub mod reader;
+pub(crate) mod socketio;
 pub mod status;
 
 pub use self::format::Format;
+pub(crate) use self::format::Joins;

@@ -1,6 +1,6 @@
 //! The native format: text frames of flat JSON over `/ws`. `docs/protocol.md` describes it.
 
-mod request;
+pub(super) mod request;
 
 use std::time::Duration;
 
@@ -15,9 +15,69 @@ use crate::domain::{
     Departure, HeldSocket, LastSeen, Presence, RoomId, RoomTold, RosterPage, SocketId, Timestamp, Told, UserId,
 };
 
+/// What is around the members of a message.
+#[derive(Clone, Copy)]
+pub(super) enum Envelope<'a> {
+    /// An object with `type`, and in an answer the encoded `ref` of its request.
+    Native {
+        /// The `ref`.
+        reference: Option<&'a str>,
+    },
+    /// An event of Socket.IO.
+    Event,
+    /// An acknowledgement of Socket.IO that something was carried out.
+    Ack {
+        /// Its digits.
+        id: &'a str,
+    },
+    /// An acknowledgement of Socket.IO that something was refused.
+    Refusal {
+        /// Its digits.
+        id: &'a str,
+    },
+}
+
+impl Envelope<'_> {
+    /// Begins the message of that name.
+    pub(super) fn begin(self, kind: &str, capacity: usize) -> Object {
+        let mut out = match self {
+            Self::Native { .. } => return typed(kind, capacity),
+            Self::Event => format!("42[\"{kind}\",{{"),
+            Self::Ack { id } => format!("43{id}[{{\"success\":true"),
+            Self::Refusal { id } => format!("43{id}[{{\"success\":false"),
+        };
+        out.reserve(capacity);
+        Object::begun(out.into_bytes())
+    }
+
+    /// Ends the message that [`Envelope::begin`] began.
+    pub(super) fn finish(self, mut out: Object) -> Vec<u8> {
+        match self {
+            Self::Native { reference } => {
+                if let Some(reference) = reference {
+                    out.member("ref").extend_from_slice(reference.as_bytes());
+                }
+                out.finish()
+            }
+            Self::Event | Self::Ack { .. } | Self::Refusal { .. } => {
+                let mut out = out.finish();
+                out.push(b']');
+                out
+            }
+        }
+    }
+}
+
 /// A message as a frame. An answer carries the encoded `ref` of its request.
 pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
-    let mut out = match *message {
+    encode_in(message, Envelope::Native { reference })
+}
+
+/// The same in another envelope.
+pub(super) fn encode_in(message: &Message<'_>, envelope: Envelope<'_>) -> Bytes {
+    let object = |kind: &str, capacity| envelope.begin(kind, capacity);
+    let room_object = |kind: &str, room: &RoomId, capacity| room_object(envelope, kind, room, capacity);
+    let out = match *message {
         Message::Authenticated { user, n_online, ends_at } => {
             let mut out = object("authentication_success", 128);
             out.string("userId", user.as_str());
@@ -56,6 +116,10 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
         Message::Status { user, presence, last_seen, standing } => {
             let mut out = object("user_online_status", 256);
             out.string("userId", user.as_str()).boolean("online", presence.is_some());
+            if !matches!(envelope, Envelope::Native { .. }) {
+                // Clients of S2 read this name.
+                out.boolean("isOnline", presence.is_some());
+            }
             push_status(&mut out, user, presence, last_seen);
             push_standing(&mut out, standing);
             out
@@ -90,7 +154,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             }
             out
         }
-        Message::RoomEvent { room, user, what, at } => room_event_object(room, user, what, at),
+        Message::RoomEvent { room, user, what, at } => room_event_object(envelope, room, user, what, at),
         Message::Typing { room, user, is_typing } => {
             let mut out = object("typing", 128);
             if let Some(room) = room {
@@ -163,7 +227,7 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             push_retry_after(&mut out, retry_after);
             out
         }
-        Message::Event(event) => event_object(&event),
+        Message::Event(event) => event_object(envelope, &event),
         Message::OwnEvent(event) => {
             let mut out = object("own_status", 192);
             push_own_status(&mut out, event.what);
@@ -171,13 +235,10 @@ pub(super) fn encode(message: &Message<'_>, reference: Option<&str>) -> Bytes {
             out
         }
     };
-    if let Some(reference) = reference {
-        out.member("ref").extend_from_slice(reference.as_bytes());
-    }
-    frame::text(&out.finish())
+    frame::text(&envelope.finish(out))
 }
 
-fn push_retry_after(out: &mut Object, retry_after: Option<Duration>) {
+pub(super) fn push_retry_after(out: &mut Object, retry_after: Option<Duration>) {
     if let Some(delay) = retry_after {
         // The delay is rounded up. So a client that waits for this time is never too early.
         out.number("retryAfterMs", delay.as_micros().div_ceil(1000) as u64);
@@ -201,7 +262,7 @@ fn missed_change(missed: &MissedChange<'_>) -> Object {
         (Some(_), true) => "user_changed",
         (None, _) => "user_offline",
     };
-    let mut out = object(now, 192);
+    let mut out = typed(now, 192);
     out.string("userId", user.as_str());
     if let Some(presence) = presence {
         push_user(out.member("user"), user, presence);
@@ -221,14 +282,14 @@ fn push_status(out: &mut Object, user: &UserId, presence: Option<&Presence>, las
 }
 
 /// `user_online`, `user_changed`, `user_status_changed` or `user_offline`.
-fn event_object(event: &Event<'_, Told>) -> Object {
+fn event_object(envelope: Envelope<'_>, event: &Event<'_, Told>) -> Object {
     let kind = match event.what {
         Told::Online(_) => "user_online",
         Told::ProfileChanged(_) => "user_changed",
         Told::StatusChanged(_) => "user_status_changed",
         Told::Offline(_) => "user_offline",
     };
-    let mut out = object(kind, 256);
+    let mut out = envelope.begin(kind, 256);
     out.string("userId", event.user.as_str());
     match event.what {
         Told::Online(presence) | Told::ProfileChanged(presence) => push_user(out.member("user"), event.user, presence),
@@ -251,13 +312,13 @@ fn event_object(event: &Event<'_, Told>) -> Object {
 
 /// `room_user_joined`, `room_user_changed` or `room_user_left`. The order of these frames is the order of the events, so they
 /// have no number.
-fn room_event_object(room: &RoomId, user: &UserId, what: &RoomTold, at: Timestamp) -> Object {
+fn room_event_object(envelope: Envelope<'_>, room: &RoomId, user: &UserId, what: &RoomTold, at: Timestamp) -> Object {
     let kind = match what {
         RoomTold::Joined(_) => "room_user_joined",
         RoomTold::Changed(_) => "room_user_changed",
         RoomTold::Left(_) => "room_user_left",
     };
-    let mut out = room_object(kind, room, 256);
+    let mut out = room_object(envelope, kind, room, 256);
     out.string("userId", user.as_str());
     match what {
         RoomTold::Joined(presence) | RoomTold::Changed(presence) => push_user(out.member("user"), user, presence),
@@ -340,15 +401,15 @@ fn push_active_at(out: &mut Object, active_at: Option<Timestamp>) {
 }
 
 /// An object whose first member is `type`.
-fn object(kind: &str, capacity: usize) -> Object {
+fn typed(kind: &str, capacity: usize) -> Object {
     let mut out = Object::new(capacity);
     out.string("type", kind);
     out
 }
 
 /// An object about a room.
-fn room_object(kind: &str, room: &RoomId, capacity: usize) -> Object {
-    let mut out = object(kind, capacity);
+fn room_object(envelope: Envelope<'_>, kind: &str, room: &RoomId, capacity: usize) -> Object {
+    let mut out = envelope.begin(kind, capacity);
     out.string("roomId", room.as_str());
     out
 }

@@ -91,6 +91,11 @@ impl Reader {
         Ok(None)
     }
 
+    /// The bytes that came after the last message. Another reader may go on with them, if no message is half read.
+    pub(crate) fn into_unread(self) -> Vec<u8> {
+        self.buffer.into()
+    }
+
     /// The memory held for a half-read frame or message, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 #[path = "../../fuzz/checks/mod.rs"]
 mod checks;
 
-use checks::{bus, frames, keys, messages, query, token};
+use checks::{bus, frames, keys, messages, packets, payloads, query, token};
 
 /// The inputs that are kept for a target. A panic of the check names the file, for it comes last in the output.
 fn each_of_corpus(target: &str, check: impl Fn(&[u8])) {
@@ -41,6 +41,16 @@ fn the_corpus_of_the_bus_is_understood_or_refused_in_few_words() {
 #[test]
 fn the_corpus_of_keys_is_understood_or_left_out() {
     each_of_corpus("keys", keys::check);
+}
+
+#[test]
+fn the_corpus_of_packets_is_understood_or_refused_in_few_words() {
+    each_of_corpus("packets", packets::check);
+}
+
+#[test]
+fn the_corpus_of_payloads_is_given_and_got_as_it_is() {
+    each_of_corpus("payloads", payloads::check);
 }
 
 #[test]
@@ -111,6 +121,27 @@ proptest! {
     }
 
     #[test]
+    fn random_packets_are_understood_or_refused_in_few_words(
+        choice: u8,
+        name in "join_user|authenticate|join-room|leave-room|ping|typing-start|join-chat-session|set_status|watch|\\PC{0,8}",
+        arguments in vec(prop_oneof![value(), (member(), value()).prop_map(|(name, value)| serde_json::json!({name: value}))], 0..6),
+        rubbish in "[0-9/,\\[\"-]{0,6}\\PC{0,8}",
+    ) {
+        let arguments: String = arguments.iter().map(|argument| format!(",{argument}")).collect();
+        let name = serde_json::Value::from(name).to_string();
+        packets::check(&[&[choice][..], &name.as_bytes()[1..], arguments.as_bytes(), b"]"].concat());
+        packets::check(&[&[choice][..], rubbish.as_bytes()].concat());
+    }
+
+    #[test]
+    fn random_payloads_are_given_and_got_as_they_are(
+        cuts: [u8; 2],
+        packets in vec(prop_oneof![4 => "[0-6b](41|42|\\[|\\PC){0,40}", 1 => "\\PC{0,300}", 1 => Just("1".to_owned()), 1 => Just("41".to_owned())], 0..12),
+    ) {
+        payloads::check(&[&cuts[..], packets.join("\x1e").as_bytes()].concat());
+    }
+
+    #[test]
     fn a_random_query_is_read_within_its_limits(
         parts in vec(("userId|status|presence|format|limit|countOnly|offset|[a-z]{0,3}", "[ -~]{0,8}|[0-9]{0,20}|\\PC{0,140}"), 0..8),
     ) {
@@ -170,6 +201,11 @@ fn id_or_value() -> impl Strategy<Value = String> {
         any::<String>(),
         r#"\{"(lastSeen|grace|status)":([0-9]{1,20}|"online"|null)(,"(idle|since|updatedAt|activeAt)":[0-9]{1,20}){0,3}\}"#,
     ]
+}
+
+/// A member that events of Socket.IO have.
+fn member() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["userId", "roomId", "chatSessionId", "token", "username", "presence"])
 }
 
 /// A JSON value of the kinds that fields have, and others.

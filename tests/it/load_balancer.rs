@@ -1,4 +1,5 @@
-//! Three nodes behind the load balancer of `deploy/`: any node serves any request.
+//! Three nodes behind the load balancer of `deploy/`: any node serves any request, and one node the requests of a client that
+//! polls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::support::polling::{POLLING, WEBSOCKET, next_text, text};
 use crate::support::*;
 
 /// Three nodes and the balancer before them.
@@ -159,7 +161,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
 async fn a_silent_websocket_outlives_the_time_that_plain_http_has() {
     let balancer = Nginx::start(&[echoing_node().await]).await;
     let mut sockets = Vec::new();
-    for path in ["/ws?userId=42", "/?userId=42"] {
+    for path in ["/ws?userId=42", "/?userId=42", WEBSOCKET, "/api/socketio/?EIO=4&transport=websocket&sid=node1.x"] {
         sockets.push((path, upgraded(&balancer, path).await));
     }
     // Later than the others, and cut for its silence. So their time would have run out before.
@@ -185,4 +187,66 @@ async fn without_a_node_the_balancer_says_so_in_the_same_form() {
         answer.body.contains(r#""success":false"#) && answer.body.contains(r#""code":"unavailable""#),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_polls_finds_its_node_again_and_goes_over_to_a_websocket() {
+    let (_cluster, balancer) = balanced().await;
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        let mut client = Polling::connect(&balancer, &format!("userId=user-{n}")).await;
+        client.wait_for("online_users_list").await;
+        clients.push(client);
+    }
+    let nodes: BTreeSet<_> = clients.iter().map(|client| client.sid().split('.').next().expect("a name")).collect();
+    assert_eq!(nodes, BTreeSet::from(["node1", "node2", "node3"]));
+    // None of its requests goes to another node: that one would not know the session.
+    for (n, client) in clients.iter_mut().enumerate() {
+        for later in n + 1..6 {
+            assert_eq!(client.wait_for("user_online").await["userId"], format!("user-{later}"));
+        }
+        for ack in 0..9 {
+            client.send(&format!(r#"42{ack}["user_activity"]"#)).await;
+            while client.next().await != format!(r#"43{ack}[{{"success":true}}]"#) {}
+        }
+    }
+    for client in &clients {
+        let mut probe = client.probe().await;
+        probe.send(&[text("5"), text(r#"421["user_activity"]"#)].concat()).await;
+        while next_text(&mut probe).await != r#"431[{"success":true}]"# {}
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_a_node_that_is_gone_begins_anew_elsewhere() {
+    let (mut cluster, balancer) = balanced().await;
+    let client = loop {
+        let client = Polling::connect(&balancer, "").await;
+        if client.sid().starts_with("node1.") {
+            break client;
+        }
+    };
+    let port = cluster[0].addr().port().to_string();
+    cluster[0].kill9();
+    let answer = client.get().await;
+    assert!(answer.status == 503 && answer.body.contains(r#""code":"unavailable""#), "{answer:?}");
+    assert_eq!(client.post("3").await.status, 503);
+    for n in 0..6 {
+        let mut client = Polling::connect(&balancer, &format!("userId=user-{n}")).await;
+        assert!(!client.sid().starts_with("node1."));
+        client.wait_for("online_users_list").await;
+    }
+    // It comes back with its name, and without its sessions.
+    let (url, mut environment) = (cluster.redis.url(), test_environment());
+    environment.extend([("REDIS_URL", &url), ("PORT", &port)].map(|(name, value)| (name.to_owned(), value.clone())));
+    environment.push(("ROLLCALL__SERVER__NAME".to_owned(), "node1".to_owned()));
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let _node = NodeProcess::spawn(&environment).await;
+    let unknown = json!({"code": 1, "message": "Session ID unknown"});
+    let is_unknown = async || serde_json::from_str(&client.get().await.body).ok() == Some(unknown.clone());
+    eventually(is_unknown, "the node answers, and does not know the session").await;
+    // A name that is no node's goes to any node, and each says the same.
+    for sid in ["node9.x", "x", "", "node1"] {
+        assert_eq!(balancer.get(&format!("{POLLING}&sid={sid}")).await, (400, unknown.clone()), "{sid}");
+    }
 }

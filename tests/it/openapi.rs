@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
-use rollcall::settings::RoomRule;
+use rollcall::settings::{RoomRule, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,6 +34,9 @@ const ELSEWHERE: [(&str, u16, &str); 4] = [
     ("openWebSocket", 101, ""),
 ];
 
+/// The tag of what clients of Socket.IO ask.
+const SOCKETIO: &str = "Socket.IO";
+
 /// This comes before a request is read. So every operation has it.
 const NO_ROOM: &str = "too_many_connections";
 
@@ -42,8 +45,15 @@ impl Api {
         Api { document: Document::read("docs/openapi.json"), seen: BTreeSet::new() }
     }
 
-    /// The paths, each with its methods in lower case and their operations.
+    /// The paths, each with its methods in lower case and their operations. Those of Socket.IO have a test of their own: their
+    /// errors are numbers.
     fn operations(&self) -> Vec<(&str, &str, &Value)> {
+        let mut operations = self.all_operations();
+        operations.retain(|(_, _, operation)| operation["tags"][0] != SOCKETIO);
+        operations
+    }
+
+    fn all_operations(&self) -> Vec<(&str, &str, &Value)> {
         let paths = self.document.at("/paths").as_object().expect("paths").iter();
         let operations = paths.flat_map(|(path, methods)| {
             methods.as_object().expect("methods").iter().map(move |(method, one)| (path.as_str(), method.as_str(), one))
@@ -59,7 +69,7 @@ impl Api {
             let fits = |(part, template): (&&str, &&str)| part == template || template.starts_with('{');
             parts.len() == template.len() && parts.iter().zip(&template).all(fits)
         };
-        let mut found: Vec<_> = self.operations();
+        let mut found: Vec<_> = self.all_operations();
         found.retain(|(template, known, _)| known.eq_ignore_ascii_case(method) && fits(template));
         // A path without a name in braces comes first.
         found.sort_by_key(|(template, ..)| template.contains('{'));
@@ -563,6 +573,51 @@ async fn every_documented_answer_is_given_and_is_as_documented() {
     let expected: BTreeSet<_> = expected.into_iter().filter(|(id, ..)| !id.ends_with("Head")).collect();
     let seen: BTreeSet<_> = api.seen.iter().filter(|(id, ..)| !id.ends_with("Head")).cloned().collect();
     assert_eq!(seen, expected, "what was seen, and what is documented");
+}
+
+#[tokio::test]
+async fn requests_of_socketio_are_answered_as_documented() {
+    let node = Node::start_with(|settings| settings.server.cors_allowed_origins = Vec::new()).await;
+    let mut api = Api::read();
+    let documented = api.all_operations();
+    let documented = documented.iter().filter(|(_, _, operation)| operation["tags"][0] == SOCKETIO);
+    let documented: BTreeSet<_> = documented.map(|(path, method, _)| format!("{method} {path}")).collect();
+    let paths = &Settings::default().socketio.paths;
+    let expected: BTreeSet<_> =
+        paths.iter().flat_map(|path| [format!("get {path}/"), format!("post {path}/")]).collect();
+    assert_eq!(documented, expected);
+    for path in paths {
+        let polling = format!("{path}/?EIO=4&transport=polling");
+        let session = Polling::open(&node, "").await;
+        let session = format!("{polling}&sid={}", session.sid());
+        let large = "3".repeat(65_537);
+        let page = [("origin", "https://evil.example")];
+        let none: &[(&str, &str)] = &[];
+        for (method, path, headers, body, status) in [
+            (Method::GET, &polling, &page[..], "", 403),
+            (Method::GET, &format!("{path}/?EIO=3"), none, "", 400),
+            (Method::POST, &polling, none, "40", 400),
+            (Method::POST, &session, none, &large, 413),
+            (Method::POST, &session, none, "40", 200),
+            (Method::GET, &session, none, "", 200),
+            (Method::POST, &session, none, "x", 400),
+        ] {
+            let answer = node.request(method.clone(), path, headers, body).await;
+            assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+            api.check(method.as_str(), path, answer.status, &headers_of(&answer), &answer.body);
+        }
+    }
+    let node = Node::start_with(|settings| settings.socketio.max_polling = 1).await;
+    let _place = Polling::open(&node, "").await;
+    let path = format!("{}/?EIO=4&transport=polling", paths[0]);
+    let answer = node.get_raw(&path).await;
+    assert_eq!(answer.status, 503);
+    api.check("GET", &path, 503, &headers_of(&answer), &answer.body);
+}
+
+fn headers_of(answer: &HttpAnswer) -> Vec<(String, String)> {
+    let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    answer.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
 #[tokio::test]

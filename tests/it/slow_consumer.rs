@@ -6,6 +6,7 @@ use std::time::Duration;
 use rollcall::settings::Settings;
 use serde_json::{Value, json};
 
+use crate::support::polling::event;
 use crate::support::raw_ws::{FIN, TEXT, frame};
 use crate::support::*;
 
@@ -152,4 +153,50 @@ async fn others_are_served_while_one_does_not_read() {
     assert!(versions.values().all(|times| *times == 1), "nothing is told twice");
     assert!(starts > 0 || versions.len() as u64 == CHANGES, "{} of {CHANGES}", versions.len());
     slow.wait_for_type("resync").await;
+}
+
+#[tokio::test]
+async fn who_polls_and_does_not_fetch_is_told_to_start_over_and_is_closed_in_the_end() {
+    let (node, mut busy, _) = node_with_slow_client_and(|settings| {
+        settings.socketio.list_below = 0;
+        // It is not pinged, because it has nobody who answers.
+        settings.websocket.ping_interval = Duration::from_secs(100);
+        settings.websocket.silence_timeout = Duration::from_secs(300);
+    })
+    .await;
+    let mut slow = Polling::connect(&node, "userId=poller").await;
+    slow.wait_for("online_users_list").await;
+    busy.wait_for(|frame| frame["userId"] == "poller").await;
+    flood(&mut busy, 0..CHANGES).await;
+    let (mut next, mut n_bytes) = (0, 0);
+    let resync = loop {
+        let packet = slow.next().await;
+        n_bytes += packet.len();
+        match event(&packet).expect("an event") {
+            (name, changed) if name == "user_changed" => {
+                assert_eq!(version(&changed["user"]), next, "in order");
+                next += 1;
+            }
+            // The client of the other tests, which does not read either. And the list, once a second.
+            (name, _) if ["user_offline", "online_users_list"].contains(&name.as_str()) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(resync, ("resync".to_owned(), json!({})));
+    assert!((1..CHANGES).contains(&next), "{next}");
+    // What waited in the pipe, and what the log had when the client began to fetch.
+    assert!(n_bytes < 65_536 + 2 * LOG_BYTES, "{n_bytes}");
+    let list = slow.wait_for("online_users_list").await;
+    assert_eq!(version(&list["users"][0]), CHANGES - 1);
+
+    flood(&mut busy, CHANGES..2 * CHANGES).await;
+    let last = loop {
+        let packet = slow.next().await;
+        if event(&packet).is_none() {
+            break packet;
+        }
+    };
+    assert_eq!(last, "1");
+    // The one of the other tests may be closed, too.
+    assert!(node.counter("rollcall_slow_consumers_total").await >= 1);
 }

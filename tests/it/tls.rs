@@ -1,4 +1,4 @@
-//! TLS of the listener. The tests of `conformance.rs` and `slow_consumer.rs` run here again, over TLS.
+//! TLS of the listener. The tests of `conformance.rs`, `slow_consumer.rs` and `socketio_upgrade.rs` run here again, over TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +17,9 @@ mod conformance;
 #[path = "slow_consumer.rs"]
 #[expect(clippy::duplicate_mod, reason = "these tests run twice, and see from where they run")]
 mod slow_consumer;
+#[path = "socketio_upgrade.rs"]
+#[expect(clippy::duplicate_mod, reason = "these tests run twice, and see from where they run")]
+mod socketio_upgrade;
 
 /// A node that encrypts, and looks at its files all the time.
 async fn encrypted_node(issued: &Issued) -> Node {

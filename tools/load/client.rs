@@ -1,4 +1,4 @@
-//! A WebSocket client of both formats that costs little: it counts what it hears. The tests have other clients, which check and
+//! A WebSocket client of all formats that costs little: it counts what it hears. The tests have other clients, which check and
 //! keep every frame: ten thousand such clients would be most of the load.
 
 use std::cell::RefCell;
@@ -39,6 +39,11 @@ impl Way {
         Self { addr, format: Some(Format::Native), receive_bytes: None, query: "", hears: Hears::Service }
     }
 
+    /// The same in Socket.IO.
+    pub(crate) fn to_socketio(addr: SocketAddr) -> Self {
+        Self { format: Some(Format::Socketio), ..Self::to(addr) }
+    }
+
     /// The same for a user who hears nothing of the service, but of rooms.
     pub(crate) fn to_rooms(addr: SocketAddr) -> Self {
         Self { query: "&presence=none", hears: Hears::Rooms, ..Self::to(addr) }
@@ -74,7 +79,9 @@ impl Socket {
         stream.set_nodelay(true)?;
         let mut early = Vec::new();
         if let Some(format) = way.format {
-            let query = user.map_or(String::new(), |user| format!("?userId={user}{}", way.query));
+            // In Socket.IO a client joins by an event.
+            let named = user.filter(|_| !format.is_socketio());
+            let query = named.map_or(String::new(), |user| format!("?userId={user}{}", way.query));
             let request = upgrade_request(&format!("{}{query}", path(format)));
             write_all(&stream, request.as_bytes()).await?;
             early = read_head(&stream).await?;
@@ -82,7 +89,10 @@ impl Socket {
         let stream = Arc::new(stream);
         let heard = Arc::new(Heard::default());
         // The floor's frames have the native form.
-        let frames = Frames::of(way.format.unwrap_or(Format::Native), way.hears);
+        let frames = match way.format {
+            Some(Format::Socketio) => Frames::of_socketio(user),
+            format => Frames::of(format.unwrap_or(Format::Native), way.hears),
+        };
         let reader = tokio::spawn(read(stream.clone(), frames, early, heard.clone(), tally.clone()));
         Ok(Self { stream, heard, reader })
     }
@@ -150,6 +160,7 @@ fn path(format: Format) -> &'static str {
     match format {
         Format::Native => "/ws",
         Format::Plain => "/",
+        Format::Socketio | Format::SocketioStatus | Format::SocketioRoom => "/socket.io/?EIO=4&transport=websocket",
     }
 }
 

@@ -67,6 +67,11 @@ impl Plan {
         Self { way: Way::to_rooms(addr), ..Self::of(addr, prefix, count) }
     }
 
+    /// `count` users on `addr` who join in Socket.IO.
+    pub(crate) fn of_socketio(addr: SocketAddr, prefix: &str, count: usize) -> Self {
+        Self { way: Way::to_socketio(addr), ..Self::of(addr, prefix, count) }
+    }
+
     /// The same without HTTP, for the floor.
     pub(crate) fn bare(addr: SocketAddr, count: usize) -> Self {
         let mut plan = Self::of(addr, "", count);
@@ -111,6 +116,8 @@ impl Plan {
                 // Who does not hear of everyone gets no list.
                 Some(Format::Native) if !self.way.query.is_empty() => &tally.welcomes,
                 Some(Format::Native) | None => &tally.lists,
+                // As long as few are online, lists come by themselves, too.
+                Some(Format::Socketio | Format::SocketioStatus | Format::SocketioRoom) => &tally.welcomes,
             };
             tally.until("joiners with their answer", answers, self.count as u64, patience).await?;
         }

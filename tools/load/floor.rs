@@ -175,9 +175,17 @@ impl Control {
 
 /// A frame as long as the service's own for an arrival.
 pub(crate) fn frame() -> Vec<u8> {
-    let payload = concat!(
-        r#"{"type":"user_online","userId":"actor","user":{"id":"actor","status":"online"},"#,
-        r#""epoch":1795312345678901,"revision":1795312345678902,"timestamp":"2026-11-22T00:00:00.000Z"}"#
-    );
-    support::frame::frame(FIN | TEXT, None, payload.as_bytes())
+    support::frame::frame(FIN | TEXT, None, format!(r#"{{"type":"user_online",{ARRIVAL}}}"#).as_bytes())
 }
+
+/// A frame as long as that in Socket.IO. The clients of the floor know it as a native one.
+pub(crate) fn socketio_frame() -> Vec<u8> {
+    let as_long = format!(r#"42["user_online",{{{ARRIVAL}}}]"#).len();
+    let begin = r#"{"type":"user_online""#;
+    support::frame::frame(FIN | TEXT, None, format!("{begin:<width$}}}", width = as_long - 1).as_bytes())
+}
+
+const ARRIVAL: &str = concat!(
+    r#""userId":"actor","user":{"id":"actor","status":"online"},"#,
+    r#""epoch":1795312345678901,"revision":1795312345678902,"timestamp":"2026-11-22T00:00:00.000Z""#
+);

@@ -24,14 +24,32 @@ pub(crate) const REFERENCE: &str = r#","ref":1}"#;
 pub(crate) struct Frames {
     format: Format,
     hears: Hears,
+    /// What a client of Socket.IO says once it has connected.
+    greeting: Option<String>,
     /// What has not come whole.
     rest: Vec<u8>,
+}
+
+/// What a text was.
+pub(crate) enum Taken {
+    /// An event. The caller counts it.
+    Event,
+    /// Something that has to be answered with this.
+    Answer(String),
+    /// Anything else. It has been counted.
+    Noted,
 }
 
 impl Frames {
     /// From the beginning of the stream.
     pub(crate) fn of(format: Format, hears: Hears) -> Self {
-        Self { format, hears, rest: Vec::new() }
+        Self { format, hears, greeting: None, rest: Vec::new() }
+    }
+
+    /// The same for a client of Socket.IO, whose user joins as soon as it has connected.
+    pub(crate) fn of_socketio(user: Option<&str>) -> Self {
+        let greeting = user.map(|user| format!(r#"42["join_user","{user}"]"#));
+        Self { greeting, ..Self::of(Format::Socketio, Hears::Service) }
     }
 
     /// Counts what has come whole; returns what is to be answered.
@@ -59,8 +77,11 @@ impl Frames {
             let (payload, end) = (&bytes[at + payload.start..at + payload.end], at + payload.end);
             at = end;
             match first & 0xF {
-                TEXT if self.is_event(payload) => n_events += 1,
-                TEXT => self.note(payload, heard, tally),
+                TEXT => match self.take_text(payload, heard, tally) {
+                    Taken::Event => n_events += 1,
+                    Taken::Answer(answer) => append_frame(answers, FIN | TEXT, MASK, answer.as_bytes()),
+                    Taken::Noted => {}
+                },
                 PING => {
                     append_frame(answers, FIN | PONG, MASK, payload);
                     both(&heard.pings, &tally.pings);
@@ -79,21 +100,62 @@ impl Frames {
         at
     }
 
+    /// Counts a text, if it is no event.
+    pub(crate) fn take_text(&self, payload: &[u8], heard: &Heard, tally: &Tally) -> Taken {
+        if self.is_event(payload) {
+            return Taken::Event;
+        }
+        if self.format.is_socketio() && !payload.starts_with(b"42") {
+            return self.take_packet(payload, heard, tally);
+        }
+        self.note(payload, heard, tally);
+        Taken::Noted
+    }
+
+    /// A packet of Socket.IO that is no event.
+    fn take_packet(&self, packet: &[u8], heard: &Heard, tally: &Tally) -> Taken {
+        match packet {
+            [b'0', b'{', ..] => return Taken::Answer("40".to_owned()),
+            [b'4', b'0', ..] => {
+                both(&heard.connected, &tally.established);
+                heard.changed.notify_one();
+                return self.greeting.clone().map_or(Taken::Noted, Taken::Answer);
+            }
+            b"2" => {
+                both(&heard.pings, &tally.pings);
+                return Taken::Answer("3".to_owned());
+            }
+            // It says that nothing has come.
+            b"6" => {}
+            _ => add(&tally.unexpected),
+        }
+        Taken::Noted
+    }
+
     fn is_event(&self, payload: &[u8]) -> bool {
-        let kind = payload.strip_prefix(br#"{"type":""#).unwrap_or_default();
+        let kind = payload.strip_prefix(self.begin()).unwrap_or_default();
         let kinds: &[&[u8]] = match (self.format, self.hears) {
-            (Format::Native, Hears::Service) => {
+            (Format::Native | Format::Socketio, Hears::Service) => {
                 &[b"user_online\"", b"user_offline\"", b"user_changed\"", b"user_status_changed\""]
             }
-            (Format::Native, Hears::Rooms) => &[b"room_user_joined\"", b"room_user_left\"", b"room_user_changed\""],
+            (Format::Native | Format::Socketio, Hears::Rooms) => {
+                &[b"room_user_joined\"", b"room_user_left\"", b"room_user_changed\""]
+            }
             (Format::Plain, _) => &[b"USER_ONLINE\"", b"USER_OFFLINE\""],
+            (Format::SocketioStatus, _) => &[b"user-status-change\""],
+            (Format::SocketioRoom, _) => &[b"online-count-updated\""],
         };
         kinds.iter().any(|of_event| kind.starts_with(of_event))
     }
 
+    /// What is before the name of an event.
+    fn begin(&self) -> &'static [u8] {
+        if self.format.is_socketio() { br#"42[""# } else { br#"{"type":""# }
+    }
+
     /// Takes note of a frame that is no event.
     fn note(&self, payload: &[u8], heard: &Heard, tally: &Tally) {
-        let kind = payload.strip_prefix(br#"{"type":""#).unwrap_or_default();
+        let kind = payload.strip_prefix(self.begin()).unwrap_or_default();
         let kind = kind.split(|byte| *byte == b'"').next().unwrap_or_default();
         match (kind, self.hears) {
             (b"welcome", _) => {
@@ -208,6 +270,33 @@ mod tests {
             let counts = [&tally.events, &tally.unexpected, &tally.established, &tally.resyncs];
             assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [events, unexpected, 1, 1]);
         }
+    }
+
+    #[test]
+    fn a_client_of_socketio_answers_packets_and_counts_events() {
+        let mut stream = Vec::new();
+        for payload in [
+            r#"0{"sid":"a"}"#,
+            r#"40{"sid":"b"}"#,
+            r#"42["welcome",{"userId":"a","onlineCount":42}]"#,
+            r#"42["online_users_list",{"users":[]}]"#,
+            r#"42["user_online",{"userId":"b"}]"#,
+            "2",
+            r#"42["user_offline",{"userId":"b"}]"#,
+            r#"{"type":"user_online","userId":"c"}"#,
+        ] {
+            append_frame(&mut stream, FIN | TEXT, None, payload.as_bytes());
+        }
+        let (heard, tally) = (Heard::default(), Tally::default());
+        let answers = Frames::of_socketio(Some("a")).take_in(&stream, &heard, &tally);
+        let mut due = Vec::new();
+        for answer in ["40", r#"42["join_user","a"]"#, "3"] {
+            append_frame(&mut due, FIN | TEXT, MASK, answer.as_bytes());
+        }
+        assert_eq!(answers, due);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((load(&heard.events), load(&heard.online), load(&heard.connected)), (2, 42, 1));
+        assert_eq!((load(&tally.welcomes), load(&tally.lists), load(&tally.unexpected)), (1, 1, 1));
     }
 
     #[test]

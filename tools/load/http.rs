@@ -19,21 +19,23 @@ pub(crate) struct Response {
 }
 
 /// One connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
-    request: String,
+    /// What is sent next.
+    pub request: String,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(addr: SocketAddr, request: String) -> Result<Self> {
+    /// Connects; `request` is sent first.
+    pub(crate) async fn open(addr: SocketAddr, request: String) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, request, buffer: Vec::new() })
     }
 
-    /// One request and its whole response: status, and where in the buffer the body is.
-    async fn exchange(&mut self) -> Result<(u16, std::ops::Range<usize>)> {
+    /// One request and its whole response: status and body.
+    pub(crate) async fn exchange(&mut self) -> Result<(u16, &[u8])> {
         self.stream.write_all(self.request.as_bytes()).await?;
         self.buffer.clear();
         let mut whole = None;
@@ -42,17 +44,19 @@ impl Connection {
             if whole.is_none()
                 && let Some(length) = head_length(&self.buffer)
             {
-                // actix writes the names of headers in lower case.
+                // actix writes the names of headers in lower case, and Node as engine.io has them.
                 let head = std::str::from_utf8(&self.buffer[..length])?;
                 let status: u16 = head.get(9..12).context("a status")?.parse()?;
-                let (_, body) = head.split_once("\r\ncontent-length: ").context("a content-length")?;
+                let body =
+                    ["\r\ncontent-length: ", "\r\nContent-Length: "].iter().find_map(|name| head.split_once(name));
+                let (_, body) = body.context("a content-length")?;
                 let body: usize = body.split("\r\n").next().context("a length")?.parse()?;
                 whole = Some((status, length..length + body));
             }
             if let Some((status, body)) = &whole
                 && self.buffer.len() >= body.end
             {
-                return Ok((*status, body.clone()));
+                return Ok((*status, &self.buffer[body.clone()]));
             }
         }
     }
@@ -75,7 +79,7 @@ pub(crate) fn post_request(path: &str, body: &str) -> String {
 pub(crate) async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
     let mut connection = Connection::open(addr, get_request(path)).await?;
     let (status, body) = connection.exchange().await?;
-    Ok(Response { status, body: String::from_utf8(connection.buffer[body].to_vec())? })
+    Ok(Response { status, body: String::from_utf8(body.to_vec())? })
 }
 
 /// Sends the request again and again on `n_connections`, for as long as `time`. Returns how many answers came; every one was a 200 for
@@ -95,7 +99,7 @@ pub(crate) async fn hammer(
             let mut n_answers = 0;
             while Instant::now() < until {
                 let (status, body) = connection.exchange().await?;
-                ensure!(status == 200 && is_right(&connection.buffer[body]), "a wrong answer with status {status}");
+                ensure!(status == 200 && is_right(body), "a wrong answer with status {status}");
                 n_answers += 1;
             }
             Ok(n_answers)
@@ -145,7 +149,6 @@ pub(crate) async fn ask_all(
             for i in (first..n_requests).step_by(n_connections) {
                 connection.request = request(i);
                 let (got, body) = connection.exchange().await?;
-                let body = &connection.buffer[body];
                 let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
                 ensure!(got == status && is_right(body), "a wrong answer to request {i} with status {got}: {text}");
             }

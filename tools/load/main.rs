@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ordinary;
 mod plain_http;
+mod polling;
 mod process;
 mod progress;
 mod resp;

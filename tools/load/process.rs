@@ -265,6 +265,17 @@ impl Programs {
         Process::start(name, &self.scratch, command.args(["-n", "19"]).arg(program).args(arguments))
     }
 
+    /// A server of Socket.IO of the seeds' kind, on Node. The workloads treat it as a node.
+    pub(crate) fn socketio_server(&self, name: &str) -> Result<Node> {
+        let program = std::env::current_exe()?;
+        let modules = program.ancestors().nth(3).context("a folder")?.join("socketio/node_modules");
+        ensure!(modules.join("socket.io").is_dir(), "{} is empty: scripts/install-socketio", modules.display());
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/load/socketio_server.mjs");
+        let mut command = OwnedProcess::command("node");
+        let mut process = Process::start(name, &self.scratch, command.arg(script).arg(modules))?;
+        Ok(Node { addr: process.line()?.parse()?, process })
+    }
+
     /// As [`Programs::own`], for a part that is told things on its stdin, and ends when its stdin does.
     pub(crate) fn own_listening(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);

@@ -19,7 +19,8 @@ pub(crate) struct Tally {
     pub lists: AtomicU64,
     /// Frames `online_count`. Of rooms `room_count`.
     pub counts: AtomicU64,
-    /// Frames `CONNECTION_ESTABLISHED`: in the plain format a join is answered with one of these.
+    /// Frames `CONNECTION_ESTABLISHED`: in the plain format a join is answered with one of these. Of Socket.IO the packets that
+    /// say that a client has connected.
     pub established: AtomicU64,
     /// Frames `room_joined` that answer a request.
     pub rooms_joined: AtomicU64,
@@ -147,6 +148,8 @@ pub(crate) struct Heard {
     /// Frames `own_status`: the events and the answers.
     pub own_statuses: AtomicU64,
     pub pings: AtomicU64,
+    /// Packets of Socket.IO that say that the client has connected.
+    pub connected: AtomicU64,
     pub resyncs: AtomicU64,
     pub closed: AtomicBool,
     /// Reads nothing while set.

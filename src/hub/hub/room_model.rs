@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{Interest, OfflineReason, RoomId, RoomTold, Timestamp, Told};
-use crate::hub::test_sockets::Pipe;
+use crate::hub::test_sockets::{Pipe, Written};
 use crate::hub::{Attention, Missed, ShownRoom};
 use crate::metrics::Registry;
 use crate::replica::{Announce, Announcement, RoomAnnouncement};
@@ -68,6 +68,10 @@ enum Step {
     Whisper {
         room: usize,
     },
+    /// A list is told to all who read the scope.
+    Bulletin {
+        scope: Scope,
+    },
 }
 
 /// What happens after the views were read.
@@ -101,6 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Turn),
         1 => Just(Step::Skip),
         1 => (0..N_ROOMS).prop_map(|room| Step::Whisper { room }),
+        3 => scope().prop_map(|scope| Step::Bulletin { scope }),
     ]
 }
 
@@ -137,6 +142,7 @@ impl Client {
                 self.outdated.remove(&scope(of));
             }
             ["page", of, at] => self.compare(scope(of), at.parse().unwrap(), history),
+            ["bulletin", of, at] => self.check_bulletin(scope(of), at.parse().unwrap(), history),
             ["answer", n] => {
                 assert_eq!(n.parse(), Ok(self.n_answers), "answers come in order");
                 self.n_answers += 1;
@@ -159,6 +165,18 @@ impl Client {
         let next = history.iter().find(|(at, of)| *of == scope && *at > *known).map(|(at, _)| *at);
         assert_eq!(next, Some(sequence), "{text}, and {known} was before that in {scope:?}");
         *known = sequence;
+    }
+
+    /// A bulletin shows the scope after the change number `at`. The client knows all up to there, and nothing after it.
+    fn check_bulletin(&self, scope: Scope, at: u64, history: &[(u64, Scope)]) {
+        assert!(
+            !self.outdated.contains(&scope),
+            "a bulletin of {scope:?} comes although something before it is missing"
+        );
+        let known = *self.known.get(&scope).unwrap_or_else(|| panic!("the client does not hear {scope:?}"));
+        assert!(known <= at, "{scope:?}: {known} came before the bulletin at {at}");
+        let missed = history.iter().find(|(other, of)| *of == scope && *other > known && *other <= at);
+        assert_eq!(missed, None, "the bulletin of {scope:?} at {at} shows what has not been told");
     }
 
     /// A page shows the scope after the change number `at`.
@@ -192,7 +210,10 @@ struct World {
     fanout: Fanout,
     hub: Rc<Hub>,
     pipe: Rc<Pipe>,
+    format: Format,
     attachment: Attachment,
+    /// A socket in the same rooms, which speaks another format, and reads everything at once.
+    other: Attachment,
     client: Client,
     history: Vec<(u64, Scope)>,
     sequence: u64,
@@ -201,15 +222,18 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(format: Format, other: Format) -> Self {
         let fanout = Fanout::new(6_000);
         let settings =
             FanoutSettings { log_bytes: LOG_BYTES, resync_interval: Duration::ZERO, ..Settings::default().fanout };
         let hub = Hub::start(&fanout, HubMetrics::new(&mut Registry::default()), &settings);
         let pipe = Rc::new(Pipe::default());
-        let attachment = hub.attach(pipe.clone(), Format::Native);
+        let attachment = hub.attach(pipe.clone(), format);
+        let other = hub.attach(Rc::new(Written::default()), other);
         let (client, history, interest) = (Client::default(), Vec::new(), Interest::Everyone);
-        let mut world = Self { fanout, hub, pipe, attachment, client, history, sequence: 0, interest, n_answers: 0 };
+        let (sequence, n_answers) = (0, 0);
+        let mut world =
+            Self { fanout, hub, pipe, format, attachment, other, client, history, sequence, interest, n_answers };
         world.subscribe(true, &Late { scopes: Vec::new(), is_taken_in: false });
         world
     }
@@ -263,8 +287,8 @@ impl World {
         ShownRoom { room: room(number), interest, n_online: sequence as usize, frame: Some(frame) }
     }
 
-    fn rooms_to_show(&self, sequence: u64) -> Vec<ShownRoom> {
-        let rooms = self.attachment.rooms().into_iter();
+    fn rooms_to_show(attachment: &Attachment, sequence: u64) -> Vec<ShownRoom> {
+        let rooms = attachment.rooms().into_iter();
         rooms.map(|(room, interest)| Self::shown_room(room.as_str().parse().unwrap(), interest, sequence)).collect()
     }
 
@@ -283,6 +307,19 @@ impl World {
         let (room, user) = (room(number), UserId::parse("bob").unwrap());
         let typing = Message::Typing { room: Some(&room), user: &user, is_typing: true };
         self.fanout.whisper_room(&room, &user, &typing);
+    }
+
+    /// See `bulletins.rs`. What was announced until now is in the logs.
+    fn bulletin(&self, scope: Scope) {
+        self.hub.take_in();
+        let state = &mut *self.hub.state.borrow_mut();
+        let (stream, name) = match scope {
+            None => (Some(StreamKey::SERVICE), "service".to_owned()),
+            Some(number) => (state.streams.rooms.find(&room(number)), number.to_string()),
+        };
+        let Some(stream) = stream else { return };
+        let frame = text(&format!("bulletin {name} {}", self.sequence));
+        state.streams.append_bulletin(stream, self.format, self.sequence, &frame);
     }
 
     fn leave(&self, number: usize) {
@@ -304,7 +341,7 @@ impl World {
             let mut since = self.history.iter().filter(|(at, _)| *at > paused_at && *at <= sequence);
             since.any(|(_, of)| *of == Some(number))
         };
-        for mut shown in self.rooms_to_show(sequence) {
+        for mut shown in Self::rooms_to_show(&self.attachment, sequence) {
             if !told_since(shown.room.as_str().parse().unwrap()) {
                 shown.frame = None;
             }
@@ -314,6 +351,10 @@ impl World {
 
     /// What the session does when it is asked to.
     fn attend(&mut self) -> bool {
+        if self.other.attention().now_or_never() == Some(Attention::Resync) {
+            let rooms = Self::rooms_to_show(&self.other, self.sequence);
+            self.other.restart(Interest::Nobody, self.sequence, [], rooms);
+        }
         let attention = self.attachment.attention().now_or_never();
         if attention != Some(Attention::Resync) {
             assert!(matches!(attention, None | Some(Attention::Blocked)), "{attention:?}");
@@ -322,7 +363,7 @@ impl World {
         let sequence = self.sequence;
         let mut frames = vec![text("resync")];
         frames.extend((self.interest == Interest::Everyone).then(|| shown(None, sequence)));
-        self.attachment.restart(self.interest, sequence, frames, self.rooms_to_show(sequence));
+        self.attachment.restart(self.interest, sequence, frames, Self::rooms_to_show(&self.attachment, sequence));
         true
     }
 
@@ -339,9 +380,14 @@ impl World {
             Step::Events { scope, n } => (0..*n).for_each(|_| self.event(*scope)),
             Step::Hear { room, interest, late } => {
                 let sequence = self.look(late);
-                self.attachment.hear_room(Self::shown_room(*room, *interest, sequence), sequence);
+                for attachment in [&self.attachment, &self.other] {
+                    attachment.hear_room(Self::shown_room(*room, *interest, sequence), sequence);
+                }
             }
-            Step::Leave { room } => self.leave(*room),
+            Step::Leave { room: number } => {
+                self.leave(*number);
+                self.other.leave_room(&room(*number));
+            }
             Step::Page { scope, late } => self.page(*scope, late),
             Step::Answer => {
                 self.attachment.send(text(&format!("answer {}", self.n_answers)));
@@ -356,6 +402,7 @@ impl World {
             }
             Step::Turn => self.turn().await,
             Step::Whisper { room: number } => self.whisper(*number),
+            Step::Bulletin { scope } => self.bulletin(*scope),
             Step::Skip => {
                 self.fanout.begin_catch_up();
                 (0..20usize).for_each(|n| self.event((n % 4).checked_sub(1)));
@@ -420,9 +467,12 @@ fn left(number: usize) -> Bytes {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn a_client_knows_of_each_room_and_of_the_service_what_is_so(steps in prop::collection::vec(step(), 1..120)) {
+    fn a_client_knows_of_each_room_and_of_the_service_what_is_so(
+        formats in prop::sample::subsequence(vec![Format::Native, Format::Socketio, Format::Native], 2),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
         actix_rt::System::new().block_on(async {
-            let mut world = World::new();
+            let mut world = World::new(formats[0], formats[1]);
             for step in &steps {
                 world.step(step).await;
             }

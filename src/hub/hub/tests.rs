@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::{Interest, OfflineReason, Presence, Status, Timestamp, Told};
-use crate::hub::test_sockets::Written;
+use crate::hub::test_sockets::{Pipe, Written};
 use crate::hub::{Attention, Mark, Missed};
 use crate::metrics::Registry;
 use crate::replica::{Announce, Announcement};
@@ -115,6 +115,36 @@ fn a_catch_up_that_fits_is_told_and_a_larger_one_is_skipped() {
             attachment.restart(Interest::Everyone, 100 * round + 100, [], Vec::new());
         }
         assert_eq!(socket.0.borrow().len(), n_bytes, "none of it was told one by one");
+    });
+}
+
+#[test]
+fn a_socket_that_speaks_another_format_loses_no_frame_and_hears_only_that_format() {
+    actix_rt::System::new().block_on(async {
+        let fanout = Fanout::new(1 << 20);
+        let hub = Hub::start(&fanout, HubMetrics::new(&mut Registry::default()), &Settings::default().fanout);
+        let socket = Rc::new(Pipe::default());
+        let attachment = hub.attach(socket.clone(), Format::Socketio);
+        let other = hub.attach(Rc::new(Written::default()), Format::Socketio);
+        for attachment in [&attachment, &other] {
+            attachment.listen(None, Interest::Everyone, 0);
+        }
+        fanout.announce(&announcement(1));
+        hub.take_in();
+        // It takes nothing. The answer has its place behind the event.
+        attachment.send("answer".into());
+        attachment.speak(Format::SocketioStatus);
+        attachment.listen(None, Interest::Everyone, 1);
+        attachment.send_at(1, ["list".into()]);
+        fanout.announce(&announcement(2));
+        hub.take_in();
+        socket.room.set(1 << 20);
+        attachment.unblock();
+        let taken = socket.taken.borrow();
+        assert!(taken.starts_with(b"answerlist"), "{}", taken.escape_ascii());
+        let events = String::from_utf8_lossy(&taken).matches("user-status-change").count();
+        assert_eq!((events, String::from_utf8_lossy(&taken).matches("user_offline").count()), (1, 0));
+        assert_eq!(attachment.attention().now_or_never(), None);
     });
 }
 

@@ -34,15 +34,23 @@ pub(in crate::wire) fn parse(text: &str, limits: RequestLimits) -> Result<Client
         return Err(BadRequest { code: ErrorCode::NotAnObject, message, reference: None });
     };
     let reference = reference(&fields).map_err(|(code, message)| BadRequest { code, message, reference: None })?;
-    match request(&fields, limits) {
+    let kind =
+        required(&fields, "type").and_then(|kind| kind.as_str().ok_or_else(|| invalid("type", "must be a string")));
+    match kind.and_then(|kind| request(kind, &fields, limits)) {
         Ok(request) => Ok(ClientMessage { request, reference }),
         Err((code, message)) => Err(BadRequest { code, message, reference }),
     }
 }
 
-fn request(fields: &Map<String, Value>, limits: RequestLimits) -> Result<Request, Fault> {
-    let kind = required(fields, "type")?;
-    let kind = kind.as_str().ok_or_else(|| invalid("type", "must be a string"))?;
+/// The request of this kind, with these fields.
+///
+/// # Errors
+/// There is none of this kind, or a field is wrong.
+pub(in crate::wire) fn request(
+    kind: &str,
+    fields: &Map<String, Value>,
+    limits: RequestLimits,
+) -> Result<Request, Fault> {
     match kind {
         "authenticate" => Ok(Request::Authenticate { user: optional_user(fields)?, token: token(fields)? }),
         "join_user" => Ok(Request::Join {

@@ -1,6 +1,7 @@
 //! A client that listens in the background, and keeps what a real one would: who it believes to be online and with which
 //! status, who is in its rooms, and its own status.
 
+mod line;
 mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,18 +9,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use self::line::Line;
+pub(crate) use self::line::Way;
 use self::rooms::RoomPictures;
 pub(crate) use self::rooms::{Picture, RoomInterest};
-use crate::support::{DEADLINE, eventually};
+use crate::support::eventually;
 
 /// One socket that reads all the time, answers pings, and checks every event against what was told before.
 pub(crate) struct Listener {
@@ -89,7 +87,8 @@ impl Event {
 }
 
 enum Order {
-    Send(Message),
+    Send(Value),
+    Close(u16),
     Abort,
 }
 
@@ -109,37 +108,37 @@ impl Listener {
 
     /// Connects; the welcome may come later. The error is why there is no socket.
     pub(crate) async fn connect(addr: SocketAddr, user: &str) -> Result<Listener, String> {
-        Listener::connect_with(addr, user, "").await
+        Listener::connect_by(Way::Native, addr, user, "").await
     }
 
-    /// Does the same as [`Listener::connect`], with this end of the URL: `&status=busy`.
-    pub(crate) async fn connect_with(addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
+    /// Does the same as [`Listener::connect`] another way, with this end of the URL: `&status=busy`.
+    pub(crate) async fn connect_by(way: Way, addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
         let watches = query.contains("presence=watch");
-        let listener = Listener::open(addr, user, &format!("?userId={user}{query}")).await?;
+        let listener = Listener::open(way, addr, user, &format!("userId={user}{query}")).await?;
         listener.heard().watched = watches.then(BTreeSet::new);
         Ok(listener)
     }
 
     /// Connects, and joins with a `join_user` that has these members. The answer may come later.
-    pub(crate) async fn connect_and_join(addr: SocketAddr, user: &str, mut join: Value) -> Result<Listener, String> {
-        let listener = Listener::open(addr, user, "").await?;
+    pub(crate) async fn connect_and_join(
+        way: Way,
+        addr: SocketAddr,
+        user: &str,
+        mut join: Value,
+    ) -> Result<Listener, String> {
+        let listener = Listener::open(way, addr, user, "").await?;
         listener.heard().watched = (join["presence"] == "watch").then(BTreeSet::new);
         (join["type"], join["userId"]) = ("join_user".into(), user.into());
         listener.send(&join);
         Ok(listener)
     }
 
-    async fn open(addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
-        let socket = async {
-            let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
-            let url = format!("ws://{addr}/ws{query}");
-            let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>(socket)
-        };
-        let socket = timeout(HANDSHAKE, socket).await.map_err(|_| "no handshake in time".to_owned())??;
+    async fn open(way: Way, addr: SocketAddr, user: &str, query: &str) -> Result<Listener, String> {
+        let connecting = timeout(HANDSHAKE, Line::connect(way, addr, query));
+        let line = connecting.await.map_err(|_| "no handshake in time".to_owned())??;
         let (orders, orders_taken) = mpsc::unbounded_channel();
         let heard = Arc::new(Mutex::new(Heard::default()));
-        tokio::spawn(listen(socket, orders_taken, heard.clone(), user.to_owned()));
+        tokio::spawn(listen(line, orders_taken, heard.clone(), user.to_owned()));
         Ok(Listener { user: user.to_owned(), heard, orders })
     }
 
@@ -258,13 +257,12 @@ impl Listener {
 
     /// Sends a frame.
     pub(crate) fn send(&self, frame: &Value) {
-        let _ = self.orders.send(Order::Send(Message::text(frame.to_string())));
+        let _ = self.orders.send(Order::Send(frame.clone()));
     }
 
-    /// Sends a close frame with this code.
+    /// Closes with this code.
     pub(crate) fn close(&self, code: u16) {
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        let _ = self.orders.send(Order::Send(Message::Close(Some(frame))));
+        let _ = self.orders.send(Order::Close(code));
     }
 
     /// Resets the TCP connection.
@@ -274,35 +272,22 @@ impl Listener {
 }
 
 /// Reads until the end of the socket.
-async fn listen(
-    mut socket: WebSocketStream<TcpStream>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    heard: Arc<Mutex<Heard>>,
-    user: String,
-) {
+async fn listen(mut line: Line, mut orders: mpsc::UnboundedReceiver<Order>, heard: Arc<Mutex<Heard>>, user: String) {
     let lock = || heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut close = None;
     loop {
         tokio::select! {
-            message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    let frame = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
-                    lock().take_in(frame, &user);
-                }
-                Some(Ok(Message::Close(frame))) => {
-                    close = Some(frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string())));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => {
-                    lock().end = Some(close.unwrap_or((1006, String::new())));
+            next = line.next() => match next {
+                Ok((at, frame)) => lock().take_in(at, frame, &user),
+                Err(end) => {
+                    lock().end = Some(end);
                     return;
                 }
             },
             order = orders.recv() => match order {
-                // A failure shows as the end of the stream.
-                Some(Order::Send(message)) => drop(timeout(DEADLINE, socket.send(message)).await),
+                Some(Order::Send(frame)) => line.send(&frame).await,
+                Some(Order::Close(code)) => line.close(code).await,
                 Some(Order::Abort) => {
-                    let _ = socket.get_ref().set_zero_linger();
+                    line.abort();
                     lock().end = Some((1006, "aborted by the test".to_owned()));
                     return;
                 }
@@ -314,8 +299,7 @@ async fn listen(
 }
 
 impl Heard {
-    fn take_in(&mut self, frame: Value, own: &str) {
-        let at = Instant::now();
+    fn take_in(&mut self, at: Instant, frame: Value, own: &str) {
         self.expect(!self.is_paused || !is_event(&frame), "an event comes in a pause", &frame);
         match frame["type"].as_str().unwrap_or_default() {
             "user_online" | "user_offline" | "user_changed" | "user_status_changed" => {

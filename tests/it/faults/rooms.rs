@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::listener::{Event, RoomInterest};
+use super::listener::{Event, RoomInterest, Way};
 use super::*;
 
 const ROOM: &str = "team:7";
@@ -24,7 +24,7 @@ async fn enter(node: &Endpoint, user: &str) -> Listener {
 
 /// Comes back as this user, as a client does that was in the room.
 async fn come_back(node: &Endpoint, user: &str) -> Listener {
-    let back = Listener::connect_and_join(node.addr(), user, json!({"rooms": [ROOM]})).await;
+    let back = Listener::connect_and_join(Way::Native, node.addr(), user, json!({"rooms": [ROOM]})).await;
     let back = back.unwrap_or_else(|error| panic!("{user} at {}: {error}", node.addr()));
     eventually(async || back.in_room(ROOM).is_some(), &format!("{user} is back in the room")).await;
     back

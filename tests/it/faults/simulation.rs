@@ -1,5 +1,5 @@
 //! Every fault at once, at random, from a seed. Meanwhile users come and go, choose statuses, hide, are idle, and change
-//! their names. They enter and leave rooms, watch others, and pause. What is left when the faults are over must be the
+//! their names. They enter and leave rooms, watch others, and pause. A third of the clients speak Socket.IO. What is left when the faults are over must be the
 //! truth. Nobody may have heard the same twice. Nobody may be shown who hides, and nothing that nobody said. A model knows
 //! what is promised (`model.rs`).
 //!

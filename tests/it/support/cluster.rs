@@ -26,6 +26,8 @@ pub(crate) struct Cluster<N: ClusterNode = Node> {
     /// The Redis of all nodes.
     pub(crate) redis: RedisServer,
     recipe: N::Recipe,
+    /// Each node has a name of its own: `node1`, `node2` and so on.
+    n_started: usize,
 }
 
 /// A kind of node that a cluster can start.
@@ -33,23 +35,26 @@ pub(crate) trait ClusterNode: Deref<Target = Endpoint> + Sized {
     /// What a node is started with.
     type Recipe;
 
-    /// Starts one.
-    fn start(recipe: &Self::Recipe) -> impl Future<Output = Self>;
+    /// Starts one with this name.
+    fn start(recipe: &Self::Recipe, name: String) -> impl Future<Output = Self>;
 }
 
 impl ClusterNode for Node {
     type Recipe = Settings;
 
-    async fn start(settings: &Settings) -> Node {
-        Node::spawn(settings.clone()).await
+    async fn start(settings: &Settings, name: String) -> Node {
+        let mut settings = settings.clone();
+        settings.server.name = name;
+        Node::spawn(settings).await
     }
 }
 
 impl ClusterNode for NodeProcess {
     type Recipe = Vec<(String, String)>;
 
-    async fn start(environment: &Self::Recipe) -> NodeProcess {
-        let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    async fn start(environment: &Self::Recipe, name: String) -> NodeProcess {
+        let mut environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        environment.push(("ROLLCALL__SERVER__NAME", &name));
         NodeProcess::spawn(&environment).await
     }
 }
@@ -90,7 +95,7 @@ impl Cluster<NodeProcess> {
 impl<N: ClusterNode> Cluster<N> {
     async fn of(count: usize, redis: RedisServer, recipe: N::Recipe) -> Cluster<N> {
         redis.begin_epoch().await;
-        let mut cluster = Cluster { nodes: Vec::new(), redis, recipe };
+        let mut cluster = Cluster { nodes: Vec::new(), redis, recipe, n_started: 0 };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -99,7 +104,8 @@ impl<N: ClusterNode> Cluster<N> {
 
     /// Starts one more node like the others, waits until it is ready, and returns its index.
     pub(crate) async fn add(&mut self) -> usize {
-        let node = N::start(&self.recipe).await;
+        self.n_started += 1;
+        let node = N::start(&self.recipe, format!("node{}", self.n_started)).await;
         node.wait_ready().await;
         self.nodes.push(node);
         self.nodes.len() - 1

@@ -37,6 +37,8 @@ mod nginx;
 mod node;
 mod pki;
 mod places;
+mod poller;
+pub(crate) mod polling;
 pub(crate) mod raw_ws;
 mod redis_server;
 mod room_client;
@@ -45,6 +47,9 @@ mod secrets;
 mod sentinel;
 #[path = "../../../tools/support/mod.rs"]
 pub(crate) mod shared;
+mod sio_client;
+mod sio_js;
+pub(crate) mod sio_ws;
 mod staged_store;
 mod ws_client;
 
@@ -61,12 +66,16 @@ pub(crate) use nginx::Nginx;
 pub(crate) use node::{Node, NodeProcess};
 pub(crate) use pki::{Issued, Pki, Tunnel, connect_tls, encrypted};
 pub(crate) use places::Place;
+pub(crate) use polling::Polling;
 pub(crate) use raw_ws::RawWs;
 pub(crate) use redis_server::RedisServer;
 pub(crate) use room_client::{shown, told_of, until_typing_is_heard};
 pub(crate) use schema::{Document, NO_VIOLATIONS};
 pub(crate) use sentinel::Sentinels;
 pub(crate) use shared::DEADLINE;
+pub(crate) use sio_client::{Carrier, SioClient};
+pub(crate) use sio_js::{Js, JsClient, WAYS};
+pub(crate) use sio_ws::SioWs;
 pub(crate) use staged_store::StagedStore;
 pub(crate) use ws_client::WsClient;
 

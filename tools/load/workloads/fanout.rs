@@ -40,6 +40,9 @@ const JOIN: &str = r#"{"type":"join_user","userId":"actor"}"#;
 
 const LEAVE: &str = r#"{"type":"leave"}"#;
 
+/// The same in Socket.IO.
+const SOCKETIO_ACTS: [&str; 2] = [r#"42["join_user","actor"]"#, r#"42["leave"]"#];
+
 /// The room in which events are told.
 pub(super) const ROOM: &str = "hall";
 
@@ -76,6 +79,8 @@ pub(super) struct Actor {
 enum Acts {
     /// Joins and leaves: listens to nobody for long.
     Presence,
+    /// The same in Socket.IO.
+    SocketioPresence,
     /// Is busy and is online, as a user who is present.
     Status,
     /// Goes into a room and out of it, as a user who is present: hears nothing of the room.
@@ -95,6 +100,12 @@ impl<'a> Stage<'a> {
     /// A new user on `node`, and its listeners.
     pub(super) async fn of(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
         let source = Source::Socket(Actor::open(node.addr).await?);
+        Ok(Self { process: &node.process, crowd, source })
+    }
+
+    /// The same in Socket.IO.
+    pub(super) async fn of_socketio(node: &'a Node, crowd: &'a Crowd) -> Result<Self> {
+        let source = Source::Socket(Actor::open_in_socketio(node.addr).await?);
         Ok(Self { process: &node.process, crowd, source })
     }
 
@@ -171,6 +182,14 @@ impl Actor {
         Ok(Self { socket, tally, acts: Acts::Room })
     }
 
+    /// A user who joins and leaves in Socket.IO.
+    pub(super) async fn open_in_socketio(addr: SocketAddr) -> Result<Self> {
+        let tally = Arc::new(Tally::default());
+        let socket = Socket::open(&Way::to_socketio(addr), 0, None, &tally).await?;
+        socket.until("connection", |heard| heard.connected.load(Ordering::Acquire) == 1).await?;
+        Ok(Self { socket, tally, acts: Acts::SocketioPresence })
+    }
+
     async fn open_for(addr: SocketAddr, acts: Acts) -> Result<Self> {
         let tally = Arc::new(Tally::default());
         Ok(Self { socket: Socket::open(&Way::to(addr), 0, None, &tally).await?, tally, acts })
@@ -180,6 +199,7 @@ impl Actor {
     pub(super) async fn act(&self, i: usize) -> Result<()> {
         let texts = match self.acts {
             Acts::Presence => [JOIN, LEAVE],
+            Acts::SocketioPresence => SOCKETIO_ACTS,
             Acts::Status => [r#"{"type":"set_status","status":"busy"}"#, r#"{"type":"set_status","status":"online"}"#],
             Acts::Room if i.is_multiple_of(2) => return self.socket.join_room(ROOM, "none").await,
             Acts::Room => return self.socket.leave_room(ROOM).await,
@@ -191,7 +211,9 @@ impl Actor {
         let is_even = i.is_multiple_of(2);
         let answered = self.socket.until("answer", |heard| {
             let (answers, n_due) = match self.acts {
-                Acts::Presence => (if is_even { &heard.lists } else { &heard.lefts }, i / 2 + 1),
+                Acts::Presence | Acts::SocketioPresence => {
+                    (if is_even { &heard.lists } else { &heard.lefts }, i / 2 + 1)
+                }
                 Acts::Room => (if is_even { &heard.rooms_joined } else { &heard.rooms_left }, i / 2 + 1),
                 // An event, and the answer.
                 Acts::Status => (&heard.own_statuses, 2 * (i + 1)),

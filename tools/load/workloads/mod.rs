@@ -13,6 +13,7 @@ mod pings;
 mod rooms;
 mod sizes;
 mod slow;
+mod socketio;
 mod storm;
 mod tls;
 
@@ -68,6 +69,9 @@ const PINGING_PREFIX: &str = "bench-pinging";
 
 /// The prefix in Redis of the nodes that [`rooms`] starts.
 const ROOMS_PREFIX: &str = "bench-rooms";
+
+/// The prefix in Redis of the nodes that [`socketio`] starts.
+const SOCKETIO_PREFIX: &str = "bench-socketio";
 
 /// Pings of the other nodes: as rarely as may be, for pings to ten thousand in the middle of something else would be counted
 /// as that.
@@ -128,6 +132,14 @@ pub(crate) enum Workload {
     Tls,
     /// Memory, storm and fan-out beside a server that uses actix-ws in the ordinary way
     Ordinary,
+    /// Memory of 2 000 idle sockets of Socket.IO, beside a server of Socket.IO on Node
+    SioIdle,
+    /// One event at a time to 1 000 listeners of Socket.IO, beside the floor and the same server
+    SioFanout,
+    /// 4 000 users join in Socket.IO as fast as they can, and all are told of all, beside the same server
+    SioStorm,
+    /// 300 clients of Socket.IO that poll: memory and one event at a time, beside the same server
+    SioPolling,
 }
 
 impl<'a> Lab<'a> {
@@ -174,6 +186,10 @@ impl<'a> Lab<'a> {
             Workload::Roster => memory::measure(&self.programs),
             Workload::Tls => tls::measure(&self.programs).await,
             Workload::Ordinary => ordinary::run(self).await,
+            Workload::SioIdle => socketio::idle(self).await,
+            Workload::SioFanout => socketio::fanout(self).await,
+            Workload::SioStorm => socketio::storm(self).await,
+            Workload::SioPolling => socketio::polling(self).await,
         }?;
         // Whatever a workload left behind must not be counted with the next.
         self.main.until_online(0).await?;

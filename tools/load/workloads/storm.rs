@@ -72,7 +72,7 @@ async fn half_plain(lab: &Lab<'_>) -> Result<Row> {
 
 /// Sockets that were there before a storm. All of them belong to one user. So none of them causes an event, and each hears of
 /// every user of the storm. What is due to each is known without a `welcome`, which the plain format does not have.
-struct Audience([Crowd; 2]);
+pub(super) struct Audience([Crowd; 2]);
 
 impl Audience {
     /// A half in each of the formats.
@@ -122,7 +122,7 @@ impl Storm {
     }
 
     /// The users of `plan` come to `node` as fast as they can, and hear of each other.
-    async fn of(
+    pub(super) async fn of(
         mut plan: Plan,
         audience: Option<&Audience>,
         node: &Node,

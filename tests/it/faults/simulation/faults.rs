@@ -46,6 +46,9 @@ const SHORT_LIVED: [(&str, &str); 6] = [
 ];
 /// So that nodes open and close rooms.
 const ROOMS: [(&str, &str); 1] = [("ROLLCALL__ROOMS__LINGER_MS", "300")];
+/// A client that polls and breaks off between two requests is noticed only by its silence.
+const HEARTBEAT: [(&str, &str); 2] =
+    [("ROLLCALL__WEBSOCKET__PING_INTERVAL_MS", "2000"), ("ROLLCALL__WEBSOCKET__SILENCE_TIMEOUT_MS", "7000")];
 const FALLS_IDLE: [(&str, &str); 1] = [("ROLLCALL__PRESENCE__IDLE_MS", "2000")];
 
 impl Variant {
@@ -57,7 +60,7 @@ impl Variant {
     fn environment<'a>(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let short_lived = SHORT_LIVED.into_iter().filter(move |_| self.short_lived);
         let falls_idle = FALLS_IDLE.into_iter().filter(move |_| self.falls_idle);
-        ROOMS.into_iter().chain(short_lived).chain(falls_idle)
+        ROOMS.into_iter().chain(HEARTBEAT).chain(short_lived).chain(falls_idle)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::listener::OwnStatus;
+use super::listener::{OwnStatus, Way};
 use super::model::Said;
 use super::*;
 
@@ -46,10 +46,12 @@ impl Simulation {
         self.listen();
         let (n_sockets, looks) = (self.sockets.len(), &self.looks);
         let n_watch = self.sockets.iter().filter(|socket| socket.wishes.watches.is_some()).count();
+        let n_socketio = self.sockets.iter().filter(|socket| socket.way != Way::Native).count();
         looks.assert_enough();
         let since = since.elapsed();
         eprintln!(
-            "agreement {since:?} after all nodes were well; {n_sockets} sockets, {n_watch} of them watch; {looks}"
+            "agreement {since:?} after all nodes were well; {n_sockets} sockets, {n_watch} of them watch, {n_socketio} speak \
+             Socket.IO; {looks}"
         );
     }
 

@@ -4,6 +4,7 @@ use rand::RngExt;
 use serde_json::json;
 
 use super::interests::Wishes;
+use super::listener::Way;
 use super::model::Said;
 use super::*;
 
@@ -11,6 +12,8 @@ use super::*;
 pub(super) struct Socket {
     /// Which node, by its id: a place in the cluster is taken again by another.
     pub(super) node: String,
+    /// How its client connects, each time.
+    pub(super) way: Way,
     pub(super) listener: Listener,
     /// The statement that came with the join.
     pub(super) stated: Option<u64>,
@@ -57,13 +60,14 @@ impl Simulation {
         let user = self.some_user();
         if let Some(index) = self.some_node_that_is_up() {
             let status = self.random.random_bool(0.2).then(|| self.some_status());
-            self.open_on(index, &user, status, Wishes::default()).await;
+            let way = self.some_way();
+            self.open_on(index, way, &user, status, Wishes::default()).await;
         }
     }
 
     /// Opens a socket that joins as this user. There are two ways: by the URL, and by a message that also says in which
     /// rooms the user wants to be.
-    async fn open_on(&mut self, index: usize, user: &str, status: Option<&str>, wishes: Wishes) {
+    async fn open_on(&mut self, index: usize, way: Way, user: &str, status: Option<&str>, wishes: Wishes) {
         let joins_by_message = self.random.random_bool(0.5);
         let process = &self.nodes[index].process;
         let node = process.node_id().to_owned();
@@ -74,20 +78,21 @@ impl Simulation {
             if let Some(status) = status {
                 join["status"] = status.into();
             }
-            (Listener::connect_and_join(process.addr(), user, join).await, unsaid)
+            (Listener::connect_and_join(way, process.addr(), user, join).await, unsaid)
         } else {
             let query = status.map(|status| format!("&status={status}")).unwrap_or_default();
             let presence = if wishes.watches.is_some() { "&presence=watch" } else { "" };
-            (Listener::connect_with(process.addr(), user, &format!("{query}{presence}")).await, wishes.clone())
+            (Listener::connect_by(way, process.addr(), user, &format!("{query}{presence}")).await, wishes.clone())
         };
         let failure = listener.as_ref().err();
-        let way = if joins_by_message { "a message" } else { "its URL" };
+        let word = if joins_by_message { "a message" } else { "its URL" };
         self.story.tell(format_args!(
-            "{user} opens a socket on node {index} by {way}, {status:?} {stated:?} {wishes:?}: {failure:?}"
+            "{user} opens a socket on node {index}, {way:?} by {word}, {status:?} {stated:?} {wishes:?}: {failure:?}"
         ));
         match listener {
             Ok(listener) => self.sockets.push(Socket {
                 node,
+                way,
                 listener,
                 stated,
                 is_idle: false,
@@ -102,6 +107,15 @@ impl Simulation {
 
     pub(super) fn some_user(&mut self) -> String {
         format!("user-{:02}", self.random.random_range(0..N_USERS))
+    }
+
+    /// A third of the clients speak Socket.IO, and half of these poll.
+    fn some_way(&mut self) -> Way {
+        match self.random.random_range(0..6) {
+            0 => Way::Socketio(Carrier::WebSocket),
+            1 => Way::Socketio(Carrier::Polling),
+            _ => Way::Native,
+        }
     }
 
     fn some_status(&mut self) -> &'static str {
@@ -206,9 +220,9 @@ impl Simulation {
     }
 
     /// The client of a socket that ended connects again, perhaps elsewhere, and wants to hear what it wanted to hear.
-    pub(super) async fn come_back(&mut self, Socket { listener, wishes, .. }: Socket) {
+    pub(super) async fn come_back(&mut self, Socket { way, listener, wishes, .. }: Socket) {
         if let Some(index) = self.some_node_that_is_up() {
-            self.open_on(index, listener.user(), None, wishes).await;
+            self.open_on(index, way, listener.user(), None, wishes).await;
         }
     }
 
