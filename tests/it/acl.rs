@@ -202,7 +202,7 @@ async fn a_right_that_is_lost_later_is_a_degraded_state_that_names_it_and_ends_w
         let others: Vec<&str> = all.iter().copied().filter(|rule| *rule != right).collect();
         allow(&redis, &others).await;
         eventually_eq(degraded, Some(true), &format!("the node is degraded without {right}")).await;
-        assert!(node.stderr().contains(name), "{}", node.stderr());
+        node.expect_log(name).await;
         allow(&redis, &all).await;
         eventually_eq(degraded, Some(false), &format!("the node recovers with {right}")).await;
         assert_eq!(node.online_ids().await, ["ada"]);

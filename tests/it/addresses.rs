@@ -256,7 +256,7 @@ async fn a_load_balancer_that_nobody_has_named_is_named_in_the_log_once() {
         assert_eq!(node.request(Method::GET, "/healthz", &headers, "").await.status, 200);
     }
     eventually(async || n_warnings() == 1, "it is said").await;
-    assert!(node.stderr().contains("127.0.0.1"), "{}", node.stderr());
+    node.expect_log("127.0.0.1").await;
 }
 
 /// Headers of both versions. Each says that this client comes.

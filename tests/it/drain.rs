@@ -88,7 +88,7 @@ async fn a_second_signal_exits_at_once() {
     ada.expect_type("welcome").await;
     redis.pause();
     node.sigterm();
-    eventually(async || node.stderr().contains("Draining"), "the first signal has come").await;
+    node.expect_log("Draining").await;
     node.sigterm();
     assert_eq!(node.wait().await.code(), Some(1), "{}", node.stderr());
     assert!(node.stderr().contains("Second signal"), "{}", node.stderr());

@@ -413,7 +413,7 @@ const FEW_FILES: u64 = 300;
 #[tokio::test]
 async fn a_node_with_few_files_refuses_clients_and_never_runs_out_of_files() {
     let mut node = NodeProcess::spawn_with_files(FEW_FILES, &[("ROLLCALL__SERVER__WORKERS", "1")]).await;
-    assert!(node.stderr().contains("This process may open 300 files"), "{}", node.stderr());
+    node.expect_log("This process may open 300 files").await;
     assert_eq!(node.counter("rollcall_open_files_limit").await, FEW_FILES);
     let mut clients = Vec::new();
     for _ in 0..2 * FEW_FILES {

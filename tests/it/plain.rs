@@ -148,5 +148,5 @@ async fn the_log_has_a_line_of_totals() {
     let _ada = plain(&node, "/?userId=ada", json!("ada")).await;
     let _tab = plain(&node, "/?userId=ada", json!("ada")).await;
     let _bob = node.join("bob").await;
-    eventually(async || node.stderr().contains("2 users, 3 connections"), "the totals are logged").await;
+    node.expect_log("2 users, 3 connections").await;
 }

@@ -108,7 +108,7 @@ async fn no_secret_is_in_anything_that_a_node_says() {
         eventually_eq(failed, 1, "the new key is looked at").await;
         redis.restart().await;
         // It has forgotten the user, so the login fails.
-        eventually(async || node.stderr().contains("authentication failed"), "the login fails").await;
+        node.expect_log("authentication failed").await;
         redis.command(&rights).await;
         eventually_eq_within(3 * DEADLINE, async || node.is_degraded().await, Some(false), "Redis is back").await;
         said.ask(&node, Method::GET, "/api/users/ada/explain", "").await;

@@ -115,7 +115,7 @@ async fn the_log_says_which_server_did_what() {
     assert_eq!(ask(&node, Method::DELETE, "/api/users/a%0Ab/sockets", &own.0).await.status, 400);
     assert_eq!(ask(&node, Method::DELETE, "/api/users/ada/sockets", &own.0).await.status, 200);
     let line = "backend: DELETE \"/api/users/ada/sockets\" 200";
-    eventually(async || node.stderr().contains(line), "the log names the key").await;
+    node.expect_log(line).await;
     let log = node.stderr();
     assert!(log.contains("caller=\"backend\"") && !log.contains(&own.0), "{log}");
     assert!(log.contains("backend: DELETE \"/api/users/a%0Ab/sockets\" 400"), "{log}");

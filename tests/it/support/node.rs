@@ -29,7 +29,7 @@ use rollcall::shutdown::{Signals, Trigger};
 use rollcall::store::PresenceStore;
 
 use super::process::OwnedProcess;
-use super::{DEADLINE, Endpoint, Tunnel, secrets, test_settings};
+use super::{DEADLINE, Endpoint, Tunnel, eventually, secrets, test_settings};
 
 /// A node in this process, on a thread with an actix system of its own.
 ///
@@ -312,12 +312,23 @@ impl NodeProcess {
         self.process.thaw();
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the process has ended. All that it wrote can be read then.
     ///
     /// # Panics
     /// When it does not within three times [`DEADLINE`].
     pub(crate) async fn wait(&mut self) -> ExitStatus {
-        self.process.wait().await
+        let status = self.process.wait().await;
+        self.stdout.finish();
+        self.stderr.finish();
+        status
+    }
+
+    /// Waits until this text is in the log. What a process has written is read a moment later.
+    ///
+    /// # Panics
+    /// When it is not there within [`DEADLINE`].
+    pub(crate) async fn expect_log(&self, text: &str) {
+        eventually(async || self.stderr().contains(text), &format!("the log says {text}")).await;
     }
 
     /// What the process has written to its standard output so far.
@@ -379,7 +390,7 @@ impl Announcement {
 /// A pipe that is read to its end on a thread, so that the process never blocks on it.
 struct Captured {
     text: Arc<Mutex<String>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Captured {
@@ -397,7 +408,7 @@ impl Captured {
                 line.clear();
             }
         });
-        Captured { text, reader }
+        Captured { text, reader: Some(reader) }
     }
 
     /// What has come so far.
@@ -405,10 +416,17 @@ impl Captured {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Reads on to the end, of a process that has ended.
+    fn finish(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+
     /// Everything, of a process that has ended.
-    fn whole(self) -> String {
-        let _ = self.reader.join();
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn whole(mut self) -> String {
+        self.finish();
+        self.text()
     }
 }
 
@@ -416,7 +434,7 @@ impl Captured {
 mod tests {
     use super::*;
 
-    use crate::support::{NOTHING, eventually, test_settings};
+    use crate::support::{NOTHING, test_settings};
 
     #[tokio::test]
     async fn a_node_in_a_thread_serves_until_it_is_stopped() {
