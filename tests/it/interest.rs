@@ -58,6 +58,7 @@ async fn whoever_watches_hears_of_the_watched_users_and_of_nobody_else() {
         let mut carol = place.node(2).join("carol").await;
         let dora = place.node(2).join("dora").await;
         ask(&mut carol, json!({"type": "set_status", "status": "busy"})).await;
+        until_online(node, &["bob", "carol", "dora", "me"]).await;
         dora.close(1000).await;
         carol.close(1000).await;
         until_online(node, &["bob", "me"]).await;
@@ -198,9 +199,11 @@ async fn a_pause_is_silent_and_what_was_missed_comes_at_once() {
         client.fence().await;
         assert_eq!(ask(&mut client, json!({"type": "pause"})).await["type"], "paused");
         goes.close(1000).await;
+        until_online(node, &["me", "stays"]).await;
         let mut comes = place.node(2).join("comes").await;
         ask(&mut comes, json!({"type": "set_status", "status": "busy"})).await;
         let brief = place.node(2).join("brief").await;
+        until_online(node, &["brief", "comes", "me", "stays"]).await;
         brief.close(1000).await;
         until_online(node, &["comes", "me", "stays"]).await;
         assert_eq!(client.fence().await, NOTHING);
