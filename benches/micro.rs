@@ -216,7 +216,8 @@ fn events_into_a_room_of_4000(bencher: Bencher<'_, '_>, n_events: u64) {
         let attach = |_| {
             let attachment = hub.attach(Rc::new(CountingSink(taken.clone())), Format::Native);
             let interest = Interest::Everyone;
-            attachment.hear_room(ShownRoom { room: room.clone(), interest, n_online: 1, frame: None }, 0);
+            attachment
+                .hear_room(ShownRoom { room: room.clone(), interest, n_online: 1, frame: None, is_whole: false }, 0);
             attachment
         };
         (0..N_SOCKETS).map(attach).collect()

@@ -415,7 +415,10 @@ impl Edge {
             let service = HttpService::build()
                 // A client that closes its side is gone. Waiting for more would leak sockets in CLOSE_WAIT.
                 .h1_allow_half_closed(false)
-                .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.peer()))
+                .on_connect_ext(|connection: &Connection, data| {
+                    data.insert(connection.peer());
+                    data.insert(connection.waits());
+                })
                 .upgrade(http::upgrade_service(entrance.clone(), on_worker))
                 .finish(map_config(app, |()| AppConfig::default()));
             fn_service(open).and_then(http::in_turns(service))

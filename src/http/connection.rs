@@ -4,9 +4,11 @@
 //! actix-http does neither of the two. Its writes have no deadline. Its own count of a connection ends when the upgrade
 //! service takes the connection over.
 
+use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
@@ -50,8 +52,24 @@ pub(crate) struct Connection {
     idle: Pin<Box<Sleep>>,
     has_written: bool,
     moved: Moved,
+    waits: Waits,
     place: Place,
 }
+
+/// Whether a connection has a request that waits for news, with a deadline of its own. Such a connection is not idle, however
+/// long that takes, and however long the process stands still meanwhile.
+#[derive(Clone, Default)]
+pub(crate) struct Waits(Rc<WaitsState>);
+
+#[derive(Default)]
+struct WaitsState {
+    is_waiting: Cell<bool>,
+    /// When the last wait ended, until the connection takes note of it.
+    ended_at: Cell<Option<Instant>>,
+}
+
+/// A request that waits. When it is dropped, the time of an idle connection begins anew.
+pub(super) struct Waiting(Rc<WaitsState>);
 
 /// How long all may take that comes before HTTP. actix-http gives the head of a request as long.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,7 +114,8 @@ impl Connections {
         tcp.set_nodelay(true)?;
         let stream = self.encrypt(tcp, deadline).await?;
         let idle = Box::pin(sleep(self.request_timeout));
-        Ok(Connection { stream, peer, deadline: None, idle, has_written: false, moved: Moved::default(), place })
+        let (moved, waits) = (Moved::default(), Waits::default());
+        Ok(Connection { stream, peer, deadline: None, idle, has_written: false, moved, waits, place })
     }
 
     /// Who is at the other end. A trusted proxy says it in its PROXY header.
@@ -156,6 +175,11 @@ impl Connection {
         self.peer
     }
 
+    /// Whether a request of the connection waits for news, from now on.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits.clone()
+    }
+
     /// How many bytes it has moved, from now on.
     pub(super) fn moved(&self) -> Moved {
         self.moved.clone()
@@ -163,6 +187,12 @@ impl Connection {
 
     /// Ends a connection that has got no answer for too long.
     fn end_if_idle(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.waits.0.is_waiting.get() {
+            return Ok(());
+        }
+        if let Some(ended_at) = self.waits.0.ended_at.take() {
+            self.idle.as_mut().reset(ended_at + self.place.0.request_timeout);
+        }
         if self.idle.as_mut().poll(context).is_pending() {
             return Ok(());
         }
@@ -180,6 +210,21 @@ impl Connection {
         ready!(deadline.as_mut().poll(context));
         self.place.0.metrics.write_timed_out();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Waits {
+    /// A request waits. HTTP/1.1 answers one request of a connection after the other, so no other one does.
+    pub(super) fn begin(&self) -> Waiting {
+        self.0.is_waiting.set(true);
+        Waiting(self.0.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.is_waiting.set(false);
+        self.0.ended_at.set(Some(Instant::now()));
     }
 }
 

@@ -370,6 +370,7 @@ impl State {
         if self.listeners[key].hears_everyone() {
             self.audience.remove(key, &mut self.listeners);
             self.streams.remove_reader(self.listeners[key].format());
+            self.bulletins.forget_reader(StreamKey::SERVICE, index(key));
         }
         self.listeners[key].mute();
     }

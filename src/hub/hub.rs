@@ -10,6 +10,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::audience::{Audience, index};
+use super::bulletins::Bulletins;
 use super::changes::Changes;
 use super::counting::Counting;
 use super::credit::Credit;
@@ -52,8 +53,8 @@ pub(super) struct State {
     pub(super) counting: Counting,
     /// The streams whose number of users some sockets may have to be told.
     pub(super) counts_due: HashSet<StreamKey>,
-    /// The streams whose list has changed, and is to be told.
-    pub(super) bulletins_due: HashSet<StreamKey>,
+    /// The lists that have changed, and are to be told.
+    pub(super) bulletins: Bulletins,
     /// The sockets that have paused.
     pub(super) paused: HashMap<usize, Paused>,
     pub(super) changes: Changes,
@@ -102,7 +103,7 @@ impl Hub {
                 watchers: Watchers::new(metrics.clone()),
                 counting: Counting::default(),
                 counts_due: HashSet::new(),
-                bulletins_due: HashSet::new(),
+                bulletins: Bulletins::default(),
                 paused: HashMap::new(),
                 changes: Changes::default(),
                 taken_in: 0,
@@ -207,7 +208,7 @@ impl Hub {
         if !state.counts_due.is_empty() {
             self.count_changed.notify_one();
         }
-        if !state.bulletins_due.is_empty() {
+        if state.bulletins.are_due() {
             self.bulletin_due.notify_one();
         }
         errands.into_iter().for_each(|errand| state.run(errand, self.began.elapsed()));
@@ -247,7 +248,7 @@ impl Hub {
     }
 
     /// Writes to those who hear everyone, and to those with frames for them alone.
-    async fn flush_audience(&self, sent: &mut Sent) -> Duration {
+    pub(super) async fn flush_audience(&self, sent: &mut Sent) -> Duration {
         let mut cost = Duration::ZERO;
         let mut due = std::mem::take(&mut self.state.borrow_mut().due);
         let mut left = usize::MAX;
@@ -316,7 +317,7 @@ impl State {
         if !self.paused.is_empty() {
             self.changes.push(sequence, event.user.clone(), sight.was_online);
         }
-        self.note_bulletin(StreamKey::SERVICE);
+        self.note_bulletin(StreamKey::SERVICE, sequence);
     }
 
     /// A socket does not hear what others are told about its own user. It has frames of its own.

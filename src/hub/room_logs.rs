@@ -37,6 +37,11 @@ impl RoomLogs {
         self.read_mut().find(|log| log.format == format).map(|log| &mut log.log)
     }
 
+    /// How many sockets read a format.
+    pub(super) fn n_readers(&self, format: Format) -> usize {
+        self.read().find(|log| log.format == format).map_or(0, |log| log.n_readers as usize)
+    }
+
     /// One socket more reads a format. Returns whether it is the first. Then the log is empty and new: nobody knows a position
     /// in it.
     pub(super) fn add_reader(&mut self, format: Format) -> bool {

@@ -73,14 +73,17 @@ impl RoomStreams {
         stream
     }
 
-    /// One socket less is in the room. It does not read any more. The last one takes the stream along.
-    pub(super) fn leave(&mut self, stream: StreamKey) {
+    /// One socket less is in the room. It does not read any more. The last one takes the stream along. Returns whether it was
+    /// the last one.
+    pub(super) fn leave(&mut self, stream: StreamKey) -> bool {
         let room = &mut self.streams[stream.slot()];
         room.n_sockets -= 1;
-        if room.n_sockets == 0 {
+        let is_gone = room.n_sockets == 0;
+        if is_gone {
             let room = self.streams.remove(stream.slot());
             self.by_room.remove(&room.room);
         }
+        is_gone
     }
 
     /// A socket reads the stream from now on. Returns its place among the readers, and whether it is the first of its format.
@@ -112,18 +115,25 @@ impl RoomStreams {
         moved
     }
 
-    /// Appends a frame to a log.
-    pub(super) fn append(&mut self, stream: StreamKey, format: Format, sequence: u64, frame: &[u8]) {
+    /// Appends a frame to a log that somebody reads. Returns where it begins and ends.
+    pub(super) fn append(
+        &mut self,
+        stream: StreamKey,
+        format: Format,
+        sequence: u64,
+        frame: &[u8],
+    ) -> Option<(u64, u64)> {
         let room = &mut self.streams[stream.slot()];
-        let Some(log) = room.logs.get_mut(format) else { return };
+        let log = room.logs.get_mut(format)?;
         if log.first_sequence().is_none() {
             self.by_age.insert((sequence, stream, format.index()));
         }
-        log.append(sequence, frame);
+        let place = log.append(sequence, frame);
         self.n_bytes += frame.len();
         if !std::mem::replace(&mut room.is_dirty, true) {
             self.dirty.push(stream);
         }
+        Some(place)
     }
 
     /// Bytes in all logs together.
@@ -205,6 +215,11 @@ impl RoomStream {
     /// Whether some socket reads the log of a format.
     pub(super) fn has_readers_of(&self, format: Format) -> bool {
         self.logs.get(format).is_some()
+    }
+
+    /// How many sockets read the log of a format.
+    pub(super) fn n_readers_of(&self, format: Format) -> usize {
+        self.logs.n_readers(format)
     }
 
     /// Whether a log has frames.

@@ -24,6 +24,8 @@ pub struct ShownRoom {
     pub n_online: usize,
     /// Shows the room. It is none if the socket knows the room as it is, or if its format has no words for it.
     pub frame: Option<Bytes>,
+    /// Whether the frame says all that a client is told who is told the room as a whole.
+    pub is_whole: bool,
 }
 
 impl Attachment {
@@ -136,7 +138,7 @@ impl State {
         self.taken_in = event.sequence;
         self.counts_due.extend(self.streams.append_to_room(event));
         if let Some(stream) = self.streams.rooms.find(&event.room) {
-            self.note_bulletin(stream);
+            self.note_bulletin(stream, event.sequence);
         }
     }
 
@@ -231,6 +233,7 @@ impl State {
         let freed = place.index;
         place.reads = false;
         listener.release_frames_of(stream);
+        self.bulletins.forget_reader(stream, index(key));
         if let Some(moved) = self.streams.rooms.remove_reader(stream, freed, format)
             && let Some(place) = self.listeners[moved as usize].place_in_mut(stream)
         {
@@ -241,7 +244,7 @@ impl State {
 
     /// The socket is shown a room in which it is, at the change number `sequence`, and hears what comes after that.
     fn show_room(&mut self, key: usize, shown: ShownRoom, sequence: u64, hub_time: Duration) {
-        let ShownRoom { room, n_online, frame, .. } = shown;
+        let ShownRoom { room, n_online, frame, is_whole, .. } = shown;
         let Some(stream) = self.streams.rooms.find(&room) else { return };
         let Some(place) = self.listeners[key].place_in(stream).copied() else { return };
         let position = if place.reads { self.read_room_after(key, stream, sequence) } else { None };
@@ -249,6 +252,9 @@ impl State {
             self.count_room(key, stream, (n_online, sequence), frame.is_some(), hub_time);
         }
         if let Some(frame) = frame {
+            if is_whole && position.is_some() {
+                self.shown_list(stream, key, sequence);
+            }
             self.listeners[key].show(position.map(|position| (stream, position)), sequence, frame);
         }
     }
@@ -330,7 +336,9 @@ impl State {
             room.uncount(key);
         }
         self.listeners[key].remove_place(stream);
-        self.streams.rooms.leave(stream);
+        if self.streams.rooms.leave(stream) {
+            self.bulletins.forget(stream);
+        }
     }
 
     /// The socket is in no room any more.

@@ -107,25 +107,32 @@ impl Streams {
         }
     }
 
-    /// Appends a list that shows the view at `sequence` to a log that somebody reads. What was told up to there is in the log.
-    pub(super) fn append_bulletin(&mut self, stream: StreamKey, format: Format, sequence: u64, frame: &[u8]) {
-        if !self.is_read(stream, format) {
-            return;
+    /// Appends a list that shows the view at `sequence` to a log, if somebody reads that. What was told up to there is in the
+    /// log. Returns where the list begins and ends.
+    pub(super) fn append_bulletin(
+        &mut self,
+        stream: StreamKey,
+        format: Format,
+        sequence: u64,
+        frame: &[u8],
+    ) -> Option<(u64, u64)> {
+        if self.n_readers(stream, format) == 0 {
+            return None;
         }
         self.make_room(frame.len());
         if stream == StreamKey::SERVICE {
-            self.logs[format.index()].append(sequence, frame);
+            Some(self.logs[format.index()].append(sequence, frame))
         } else {
-            self.rooms.append(stream, format, sequence, frame);
+            self.rooms.append(stream, format, sequence, frame)
         }
     }
 
-    /// Whether some socket reads the log.
-    pub(super) fn is_read(&self, stream: StreamKey, format: Format) -> bool {
+    /// How many sockets read the log.
+    pub(super) fn n_readers(&self, stream: StreamKey, format: Format) -> usize {
         if stream == StreamKey::SERVICE {
-            return self.n_readers[format.index()] > 0;
+            return self.n_readers[format.index()];
         }
-        self.rooms.get(stream).is_some_and(|room| room.has_readers_of(format))
+        self.rooms.get(stream).map_or(0, |room| room.n_readers_of(format))
     }
 
     /// Most bytes in all logs together.

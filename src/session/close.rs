@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::Session;
 use crate::domain::OfflineReason;
+use crate::wire::frame;
+use crate::wire::reader::Incoming;
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,7 @@ impl End {
 }
 
 /// How long the peer may take to read our close frame and to answer it.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
@@ -137,6 +140,65 @@ impl Goodbye {
     /// The answer to the client's close frame has the same code.
     fn reply(code: Option<u16>, loss: Option<OfflineReason>) -> Self {
         Self { frame: Some((code.unwrap_or(NORMAL), String::new())), awaits: Awaits::Nothing, loss }
+    }
+}
+
+impl Session {
+    /// Says goodbye on the wire and to the store.
+    pub(super) async fn close(mut self, end: End) {
+        let goodbye = Goodbye::of(&end, self.services.reconnect_spread);
+        match end {
+            End::TooSlow => self.services.metrics.slow_consumer(),
+            End::TooLarge => self.services.metrics.too_large(),
+            _ => {}
+        }
+        if let Some(registration) = self.registration.take() {
+            self.services.metrics.left(goodbye.loss.unwrap_or(OfflineReason::Left));
+            match goodbye.loss {
+                None => registration.leave(),
+                Some(reason) => registration.lose(reason),
+            }
+        }
+        self.attachment.mute();
+        let Some((code, reason)) = goodbye.frame else { return };
+        if let Some(farewell) = self.format.farewell().filter(|_| end.is_for_good()) {
+            self.attachment.send(farewell);
+        }
+        self.attachment.send(frame::close(code, &reason));
+        // The peer's own close frame, or the end of its stream, says that it has read our close frame. If we closed the
+        // connection earlier, a reset could come before the peer has read the frame.
+        let handshake = async {
+            while !self.attachment.is_drained() {
+                if self.stream.writable().await.is_err() {
+                    return;
+                }
+                self.attachment.unblock();
+            }
+            let is_answered = match goodbye.awaits {
+                Awaits::Nothing => true,
+                Awaits::Reply => self.close_is_answered().await,
+                Awaits::End => false,
+            };
+            if !is_answered {
+                // The peer sees the end, too. So it does not have to wait for us.
+                self.stream.shutdown_write();
+                self.inbound.discard().await;
+            }
+        };
+        // A peer that does not answer is gone.
+        let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    }
+
+    /// Waits for the peer's close frame or the end of its stream. Returns false if the peer breaks the protocol before
+    /// that.
+    async fn close_is_answered(&mut self) -> bool {
+        loop {
+            match self.inbound.next().await {
+                Ok(Incoming::Close(_)) | Err(End::Broken) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 

@@ -24,7 +24,12 @@ impl Session {
         match permissions::check_request(self.identity.as_deref(), request, place) {
             Ok(()) => true,
             Err(refusal) => {
-                self.refuse_as(refusal, room, reference);
+                if request.joins() {
+                    self.refuse_join_as(refusal, reference);
+                } else {
+                    let (code, message) = words(refusal);
+                    self.say(&Message::Error { code, message, retry_after: None, room }, reference);
+                }
                 false
             }
         }
@@ -34,16 +39,31 @@ impl Session {
     pub(super) fn user_to_join(&self, named: Option<UserId>, reference: Option<&str>) -> Option<UserId> {
         match permissions::user_for(self.identity.as_deref(), named) {
             Ok(Some(user)) => return Some(user),
-            Ok(None) => self.refuse(ErrorCode::MissingField, "`userId` is missing", reference),
-            Err(refusal) => self.refuse_as(refusal, None, reference),
+            Ok(None) => self.refuse_join(ErrorCode::MissingField, "`userId` is missing", None, reference),
+            Err(refusal) => self.refuse_join_as(refusal, reference),
         }
         None
     }
 
-    /// Says why the client may not do something.
-    fn refuse_as(&self, refusal: Refusal, room: Option<&RoomId>, reference: Option<&str>) {
+    /// Says why the user does not become present, and when another try may help. A client that joins by saying who it is waits
+    /// for the answer to that.
+    pub(super) fn refuse_join(
+        &self,
+        code: ErrorCode,
+        message: &str,
+        retry_after: Option<Duration>,
+        reference: Option<&str>,
+    ) {
+        let refusal = match self.format.joins() {
+            Joins::ByAuthenticating => Message::NotAuthenticated { code, message, retry_after },
+            Joins::ByRequest | Joins::AfterAuthenticating => Message::Error { code, message, retry_after, room: None },
+        };
+        self.say(&refusal, reference);
+    }
+
+    fn refuse_join_as(&self, refusal: Refusal, reference: Option<&str>) {
         let (code, message) = words(refusal);
-        self.say(&Message::Error { code, message, retry_after: None, room }, reference);
+        self.refuse_join(code, message, None, reference);
     }
 
     /// Whether a client that names nobody in its URL may stay, because a message can still make it join.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::Session;
+use super::requests::FirstPage;
 use crate::clock;
 use crate::domain::{Interest, LastSeen, OfflineReason, Presence, Told, UserId};
 use crate::hub::{Mark, Missed, ShownRoom};
@@ -47,19 +48,24 @@ impl Session {
     }
 
     /// The first page, for a client that hears of everyone.
-    pub(super) fn list_of_everyone(&self, view: &View, standing: Standing) -> Option<Bytes> {
+    pub(super) fn list_of_everyone(&self, view: &View, standing: Standing) -> Option<FirstPage> {
         if self.interest == Interest::Everyone { self.first_page(view, standing) } else { None }
     }
 
     /// The socket listens from `sequence` on, at which the caller has just read the view. The client is told there that
-    /// `n_online` users are online.
-    pub(super) fn listen(&self, sequence: u64, n_online: usize) {
+    /// `n_online` users are online, and perhaps the list. Returns the frame of that.
+    pub(super) fn listen(&self, sequence: u64, n_online: usize, list: Option<FirstPage>) -> Option<Bytes> {
         self.attachment.listen(self.user(), self.interest, sequence);
         if self.interest == Interest::Count {
             self.attachment.count(n_online, sequence);
         } else {
             self.attachment.show_count(n_online);
         }
+        let FirstPage { frame, is_whole } = list?;
+        if is_whole {
+            self.attachment.shown_list(sequence);
+        }
+        Some(frame)
     }
 
     /// The client wants to hear of others from now on, or of others than before.
@@ -67,18 +73,19 @@ impl Session {
         self.take_interest(Some(interest));
         self.is_subscribed = true;
         self.named();
-        let (sequence, n_online, frames, rooms) = {
+        let (sequence, n_online, subscribed, list, own, rooms) = {
             let view = self.services.replica.view();
             let (standing, n_online) = (self.standing(&view), view.roster().len());
             let shown_n_online = self.may_read().then_some(n_online);
             let subscribed = Message::Subscribed { interest, n_online: shown_n_online, standing };
             let subscribed = self.format.encode(&subscribed, reference);
+            let list = self.list_of_everyone(&view, standing);
             // The client may have missed a change of its own status.
-            let frames = [subscribed, self.list_of_everyone(&view, standing), self.own_status(&view, standing)];
-            (view.sequence(), n_online, frames, self.missed_rooms(&view))
+            let own = self.own_status(&view, standing);
+            (view.sequence(), n_online, subscribed, list, own, self.missed_rooms(&view))
         };
-        self.listen(sequence, n_online);
-        self.attachment.send_at(sequence, frames.into_iter().flatten());
+        let list = self.listen(sequence, n_online, list);
+        self.attachment.send_at(sequence, [subscribed, list, own].into_iter().flatten());
         self.hear_rooms(rooms, sequence);
     }
 

@@ -28,7 +28,7 @@ impl Session {
     /// what the client says.
     pub(super) async fn join(&mut self, mut join: Join) {
         if let Err(error) = self.state_as_the_token(&join.user, &mut join.arrival.said) {
-            return self.refuse(ErrorCode::InvalidField, &error.to_string(), join.reference.as_deref());
+            return self.refuse_join(ErrorCode::InvalidField, &error.to_string(), None, join.reference.as_deref());
         }
         if !self.may_read() {
             self.interest = Interest::Nobody;
@@ -37,6 +37,20 @@ impl Session {
             None => self.come(join).await,
             Some(_) => self.join_again(join).await,
         }
+    }
+
+    /// States something new about the user of a socket that has joined, if the client says something. If that is refused, the
+    /// client has been told so, and the answer is no.
+    pub(super) async fn state_anew(&self, user: &UserId, mut said: Said, reference: Option<&str>) -> bool {
+        if said == Said::default() {
+            return true;
+        }
+        if let Err(error) = self.state_as_the_token(user, &mut said) {
+            self.refuse(ErrorCode::InvalidField, &error.to_string(), reference);
+            return false;
+        }
+        self.tell_the_store(said).await;
+        true
     }
 
     /// If the client says nothing of the profile, what is known of it stays beside what the token states.
@@ -64,7 +78,7 @@ impl Session {
         let Some((registration, confirmed)) = table.insert_within(max_sockets, &user, arrival, known) else {
             self.services.metrics.too_many_sockets();
             let message = format!("{:?} has {max_sockets} sockets on this node", user.as_str());
-            self.refuse(ErrorCode::TooManySockets, &message, reference.as_deref());
+            self.refuse_join(ErrorCode::TooManySockets, &message, None, reference.as_deref());
             return;
         };
         // If the session is cancelled or panics after this, the registration is dropped. That puts the socket in grace.
@@ -122,7 +136,7 @@ impl Session {
     fn show(&mut self, user: &UserId, unconfirmed_since: Option<Timestamp>, reference: Option<&str>) {
         let Some(joined) = &self.registration else { return };
         let socket = joined.socket();
-        let (sequence, n_online, frames, rooms) = {
+        let (sequence, n_online, welcome, list, rooms) = {
             let view = self.services.replica.view();
             let mut standing = self.standing(&view);
             standing.degraded = standing.degraded.or(unconfirmed_since);
@@ -130,12 +144,12 @@ impl Session {
             let n_online = view.roster().len();
             let shown_n_online = self.may_read().then_some(n_online);
             let welcome = Message::Welcome { user, socket, n_online: shown_n_online, own: &own, standing };
-            let frames = [self.format.encode(&welcome, reference), self.list_of_everyone(&view, standing)];
-            (view.sequence(), n_online, frames, self.missed_rooms(&view))
+            let welcome = self.format.encode(&welcome, reference);
+            (view.sequence(), n_online, welcome, self.list_of_everyone(&view, standing), self.missed_rooms(&view))
         };
         self.attachment.set_number(socket.number);
-        self.listen(sequence, n_online);
-        self.attachment.send_at(sequence, frames.into_iter().flatten());
+        let list = self.listen(sequence, n_online, list);
+        self.attachment.send_at(sequence, [welcome, list].into_iter().flatten());
         self.hear_rooms(rooms, sequence);
         // The server may have closed the sockets of the user before the hub knew that this is one of them.
         if !joined.is_wanted() {
@@ -153,8 +167,12 @@ impl Session {
             let list = self.list_of_everyone(&view, standing);
             (view.sequence(), list, self.own_status(&view, standing), self.all_rooms(&view))
         };
-        let frames = [self.format.encode(&Message::Resync, None), list, own];
+        let is_whole = list.as_ref().is_some_and(|list| list.is_whole);
+        let frames = [self.format.encode(&Message::Resync, None), list.map(|list| list.frame), own];
         self.attachment.restart(self.interest, sequence, frames.into_iter().flatten(), rooms);
+        if is_whole {
+            self.attachment.shown_list(sequence);
+        }
     }
 
     /// The status of the socket's own user, for a client that may have missed a change of it.

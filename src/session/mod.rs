@@ -33,7 +33,6 @@ pub(crate) use self::addresses::{AddressPlace, Addresses};
 pub(crate) use self::admission::{Admission, Seat};
 pub(crate) use self::answers::Answers;
 pub(crate) use self::close::End;
-use self::close::{Awaits, Goodbye};
 use self::heartbeat::{Alarm, Heartbeat};
 use self::inbound::Inbound;
 use self::join::Join;
@@ -45,7 +44,7 @@ pub(crate) use self::socketio::new_sid;
 pub(crate) use self::totals::log_totals;
 use self::typing::TypingRate;
 use crate::auth::{Auth, Identity};
-use crate::domain::{Interest, OfflineReason, Said, SaidStatus, UserId};
+use crate::domain::{Interest, Said, SaidStatus, UserId};
 use crate::hub::{Attachment, Attention, Hub};
 use crate::metrics::SessionMetrics;
 use crate::node::{Arrival, Registration, Table};
@@ -433,67 +432,13 @@ impl Session {
         }
     }
 
-    /// The client has said who it is, or what it wants to hear. So it need not hurry any more.
+    /// The client has said who it is, or what it wants to hear. So it need not hurry any more, unless it still has to enter the
+    /// main namespace of Socket.IO.
     fn named(&mut self) {
-        self.heartbeat.joined();
+        if !self.has_to_connect() {
+            self.heartbeat.joined();
+        }
         self.seat.named();
-    }
-
-    /// Says goodbye on the wire and to the store.
-    async fn close(mut self, end: End) {
-        let goodbye = Goodbye::of(&end, self.services.reconnect_spread);
-        match end {
-            End::TooSlow => self.services.metrics.slow_consumer(),
-            End::TooLarge => self.services.metrics.too_large(),
-            _ => {}
-        }
-        if let Some(registration) = self.registration.take() {
-            self.services.metrics.left(goodbye.loss.unwrap_or(OfflineReason::Left));
-            match goodbye.loss {
-                None => registration.leave(),
-                Some(reason) => registration.lose(reason),
-            }
-        }
-        self.attachment.mute();
-        let Some((code, reason)) = goodbye.frame else { return };
-        if let Some(farewell) = self.format.farewell().filter(|_| end.is_for_good()) {
-            self.attachment.send(farewell);
-        }
-        self.attachment.send(frame::close(code, &reason));
-        // The peer's own close frame, or the end of its stream, says that it has read our close frame. If we closed the
-        // connection earlier, a reset could come before the peer has read the frame.
-        let handshake = async {
-            while !self.attachment.is_drained() {
-                if self.stream.writable().await.is_err() {
-                    return;
-                }
-                self.attachment.unblock();
-            }
-            let is_answered = match goodbye.awaits {
-                Awaits::Nothing => true,
-                Awaits::Reply => self.close_is_answered().await,
-                Awaits::End => false,
-            };
-            if !is_answered {
-                // The peer sees the end, too. So it does not have to wait for us.
-                self.stream.shutdown_write();
-                self.inbound.discard().await;
-            }
-        };
-        // A peer that does not answer is gone.
-        let _ = tokio::time::timeout(close::HANDSHAKE_TIMEOUT, handshake).await;
-    }
-
-    /// Waits for the peer's close frame or the end of its stream. Returns false if the peer breaks the protocol before
-    /// that.
-    async fn close_is_answered(&mut self) -> bool {
-        loop {
-            match self.inbound.next().await {
-                Ok(Incoming::Close(_)) | Err(End::Broken) => return true,
-                Ok(_) => {}
-                Err(_) => return false,
-            }
-        }
     }
 }
 

@@ -90,6 +90,14 @@ pub(super) enum Later {
     },
 }
 
+/// The list that a client gets when it begins to hear of everyone.
+pub(super) struct FirstPage {
+    /// The list.
+    pub(super) frame: Bytes,
+    /// Whether everyone is in it.
+    pub(super) is_whole: bool,
+}
+
 /// About the size of a socket's first page while too many answers wait for their clients.
 pub(super) const SHORT_PAGE_BYTES: usize = 8 * 1024;
 
@@ -125,7 +133,7 @@ impl Session {
         }
         if let Verdict::Refused(delay) = self.services.requests.check(&self.used_requests, &request)? {
             self.services.metrics.too_many_requests();
-            self.refuse_for_now("too many requests; wait", delay, reference.as_deref());
+            self.refuse_too_many(&request, delay, reference.as_deref());
             return Ok(None);
         }
         if !self.may(&request, reference.as_deref()) {
@@ -256,8 +264,18 @@ impl Session {
     fn is_another(&self, user: &UserId, reference: Option<&str>) -> bool {
         let Some(own) = self.user().filter(|own| *own != user) else { return false };
         let what = format!("this socket has joined as {:?}; `leave` first", own.as_str());
-        self.refuse(ErrorCode::AlreadyJoined, &what, reference);
+        self.refuse_join(ErrorCode::AlreadyJoined, &what, None, reference);
         true
+    }
+
+    /// Says that the client makes too many costly requests, and how long to wait.
+    fn refuse_too_many(&self, request: &Request, delay: Duration, reference: Option<&str>) {
+        let message = "too many requests; wait";
+        if request.joins() {
+            self.refuse_join(ErrorCode::RateLimited, message, Some(delay), reference);
+        } else {
+            self.refuse_for_now(message, delay, reference);
+        }
     }
 
     /// The answer to `get_online_users`.
@@ -289,13 +307,16 @@ impl Session {
     }
 
     /// The list that the client gets without a request. It cannot be refused. So it is short if too many answers wait.
-    pub(super) fn first_page(&self, view: &View, standing: Standing) -> Option<Bytes> {
+    pub(super) fn first_page(&self, view: &View, standing: Standing) -> Option<FirstPage> {
         let limits = &self.services.limits;
         let list = |max_bytes| {
             let page = view.roster().page(None, limits.page_default, None).within(max_bytes);
-            self.format.encode(&Message::List { page: &page, total: view.roster().len(), standing }, None)
+            let list = Message::List { page: &page, total: view.roster().len(), standing };
+            Some(FirstPage { frame: self.format.encode(&list, None)?, is_whole: page.next_cursor.is_none() })
         };
-        self.services.answers.hold(list(limits.page_bytes)?).or_else(|| list(SHORT_PAGE_BYTES))
+        let FirstPage { frame, is_whole } = list(limits.page_bytes)?;
+        let held = self.services.answers.hold(frame).map(|frame| FirstPage { frame, is_whole });
+        held.or_else(|| list(SHORT_PAGE_BYTES))
     }
 
     fn leave(&mut self, reference: Option<&str>) {

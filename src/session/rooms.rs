@@ -89,22 +89,18 @@ impl Session {
         self.show_room(&Show { room, interest, unconfirmed_since, max_bytes, reference });
     }
 
-    /// Makes the user present, if the socket has not joined yet, and puts the socket into a room. The room is the answer. If the
-    /// user cannot be present, that is said instead.
+    /// Makes the user present, or states something new about the user. Then it puts the socket into a room. The room is the
+    /// answer. If the user cannot be present, or what is stated is refused, that is said instead.
     pub(super) async fn enter_room(&mut self, user: UserId, said: Said, room: &RoomId, reference: Option<String>) {
-        if self.registration.is_none() {
+        let is_taken = if self.registration.is_some() {
+            self.state_anew(&user, said, reference.as_deref()).await
+        } else {
             let arrival = Arrival { said, ..Arrival::default() };
-            let refused_with = reference.clone();
-            self.join(Join {
-                user,
-                arrival,
-                interest: Some(Interest::Nobody),
-                reference: refused_with,
-                is_welcomed: false,
-            })
-            .await;
-        }
-        if self.registration.is_some() {
+            let (interest, reference) = (Some(Interest::Nobody), reference.clone());
+            self.join(Join { user, arrival, interest, reference, is_welcomed: false }).await;
+            self.registration.is_some()
+        };
+        if is_taken {
             self.join_room(room, Interest::Everyone, reference.as_deref()).await;
         }
     }
@@ -324,19 +320,22 @@ impl Session {
         };
         let hold = |frame| self.services.answers.hold(frame);
         let page_default = self.services.limits.page_default;
-        let frame = match interest {
+        let (frame, is_whole) = match interest {
             Interest::Everyone if self.format == Format::SocketioRoom => {
                 let is_listed = n_online <= self.services.socketio.room_list_below;
                 let whole = is_listed.then(|| page(n_online, max_bytes)).filter(|page| page.next_cursor.is_none());
-                whole.and_then(|whole| frame(Some(&whole))).and_then(hold).or_else(|| frame(None))
+                let whole = whole.and_then(|whole| frame(Some(&whole))).and_then(hold);
+                let is_whole = whole.is_some() || !is_listed;
+                (whole.or_else(|| frame(None)), is_whole)
             }
             Interest::Everyone => {
                 let held = frame(Some(&page(page_default, max_bytes))).and_then(hold);
-                held.or_else(|| frame(Some(&page(page_default, max_bytes.min(SHORT_PAGE_BYTES)))))
+                let frame = held.or_else(|| frame(Some(&page(page_default, max_bytes.min(SHORT_PAGE_BYTES)))));
+                (frame, false)
             }
-            Interest::Watched | Interest::Count | Interest::Nobody => frame(None),
+            Interest::Watched | Interest::Count | Interest::Nobody => (frame(None), false),
         };
-        ShownRoom { room: room.clone(), interest, n_online, frame }
+        ShownRoom { room: room.clone(), interest, n_online, frame, is_whole }
     }
 
     /// How far a client can trust what is said of a room. Before the node has read who is in the room, it does not know.
@@ -353,5 +352,5 @@ impl Session {
 /// A room that the client knows, except for the number of users.
 fn unchanged(view: &ViewGuard<'_>, show: &Show<'_>) -> ShownRoom {
     let n_online = view.rooms().get(show.room).map_or(0, |known| known.len());
-    ShownRoom { room: show.room.clone(), interest: show.interest, n_online, frame: None }
+    ShownRoom { room: show.room.clone(), interest: show.interest, n_online, frame: None, is_whole: false }
 }

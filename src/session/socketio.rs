@@ -74,14 +74,20 @@ impl Session {
                 Ok(None)
             }
             (Packet::Event(event), Phase::Connected | Phase::Speaking) => {
-                let tongue = event.tongue();
-                self.on_request(tongue, event.request(limits))
+                let (tongue, joins) = (event.tongue(), event.joins());
+                self.on_request(tongue, joins, event.request(limits))
             }
             _ => Err(End::ProtocolError),
         }
     }
 
-    fn on_request(&mut self, tongue: Format, request: Result<ClientMessage, BadRequest>) -> Result<Option<Later>, End> {
+    /// `joins` says whether the client wants to say who it is, even if the request is wrong.
+    fn on_request(
+        &mut self,
+        tongue: Format,
+        joins: bool,
+        request: Result<ClientMessage, BadRequest>,
+    ) -> Result<Option<Later>, End> {
         let unknown = [ErrorCode::UnknownType, ErrorCode::NotAvailable];
         let is_known = !request.as_ref().is_err_and(|bad| unknown.contains(&bad.code));
         if self.phase == Phase::Connected && is_known {
@@ -90,7 +96,11 @@ impl Session {
         match request {
             Ok(message) => self.answer(message),
             Err(BadRequest { code, message, reference }) => {
-                self.refuse(code, &message, reference.as_deref());
+                if joins {
+                    self.refuse_join(code, &message, None, reference.as_deref());
+                } else {
+                    self.refuse(code, &message, reference.as_deref());
+                }
                 Ok(None)
             }
         }
@@ -186,14 +196,21 @@ impl Session {
             let list = self.list_of_everyone(&view, self.standing(&view));
             (view.sequence(), view.roster().len(), list)
         };
-        self.listen(sequence, n_online);
+        let list = self.listen(sequence, n_online, list);
         self.attachment.send_at(sequence, list);
+    }
+
+    /// Whether the client speaks Socket.IO, and has not entered the main namespace. Its URL may have made its user join.
+    pub(super) fn has_to_connect(&self) -> bool {
+        self.format.is_socketio() && self.phase == Phase::Opened
     }
 
     fn connect(&mut self) {
         self.phase = Phase::Connected;
-        // Applications connect before their user has logged in.
-        if self.registration.is_none() {
+        if self.registration.is_some() {
+            self.heartbeat.joined();
+        } else {
+            // Applications connect before their user has logged in.
             self.heartbeat.await_join();
         }
         self.attachment.send(socketio::connected(&new_sid()));

@@ -373,11 +373,6 @@ impl Giving {
         drop(state);
         wake([reader]);
     }
-
-    /// The body was not read. The client may send another one.
-    pub(crate) fn let_go(mut self) {
-        self.is_done = true;
-    }
 }
 
 impl Probe {

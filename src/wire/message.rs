@@ -135,6 +135,13 @@ pub enum Request {
     Leave,
 }
 
+impl Request {
+    /// Whether the client says who it is, or wants to be online.
+    pub(crate) fn joins(&self) -> bool {
+        matches!(self, Self::Authenticate { .. } | Self::Join { .. })
+    }
+}
+
 /// A token as a client sent it. `Debug` hides it.
 #[derive(Clone)]
 pub struct Token(SecretString);

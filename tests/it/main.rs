@@ -44,6 +44,7 @@ mod rooms;
 mod secrets;
 mod server_api;
 mod slow_consumer;
+mod socketio_answers;
 mod socketio_bulletins;
 mod socketio_engine;
 mod socketio_identity;

@@ -588,8 +588,8 @@ async fn requests_of_socketio_are_answered_as_documented() {
     assert_eq!(documented, expected);
     for path in paths {
         let polling = format!("{path}/?EIO=4&transport=polling");
-        let session = Polling::open(&node, "").await;
-        let session = format!("{polling}&sid={}", session.sid());
+        let other = format!("{polling}&sid={}", Polling::open(&node, "").await.sid());
+        let session = format!("{polling}&sid={}", Polling::open(&node, "").await.sid());
         let large = "3".repeat(65_537);
         let page = [("origin", "https://evil.example")];
         let none: &[(&str, &str)] = &[];
@@ -597,7 +597,7 @@ async fn requests_of_socketio_are_answered_as_documented() {
             (Method::GET, &polling, &page[..], "", 403),
             (Method::GET, &format!("{path}/?EIO=3"), none, "", 400),
             (Method::POST, &polling, none, "40", 400),
-            (Method::POST, &session, none, &large, 413),
+            (Method::POST, &other, none, &large, 413),
             (Method::POST, &session, none, "40", 200),
             (Method::GET, &session, none, "", 200),
             (Method::POST, &session, none, "x", 400),

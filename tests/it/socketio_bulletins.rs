@@ -1,7 +1,7 @@
 //! Lists that are told again to clients of Socket.IO: they agree with the events around them, and come seldom.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -116,4 +116,119 @@ async fn every_room_is_told_its_own_members_in_the_end() {
             listener.wait_until("online-count-updated", |update| told(update) == expected).await;
         }
     }
+}
+
+/// The lists of one name until `is_last` holds for one.
+async fn lists_until(client: &mut SioWs, name: &str, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut lists = Vec::new();
+    while !lists.last().is_some_and(&is_last) {
+        lists.push(client.wait_for(name).await);
+    }
+    lists
+}
+
+#[tokio::test]
+async fn who_just_joined_gets_the_list_once() {
+    let node = Node::start_with(|_| ()).await;
+    let mut listeners: Vec<SioWs> = Vec::new();
+    for n in 1..=4 {
+        let mut listener = SioWs::connect(&node, "").await;
+        listener.emit(json!(["join_user", format!("listener-{n}")])).await;
+        let first = listener.wait_for("online_users_list").await;
+        assert_eq!(first["total"], n);
+        listeners.push(listener);
+        // The others are told, and so is who comes later.
+        for (earlier, listener) in listeners[..n - 1].iter_mut().enumerate() {
+            let totals: Vec<_> = lists_until(listener, "online_users_list", |list| list["total"] == n).await;
+            assert_eq!(totals.len(), 1, "{earlier}: {totals:?}");
+        }
+    }
+    let mut in_room: Vec<SioWs> = Vec::new();
+    for n in 1..=4 {
+        let mut listener = SioWs::connect(&node, "").await;
+        listener.emit(json!(["join-room", {"roomId": "r", "userId": format!("member-{n}")}])).await;
+        assert_eq!(listener.wait_for("online-count-updated").await["onlineCount"], n);
+        in_room.push(listener);
+        for (earlier, listener) in in_room[..n - 1].iter_mut().enumerate() {
+            let totals: Vec<_> = lists_until(listener, "online-count-updated", |list| list["onlineCount"] == n).await;
+            assert_eq!(totals.len(), 1, "{earlier}: {totals:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_does_not_wait_because_another_one_was_told() {
+    let node = Node::start_with(|_| ()).await;
+    let mut ada = SioWs::connect(&node, "").await;
+    for round in 0.. {
+        let room = |name: &str| format!("{name}-{round}");
+        let (often, seldom) = (room("often"), room("seldom"));
+        for room in [&often, &seldom] {
+            assert_eq!(ada.ask(json!(["join-room", {"roomId": room, "userId": "ada"}])).await["success"], true);
+        }
+        let mut bob = node.join("bob").await;
+        let began = Instant::now();
+        bob.join_room(&often).await;
+        let is_of_both = |update: &Value| update["roomId"] == *often && update["onlineCount"] == 2;
+        ada.wait_until("online-count-updated", is_of_both).await;
+        // The list of this room has been told just now. So it waits, but that of the other room does not.
+        bob.ask(json!({"type": "leave_room", "roomId": often})).await;
+        bob.join_room(&seldom).await;
+        let next = ada.wait_for("online-count-updated").await;
+        // If this took longer than a list waits, it says nothing.
+        if began.elapsed() < Duration::from_secs(1) {
+            assert_eq!((&next["roomId"], &next["onlineCount"]), (&json!(seldom), &json!(2)));
+            return;
+        }
+        for room in [&often, &seldom] {
+            ada.ask(json!(["leave-room", room])).await;
+        }
+        bob.close(1000).await;
+        assert!(round < 20, "the list of a room comes late each time");
+    }
+}
+
+/// Three clients join one after the other. The last one is shown only a part. It gets the list when that has rested.
+async fn last_gets_all_of(name: &str, users: &str, request: impl Fn(usize) -> Value) {
+    for round in 0.. {
+        let node =
+            Node::start_with(|settings| (settings.limits.page_default, settings.limits.page_bytes) = (2, 4096)).await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(SioWs::connect(&node, "").await);
+        }
+        clients[0].emit(request(0)).await;
+        clients[0].wait_for(name).await;
+        let began = Instant::now();
+        clients[1].emit(request(1)).await;
+        // Now the list rests.
+        clients[0].wait_until(name, |list| list[users].as_array().map(Vec::len) == Some(2)).await;
+        clients[2].emit(request(2)).await;
+        let shown = clients[2].wait_for(name).await;
+        assert_ne!(shown[users].as_array().map(Vec::len), Some(3), "it is too long: {shown}");
+        // If this took longer than a list rests, it says nothing.
+        if began.elapsed() < Duration::from_secs(1) {
+            clients[2].wait_until(name, |list| list[users].as_array().map(Vec::len) == Some(3)).await;
+            return;
+        }
+        assert!(round < 20, "the list of three comes late each time");
+    }
+}
+
+#[tokio::test]
+async fn who_was_shown_only_a_part_gets_the_list() {
+    // A page has no room for three such names.
+    let name = "x".repeat(1500);
+    last_gets_all_of(
+        "online_users_list",
+        "users",
+        |n| json!(["join_user", {"userId": format!("user-{n}"), "name": name}]),
+    )
+    .await;
+    last_gets_all_of(
+        "online-count-updated",
+        "onlineUsers",
+        |n| json!(["join-room", {"roomId": "r", "userId": format!("user-{n}"), "name": name}]),
+    )
+    .await;
 }

@@ -165,6 +165,58 @@ async fn gone(client: &Polling) {
     eventually(is_unknown, "the session has ended").await;
 }
 
+/// A GET of this session on a connection of its own, or on a given one.
+async fn write_get(stream: &mut TcpStream, client: &Polling) {
+    let head = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", client.path());
+    stream.write_all(head.as_bytes()).await.expect("it is read");
+}
+
+/// The answer to a GET that found nothing.
+async fn expect_nothing(stream: &mut TcpStream) {
+    let (mut answer, mut bytes) = (String::new(), [0; 1024]);
+    while !answer.ends_with("\r\n\r\n6") {
+        let n_bytes = timeout(DEADLINE, stream.read(&mut bytes)).await.expect("an answer in time").expect("no reset");
+        assert!(n_bytes > 0, "the connection ended after {answer:?}");
+        answer.push_str(std::str::from_utf8(&bytes[..n_bytes]).expect("UTF-8"));
+    }
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_get_may_wait_on_a_connection_that_was_quiet_before() {
+    let request_timeout = Duration::from_secs(3);
+    let node = Node::start_with(|settings| settings.server.request_timeout = request_timeout).await;
+    let client = Polling::connect(&node, "").await;
+    let mut stream = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    write_get(&mut stream, &client).await;
+    expect_nothing(&mut stream).await;
+    // Together with the wait of the next GET, this is longer than the connection may be idle.
+    tokio::time::sleep(request_timeout / 2).await;
+    write_get(&mut stream, &client).await;
+    expect_nothing(&mut stream).await;
+    client.send("3").await;
+}
+
+#[tokio::test]
+async fn a_get_that_waits_outlives_a_standstill() {
+    let environment = [("ROLLCALL__SERVER__REQUEST_TIMEOUT_MS", "2000"), ("ROLLCALL__SERVER__WORKERS", "1")];
+    let mut node = NodeProcess::spawn(&environment).await;
+    node.wait_ready().await;
+    let mut client = Polling::connect(&node, "userId=ada").await;
+    let mut stream = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    // What the join said has been fetched when a GET finds nothing.
+    while client.fetch().await.iter().all(|packet| packet != "6") {}
+    write_get(&mut stream, &client).await;
+    // The only worker has read the GET before this request.
+    assert_eq!(node.get("/healthz").await.0, 200);
+    node.sigstop();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    node.sigcont();
+    expect_nothing(&mut stream).await;
+    client.send("3").await;
+    assert_eq!(node.online_ids().await, ["ada"]);
+}
+
 /// Begins a POST of this session, and never ends it.
 async fn half_a_post(node: &Endpoint, client: &Polling) -> TcpStream {
     let mut stream = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
@@ -281,8 +333,8 @@ async fn a_body_is_bounded_and_a_bad_one_ends_the_session() {
     let answer = client.post(&"3".repeat(65_537)).await;
     let body: Value = serde_json::from_str(&answer.body).expect("JSON");
     assert_eq!((answer.status, &body["code"]), (413, &json!("payload_too_large")));
-    // It was not read, so nothing has happened.
-    client.send("40").await;
+    // What was in it is lost, so the session is over.
+    gone(&client).await;
     for body in ["", "abc", "7", "3\x1e", "\x1e3", "0{}", "2", "5", "2probe", "4", &"3\x1e".repeat(300)] {
         let client = Polling::connect(&node, "").await;
         // Each packet of the right kind is taken, and then the session finds out.

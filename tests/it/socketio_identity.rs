@@ -107,10 +107,15 @@ async fn a_page_may_connect_long_before_its_user_logs_in() {
     let mut left = SioWs::connect(&node, "").await;
     left.emit(json!(["join_user", "left"])).await;
     left.ask(json!(["leave"])).await;
-    // This one does not enter the main namespace. It began after the others, and is closed.
-    let mut lingering = SioWs::open(&node, "").await;
-    let (packets, code) = lingering.expect_close().await;
-    assert_eq!(code, 1008, "{packets:?}");
+    let mut named = SioWs::open(&node, "userId=named").await;
+    named.send("40").await;
+    // These do not enter the main namespace. They began after the others, and are closed, also if the URL names the user.
+    for query in ["", "userId=lingering"] {
+        let mut lingering = SioWs::open(&node, query).await;
+        let (packets, code) = lingering.expect_close().await;
+        assert_eq!(code, 1008, "{packets:?}");
+    }
+    assert_eq!(named.ask(json!(["user_activity"])).await["success"], true);
     for client in [&mut page, &mut left] {
         assert_eq!(client.ask(json!(["join_user", "ada"])).await["success"], true);
     }
@@ -146,7 +151,15 @@ async fn a_user_whom_the_url_names_is_told_in_the_tongue_of_the_first_event() {
 
     let mut carol = SioWs::open(&node, "userId=carol").await;
     carol.send("40").await;
-    assert_eq!(carol.ask(json!(["join-room", {"roomId": "r", "userId": "carol"}])).await["success"], true);
+    carol.wait_for("online_users_list").await;
+    // Clients of S0 hear of rooms alone: their list is that of the room.
+    let (heard, ack) = carol.ask_and_hear(json!(["join-room", {"roomId": "r", "userId": "carol"}])).await;
+    assert_eq!(ack["success"], true, "{ack}");
+    let names: Vec<_> = heard.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["online-count-updated"], "{heard:?}");
+    let _dave = node.join("dave").await;
+    ada.wait_until("user-status-change", |change| change["userId"] == "dave").await;
+    assert_eq!(carol.fence().await, [], "of the others she hears nothing any more");
     let metrics = node.get_raw("/metrics").await.body;
     for line in [
         "rollcall_sockets_by_format{format=\"socketio\"} 0",

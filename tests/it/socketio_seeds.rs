@@ -67,7 +67,10 @@ async fn pages_of_s1_show_the_status_of_each_user_and_who_types() {
         ann.until_shown(json!({"authenticated": "ann", "online": ["7", "ann"], "typing": ["7"]})).await;
         bob.emit(json!(["typing-stop", typing]));
         ann.until_shown(json!({"authenticated": "ann", "online": ["7", "ann"], "typing": []})).await;
-        assert_eq!(bob.ask(json!(["leave-chat-session", "chat"])).await, json!({"success": true, "roomId": "chat"}));
+        assert_eq!(
+            bob.ask(json!(["leave-chat-session", "chat"])).await,
+            json!({"success": true, "chatSessionId": "chat"})
+        );
 
         bob.disconnect();
         ann.until_shown(json!({"authenticated": "ann", "online": ["ann"], "typing": []})).await;
@@ -120,9 +123,9 @@ async fn callbacks_are_called_with_the_answer_or_with_what_is_wrong() {
         }
         let joined = ann.ask(json!(["join_user", "ann"])).await;
         assert_eq!((&joined["success"], &joined["userId"]), (&json!(true), &json!("ann")), "{way}: {joined}");
-        // Everything that native clients can do.
+        // Everything that native clients can do. The first event has chosen the words for what a room is like.
         assert_eq!(ann.ask(json!(["set_status", "busy"])).await["chosen"], "busy", "{way}");
-        assert_eq!(ann.ask(json!(["join_room", "r"])).await["total"], 1, "{way}");
+        assert_eq!(ann.ask(json!(["join_room", "r"])).await["onlineCount"], 1, "{way}");
         assert_eq!(ann.ask(json!(["subscribe", "none"])).await["presence"], "none", "{way}");
         assert_eq!(ann.ask(json!(["watch", ["bob"]])).await["users"][0]["userId"], "bob", "{way}");
         ann.until_settled(way).await;

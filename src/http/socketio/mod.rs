@@ -24,6 +24,7 @@ pub(crate) use self::payload::read as read_payload;
 use self::query::{Asked, Transport};
 pub(super) use self::upgrade::upgrade;
 use super::body::Body;
+use super::connection::Waits;
 use super::error::Methods;
 use super::upgrade::{let_in, verify_origin};
 use super::{ApiError, Entrance, Reads, client_address, head};
@@ -55,8 +56,8 @@ pub(crate) struct OnWorker {
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Engine {
-    /// Nobody has come yet. An HTTP connection ends without an answer within `request_timeout`. It may have waited for 5 s for
-    /// the request. So a request has an answer within two thirds of that time.
+    /// Nobody has come yet. A load balancer waits about as long for an answer as this node gives a request (`request_timeout`).
+    /// So a request that waits has an answer within two thirds of that time.
     pub(crate) fn new(
         settings: SocketioSettings,
         sids: Arc<Sids>,
@@ -158,7 +159,7 @@ async fn answer(
         head::admit(request.head(), &entrance.addresses)?;
         return match *method {
             Method::POST => take(request, payload, pipe, (entrance, reads)).await,
-            _ => fetch(pipe, &entrance.engine).await,
+            _ => fetch(request, pipe, &entrance.engine).await,
         };
     }
     let refusal = match (transport, &asked.sid, pipe) {
@@ -199,7 +200,8 @@ fn no_room(entrance: &Entrance) -> Refusal {
 }
 
 /// A GET: what the session says, or nothing after some time.
-async fn fetch(pipe: &Pipe, engine: &Engine) -> Result<HttpResponse, Refusal> {
+async fn fetch(request: &HttpRequest, pipe: &Pipe, engine: &Engine) -> Result<HttpResponse, Refusal> {
+    let _waiting = request.conn_data::<Waits>().map(Waits::begin);
     Ok(packets(pipe.poll(engine.patience).await?))
 }
 
@@ -217,20 +219,19 @@ async fn take(
         return Err(EngineError::BadRequest.into());
     }
     let max_bytes = engine.settings.max_payload_with(entrance.websocket.max_frame_bytes) as u64;
-    let body = match Body::read_up_to(max_bytes, request.headers(), payload, &reads.bodies).await {
-        Ok(body) => body,
-        Err(error @ (ApiError::PayloadTooLarge { .. } | ApiError::TooManyBodies)) => {
-            giving.let_go();
-            return Err(error.into());
-        }
+    // What was not read is lost for the session. So it ends, as it does for the official client.
+    let read = Body::read_up_to(max_bytes, request.headers(), payload, &reads.bodies).await;
+    let body = read.map_err(|error| match error {
+        ApiError::PayloadTooLarge { .. } | ApiError::TooManyBodies => error.into(),
         // It did not come whole.
-        Err(_) => return Err(EngineError::BadRequest.into()),
-    };
+        _ => Refusal::from(EngineError::BadRequest),
+    })?;
     let Ok(given) = read_payload(&body) else {
         giving.refuse();
         return Err(EngineError::BadRequest.into());
     };
     drop(body);
+    let _waiting = request.conn_data::<Waits>().map(Waits::begin);
     giving.give(given.frames, given.says_close, engine.patience).await?;
     // As text/plain, some browsers would offer it as a download. Source: `onDataRequest` of engine.io 6.6
     let answer =

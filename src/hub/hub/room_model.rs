@@ -284,7 +284,7 @@ impl World {
 
     fn shown_room(number: usize, interest: Interest, sequence: u64) -> ShownRoom {
         let frame = if interest == Interest::Everyone { shown(Some(number), sequence) } else { left(number) };
-        ShownRoom { room: room(number), interest, n_online: sequence as usize, frame: Some(frame) }
+        ShownRoom { room: room(number), interest, n_online: sequence as usize, frame: Some(frame), is_whole: true }
     }
 
     fn rooms_to_show(attachment: &Attachment, sequence: u64) -> Vec<ShownRoom> {

@@ -32,7 +32,7 @@ fn announcement(sequence: u64, id: &str, n_online: usize) -> RoomAnnouncement {
 }
 
 fn shown(id: &str, interest: Interest, n_online: usize, frame: Option<&'static str>) -> ShownRoom {
-    ShownRoom { room: room(id), interest, n_online, frame: frame.map(Bytes::from) }
+    ShownRoom { room: room(id), interest, n_online, frame: frame.map(Bytes::from), is_whole: false }
 }
 
 /// A hub, and a function that gives it one more socket of ada.

@@ -98,6 +98,13 @@ impl Listener {
         }
     }
 
+    /// The socket knows what is in a log from `begin` to `end`. It does not get that, if it has got everything before it.
+    pub(in crate::hub) fn pass_over(&mut self, stream: StreamKey, begin: u64, end: u64) {
+        if self.position_in(stream) == Some(begin) {
+            self.set_position_in(stream, end);
+        }
+    }
+
     /// The streams that the socket may read.
     fn read_streams(&self) -> impl Iterator<Item = StreamKey> {
         std::iter::once(StreamKey::SERVICE)

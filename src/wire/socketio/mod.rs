@@ -33,22 +33,11 @@ pub(super) fn parse(text: &str, limits: RequestLimits) -> Result<ClientMessage, 
     }
 }
 
-/// A message as an event. An answer to a request with an acknowledgement is also said in that, after the event.
+/// A message as an event. An answer to a request with an acknowledgement is also said in that, after the event, with the same
+/// members.
 pub(super) fn encode(tongue: Format, message: &Message<'_>, reference: Option<&str>) -> Option<Bytes> {
-    let event = match tongue {
-        Format::SocketioStatus => status::encode(message),
-        Format::SocketioRoom => room::encode(message),
-        Format::Native | Format::Plain | Format::Socketio => match message {
-            // These say only that something was carried out.
-            Message::ActivityAck | Message::TypingAck => None,
-            _ => Some(native_event(message)),
-        },
-    };
-    let ack = reference.map(|id| match (tongue, message) {
-        // The callback of S1's `ping`.
-        (Format::SocketioStatus, Message::ActivityAck) => frame::text(format!("43{id}[\"pong\"]").as_bytes()),
-        _ => acknowledgement(message, id),
-    });
+    let event = (!is_silent(tongue, message)).then(|| encode_in(tongue, message, Envelope::Event));
+    let ack = reference.map(|id| encode_in(tongue, message, acknowledgement(tongue, message, id)));
     match (event, ack) {
         (Some(event), Some(ack)) => {
             let mut both = BytesMut::with_capacity(event.len() + ack.len());
@@ -60,33 +49,48 @@ pub(super) fn encode(tongue: Format, message: &Message<'_>, reference: Option<&s
     }
 }
 
-/// A message in the words of the native format.
-fn native_event(message: &Message<'_>) -> Bytes {
-    native::encode_in(message, Envelope::Event)
+/// Whether a message is no event in the tongue. A client may still have asked for it.
+fn is_silent(tongue: Format, message: &Message<'_>) -> bool {
+    match tongue {
+        Format::SocketioStatus => status::is_silent(message),
+        Format::SocketioRoom => room::is_silent(message),
+        // These say only that something was carried out.
+        Format::Native | Format::Plain | Format::Socketio => {
+            matches!(message, Message::ActivityAck | Message::TypingAck)
+        }
+    }
 }
 
-/// An event of this name, with one object that `fill` fills.
-fn event(name: &str, capacity: usize, fill: impl FnOnce(&mut Object)) -> Bytes {
-    let mut out = Envelope::Event.begin(name, capacity);
+fn encode_in(tongue: Format, message: &Message<'_>, envelope: Envelope<'_>) -> Bytes {
+    match tongue {
+        Format::SocketioStatus => status::encode(message, envelope),
+        Format::SocketioRoom => room::encode(message, envelope),
+        Format::Native | Format::Plain | Format::Socketio => native::encode_in(message, envelope),
+    }
+}
+
+/// What a request with an acknowledgement is answered through.
+fn acknowledgement<'a>(tongue: Format, message: &Message<'_>, id: &'a str) -> Envelope<'a> {
+    match (tongue, message) {
+        (_, Message::Error { .. } | Message::NotAuthenticated { .. })
+        // Clients of S0 are told this as an error.
+        | (Format::SocketioRoom, Message::RoomLeft { is_removed: true, .. }) => Envelope::Refusal { id },
+        _ => Envelope::Ack { id },
+    }
+}
+
+/// An event of this name, or an acknowledgement, with one object that `fill` fills.
+fn say(envelope: Envelope<'_>, name: &str, capacity: usize, fill: impl FnOnce(&mut Object)) -> Bytes {
+    let mut out = envelope.begin(name, capacity);
     fill(&mut out);
-    frame::text(&Envelope::Event.finish(out))
+    frame::text(&envelope.finish(out))
 }
 
 /// Somebody types in a room, which the tongue calls `room_name`.
-fn user_typing(room_name: &str, room: &RoomId, user: &UserId, is_typing: bool) -> Bytes {
-    event("user-typing", 128, |out| {
+fn user_typing(envelope: Envelope<'_>, room_name: &str, room: &RoomId, user: &UserId, is_typing: bool) -> Bytes {
+    say(envelope, "user-typing", 128, |out| {
         out.string("userId", user.as_str()).string(room_name, room.as_str()).boolean("isTyping", is_typing);
     })
-}
-
-/// What a request with an acknowledgement is answered through it.
-fn acknowledgement(message: &Message<'_>, id: &str) -> Bytes {
-    match message {
-        Message::Error { .. } | Message::NotAuthenticated { .. } => {
-            native::encode_in(message, Envelope::Refusal { id })
-        }
-        _ => native::encode_in(message, Envelope::Ack { id }),
-    }
 }
 
 /// The first packet of a connection, as text: the numbers that the client keeps to.

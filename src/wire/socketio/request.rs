@@ -39,6 +39,11 @@ impl Event<'_> {
             _ => Format::Socketio,
         }
     }
+
+    /// Whether the client wants to say who it is, as with [`Request::joins`].
+    pub(crate) fn joins(&self) -> bool {
+        matches!(self.name.as_str(), "authenticate" | "join_user")
+    }
 }
 
 /// The request of this name. The tongues' own names stand for native ones.

@@ -3,17 +3,35 @@
 use bytes::Bytes;
 
 use super::status::active_at;
-use super::{event, native_event, user_typing};
+use super::{say, user_typing};
 use crate::domain::{Presence, UserId};
 use crate::wire::json::{Object, list_capacity};
 use crate::wire::message::{ErrorCode, Message};
+use crate::wire::native::{Envelope, encode_in};
 
-/// A message as an event. It is none if these clients have no word for it, and did not ask for it either.
-pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
+/// Whether these clients have no event for a message.
+pub(super) fn is_silent(message: &Message<'_>) -> bool {
+    match message {
+        // The answer is the acknowledgement, or what the room is like.
+        Message::Welcome { .. }
+        | Message::RoomLeft { is_removed: false, .. }
+        | Message::ActivityAck
+        | Message::TypingAck
+        // These clients hear of rooms alone, and of a room as a whole (`hub/bulletins.rs`). That has the own user, too.
+        | Message::Event(_)
+        | Message::OwnEvent(_)
+        | Message::RoomEvent { .. }
+        | Message::Resync => true,
+        _ => false,
+    }
+}
+
+/// A message as an event, or as an acknowledgement. What these clients have no words for, they are told in the native ones.
+pub(super) fn encode(message: &Message<'_>, envelope: Envelope<'_>) -> Bytes {
     match *message {
         Message::RoomJoined { room, page, total, standing } => {
             let n_listed = page.map_or(0, |page| page.users.len());
-            Some(event("online-count-updated", list_capacity(n_listed), |out| {
+            say(envelope, "online-count-updated", list_capacity(n_listed), |out| {
                 out.string("roomId", room.as_str());
                 if let Some(total) = total {
                     out.number("onlineCount", total as u64);
@@ -22,25 +40,15 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
                     out.objects("onlineUsers", page.users.iter().map(|(user, presence)| listed(user, presence)));
                 }
                 out.degraded(standing.degraded);
-            }))
+            })
         }
         Message::RoomLeft { room, is_removed: true } => {
             let message = "the server has taken the user out of the room";
             let code = ErrorCode::NotInRoom;
-            Some(native_event(&Message::Error { code, message, retry_after: None, room: Some(room) }))
+            encode_in(&Message::Error { code, message, retry_after: None, room: Some(room) }, envelope)
         }
-        Message::Typing { room: Some(room), user, is_typing } => Some(user_typing("roomId", room, user, is_typing)),
-        // The answer is the acknowledgement, or what the room is like.
-        Message::Welcome { .. }
-        | Message::RoomLeft { is_removed: false, .. }
-        | Message::ActivityAck
-        | Message::TypingAck
-        // These clients hear of rooms alone, and of a room as a whole (`hub/bulletins.rs`).
-        | Message::Event(_)
-        | Message::OwnEvent(_)
-        | Message::RoomEvent { .. }
-        | Message::Resync => None,
-        _ => Some(native_event(message)),
+        Message::Typing { room: Some(room), user, is_typing } => user_typing(envelope, "roomId", room, user, is_typing),
+        _ => encode_in(message, envelope),
     }
 }
 
@@ -61,12 +69,13 @@ mod tests {
     use super::super::tests::payloads;
     use super::*;
     use crate::domain::{Position, Profile, ProfileFields, RoomId, RosterPage, Timestamp};
+    use crate::wire::Format;
     use crate::wire::message::Standing;
 
     const STANDING: Standing = Standing { position: Position { epoch: 1, revision: 2 }, degraded: None };
 
     fn said(message: &Message<'_>) -> Option<String> {
-        encode(message).map(|frame| payloads(&frame).remove(0))
+        super::super::encode(Format::SocketioRoom, message, None).map(|frame| payloads(&frame).remove(0))
     }
 
     #[test]

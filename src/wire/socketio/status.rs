@@ -2,44 +2,20 @@
 
 use bytes::Bytes;
 
-use super::{event, native_event, user_typing};
+use super::{say, user_typing};
 use crate::clock;
-use crate::domain::{Presence, Timestamp, Told, UserId};
+use crate::domain::{Departure, Presence, RosterPage, Timestamp, Told, UserId};
+use crate::wire::frame;
 use crate::wire::json::{Object, list_capacity};
-use crate::wire::message::{Event, Message};
-use crate::wire::native::push_retry_after;
+use crate::wire::message::{Event, Message, Standing};
+use crate::wire::native::{Envelope, encode_in, push_retry_after};
 
-/// A message as an event. It is none if these clients have no word for it, and did not ask for it either.
-pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
-    match *message {
-        Message::Welcome { user, socket, n_online, .. } => {
-            Some(authenticated(user, n_online, |out| _ = out.string("socketId", &socket.to_string())))
-        }
-        Message::Authenticated { user, n_online, ends_at } => Some(authenticated(user, n_online, |out| {
-            if let Some(ends_at) = ends_at {
-                out.time("expiresAt", ends_at);
-            }
-        })),
-        Message::NotAuthenticated { code, message, retry_after } => Some(event("authentication-error", 128, |out| {
-            out.string("message", message).string("code", code.as_str());
-            push_retry_after(out, retry_after);
-        })),
-        Message::List { page, total, standing } => {
-            Some(event("online-users-list", list_capacity(page.users.len()), |out| {
-                out.objects("users", page.users.iter().map(|(user, presence)| listed(user, presence)));
-                out.number("count", total as u64);
-                if let Some(cursor) = page.next_cursor {
-                    out.string("nextCursor", cursor.as_str());
-                }
-                out.degraded(standing.degraded);
-            }))
-        }
-        Message::Event(told) => changed(&told),
-        Message::OwnEvent(own) if own.what.is_hidden() => None,
-        Message::OwnEvent(own) => Some(is_online(own.user, own.what, own.at)),
-        Message::Typing { room: Some(room), user, is_typing } => {
-            Some(user_typing("chatSessionId", room, user, is_typing))
-        }
+/// Of what is silent, only the acknowledgement is said. That has no name.
+const UNNAMED: &str = "";
+
+/// Whether these clients have no event for a message.
+pub(super) fn is_silent(message: &Message<'_>) -> bool {
+    match message {
         // The answer is the acknowledgement.
         Message::RoomJoined { .. }
         | Message::RoomLeft { is_removed: false, .. }
@@ -47,13 +23,71 @@ pub(super) fn encode(message: &Message<'_>) -> Option<Bytes> {
         | Message::TypingAck
         // The room's events are not among their words. After a resync, a list of all follows.
         | Message::RoomEvent { .. }
-        | Message::Resync => None,
-        _ => Some(native_event(message)),
+        | Message::Resync => true,
+        Message::Event(told) => matches!(told.what, Told::ProfileChanged(_)),
+        _ => false,
     }
 }
 
-fn authenticated(user: &UserId, n_online: Option<usize>, more: impl FnOnce(&mut Object)) -> Bytes {
-    event("authentication-success", 128, |out| {
+/// A message as an event, or as an acknowledgement. What these clients have no words for, they are told in the native ones.
+pub(super) fn encode(message: &Message<'_>, envelope: Envelope<'_>) -> Bytes {
+    match *message {
+        Message::Welcome { user, socket, n_online, .. } => {
+            authenticated(envelope, user, n_online, |out| _ = out.string("socketId", &socket.to_string()))
+        }
+        Message::Authenticated { user, n_online, ends_at } => authenticated(envelope, user, n_online, |out| {
+            if let Some(ends_at) = ends_at {
+                out.time("expiresAt", ends_at);
+            }
+        }),
+        Message::NotAuthenticated { code, message, retry_after } => say(envelope, "authentication-error", 128, |out| {
+            out.string("message", message).string("code", code.as_str());
+            push_retry_after(out, retry_after);
+        }),
+        Message::List { page, total, standing } => {
+            say(envelope, "online-users-list", list_capacity(page.users.len()), |out| {
+                push_page(out, Some(page), Some(total), standing);
+            })
+        }
+        Message::RoomJoined { room, page, total, standing } => {
+            let n_listed = page.map_or(0, |page| page.users.len());
+            say(envelope, UNNAMED, list_capacity(n_listed), |out| {
+                out.string("chatSessionId", room.as_str());
+                push_page(out, page, total, standing);
+            })
+        }
+        Message::RoomLeft { room, is_removed: false } => {
+            say(envelope, UNNAMED, 64, |out| _ = out.string("chatSessionId", room.as_str()))
+        }
+        Message::Event(told) => changed(envelope, &told),
+        // The own status is told as others see it. So it says what the list says.
+        Message::OwnEvent(own) if own.what.is_hidden() => is_offline(envelope, own.user, own.at, own.at),
+        Message::OwnEvent(own) => is_online(envelope, own.user, own.what, own.at),
+        Message::Typing { room: Some(room), user, is_typing } => {
+            user_typing(envelope, "chatSessionId", room, user, is_typing)
+        }
+        Message::ActivityAck => pong(envelope),
+        _ => encode_in(message, envelope),
+    }
+}
+
+/// The callback of `ping` gets no object.
+fn pong(envelope: Envelope<'_>) -> Bytes {
+    match envelope {
+        Envelope::Ack { id } => frame::text(format!("43{id}[\"pong\"]").as_bytes()),
+        Envelope::Native { .. } | Envelope::Event | Envelope::Refusal { .. } => {
+            encode_in(&Message::ActivityAck, envelope)
+        }
+    }
+}
+
+fn authenticated(
+    envelope: Envelope<'_>,
+    user: &UserId,
+    n_online: Option<usize>,
+    more: impl FnOnce(&mut Object),
+) -> Bytes {
+    say(envelope, "authentication-success", 128, |out| {
         out.string("userId", user.as_str());
         if let Some(n_online) = n_online {
             out.number("onlineCount", n_online as u64);
@@ -62,26 +96,51 @@ fn authenticated(user: &UserId, n_online: Option<usize>, more: impl FnOnce(&mut 
     })
 }
 
-/// `user-status-change`, if it is about the status.
-fn changed(told: &Event<'_, Told>) -> Option<Bytes> {
+/// The users of the page, if there is one, and how many there are, if the client may know it.
+fn push_page(out: &mut Object, page: Option<&RosterPage<'_>>, total: Option<usize>, standing: Standing) {
+    if let Some(page) = page {
+        out.objects("users", page.users.iter().map(|(user, presence)| listed(user, presence)));
+    }
+    if let Some(total) = total {
+        out.number("count", total as u64);
+    }
+    if let Some(cursor) = page.and_then(|page| page.next_cursor) {
+        out.string("nextCursor", cursor.as_str());
+    }
+    out.degraded(standing.degraded);
+}
+
+/// `user-status-change`. A change of the profile is silent.
+fn changed(envelope: Envelope<'_>, told: &Event<'_, Told>) -> Bytes {
     match told.what {
-        Told::Online(presence) | Told::StatusChanged(presence) => Some(is_online(told.user, presence, told.at)),
-        Told::Offline(departure) => {
-            let last_seen = departure.seen_at.unwrap_or(told.at);
-            Some(status_change(told.user, false, "offline", last_seen, told.at))
+        Told::Online(presence) | Told::StatusChanged(presence) | Told::ProfileChanged(presence) => {
+            is_online(envelope, told.user, presence, told.at)
         }
-        Told::ProfileChanged(_) => None,
+        Told::Offline(Departure { seen_at, .. }) => {
+            is_offline(envelope, told.user, seen_at.unwrap_or(told.at), told.at)
+        }
     }
 }
 
-fn is_online(user: &UserId, presence: &Presence, at: Timestamp) -> Bytes {
-    status_change(user, true, presence.effective.as_str(), at, at)
+fn is_online(envelope: Envelope<'_>, user: &UserId, presence: &Presence, at: Timestamp) -> Bytes {
+    status_change(envelope, user, Some(presence.effective.as_str()), at, at)
 }
 
-fn status_change(user: &UserId, is_online: bool, status: &str, last_seen: Timestamp, at: Timestamp) -> Bytes {
-    event("user-status-change", 192, |out| {
-        out.string("userId", user.as_str()).boolean("isOnline", is_online).string("status", status);
-        out.time("lastSeen", last_seen).time("timestamp", at);
+fn is_offline(envelope: Envelope<'_>, user: &UserId, last_seen: Timestamp, at: Timestamp) -> Bytes {
+    status_change(envelope, user, None, last_seen, at)
+}
+
+/// The status is none if the user is offline.
+fn status_change(
+    envelope: Envelope<'_>,
+    user: &UserId,
+    status: Option<&str>,
+    last_seen: Timestamp,
+    at: Timestamp,
+) -> Bytes {
+    say(envelope, "user-status-change", 192, |out| {
+        out.string("userId", user.as_str()).boolean("isOnline", status.is_some());
+        out.string("status", status.unwrap_or("offline")).time("lastSeen", last_seen).time("timestamp", at);
     })
 }
 
@@ -112,7 +171,8 @@ mod tests {
         ChosenStatus, Departure, NodeId, OfflineReason, Position, Profile, ProfileFields, RoomId, RosterPage, SocketId,
         Status,
     };
-    use crate::wire::message::{ErrorCode, Standing};
+    use crate::wire::Format;
+    use crate::wire::message::ErrorCode;
 
     const STANDING: Standing = Standing { position: Position { epoch: 1, revision: 2 }, degraded: None };
 
@@ -127,7 +187,7 @@ mod tests {
     }
 
     fn said(message: &Message<'_>) -> Option<String> {
-        encode(message).map(|frame| payloads(&frame).remove(0))
+        super::super::encode(Format::SocketioStatus, message, None).map(|frame| payloads(&frame).remove(0))
     }
 
     fn told<'a, What>(user: &'a UserId, what: &'a What) -> Event<'a, What> {
@@ -156,7 +216,7 @@ mod tests {
         assert_eq!(said(&Message::OwnEvent(told(&user, &busy()))), change(true, "busy", 3));
         let hidden = ChosenStatus { status: Status::Invisible, text: None, expires_at: None, at: Timestamp(1) };
         let hidden = Presence { chosen: Some(Arc::new(hidden)), effective: Status::Invisible, ..Presence::default() };
-        assert_eq!(said(&Message::OwnEvent(told(&user, &hidden))), None, "nobody is told");
+        assert_eq!(said(&Message::OwnEvent(told(&user, &hidden))), change(false, "offline", 3), "as others see it");
     }
 
     #[test]
