@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyTask};
 use crate::domain::NodeId;
-use crate::http::{self, Bodies, Connection, Connections, Engine, EngineError, Entrance, OnWorker, Reads};
+use crate::http::{self, Bodies, Connection, Connections, Engine, EngineError, Entrance, OnWorker, Readiness, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AddressMetrics, AdmissionMetrics, AnswerMetrics, AuditorMetrics, AuthMetrics, BodyMetrics, CertificateMetrics,
@@ -218,6 +218,7 @@ impl App {
         let every = self.settings.telemetry.totals;
         tasks.spawn("totals", session::log_totals(table, replica, every, stop.clone()));
 
+        let listener = self.listener.try_clone().context("cannot keep hold of the port")?;
         let server = self.edge.serve(self.listener, self.settings.server.clone(), self.settings.fanout)?;
         let handle = server.handle();
         let mut server = actix_rt::spawn(server);
@@ -232,7 +233,7 @@ impl App {
                 Err(failure.into())
             }
         };
-        self.drain.run(&handle, writer, self.settings.drain.timeout).await;
+        self.drain.run(&handle, listener, writer, self.settings.drain.timeout).await;
         outcome
     }
 }
@@ -365,10 +366,12 @@ impl Edge {
             metrics: SessionMetrics::new(&mut registry),
             closing: drain.closing.clone(),
         };
+        let readiness = Readiness::new(core.replica.clone(), settings.redis.url.is_none());
         let reads = Reads {
             auth: auth.clone(),
             addresses: addresses.clone(),
             replica: core.replica.clone(),
+            readiness: readiness.clone(),
             peers: core.peers.clone(),
             rooms: core.rooms.clone(),
             answers,
@@ -382,6 +385,7 @@ impl Edge {
             websocket: settings.websocket.clone(),
             auth,
             addresses,
+            readiness,
             admission,
             engine,
         };

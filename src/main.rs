@@ -17,6 +17,7 @@ use rollcall::auth::{self, NewApiKey, TokenWish};
 use rollcall::settings::{ServerSettings, Settings};
 use rollcall::{shutdown, telemetry};
 
+use self::cli::healthcheck::Question;
 use self::cli::way::{Trust, Way};
 
 /// A presence service: who is online, right now.
@@ -38,7 +39,11 @@ enum Command {
     /// Serve presence until SIGTERM or SIGINT (the default)
     Serve,
     /// Ask the node on this machine whether it is alive: status 0 if so (for a container's health check)
-    Healthcheck,
+    Healthcheck {
+        /// Ask whether it is ready: whether it knows who is online, so that clients may be sent to it
+        #[arg(long)]
+        ready: bool,
+    },
     /// Ask a node why a user is, or is not, online
     Explain {
         /// The user's id
@@ -87,7 +92,7 @@ fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
-        Command::Healthcheck => healthcheck(config),
+        Command::Healthcheck { ready } => healthcheck(config, if ready { Question::Ready } else { Question::Alive }),
         Command::Explain { user, url, key_file, json } => explain(config, url, key_file, &user, json),
         Command::Token { user, scopes, rooms, name, expires_in } => {
             let lifetime = Duration::from_secs(expires_in);
@@ -118,10 +123,10 @@ fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
 }
 
 /// Asks the node that runs with the same settings.
-fn healthcheck(config: Option<PathBuf>) -> anyhow::Result<()> {
+fn healthcheck(config: Option<PathBuf>, question: Question) -> anyhow::Result<()> {
     let server = server_settings(config)?;
     let trust = server.tls_certificate_path.is_some().then_some(Trust::Anybody);
-    cli::healthcheck::run(address(&server)?, &way(server, trust))
+    cli::healthcheck::run(address(&server)?, &way(server, trust), question)
 }
 
 /// The way to a node with these settings.

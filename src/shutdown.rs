@@ -1,10 +1,12 @@
 //! How a node ends: the drain order, written as code (docs/design.md, decision 8).
 
+use std::net::{Shutdown, TcpListener};
 use std::time::Duration;
 
 use actix_server::ServerHandle;
+use socket2::SockRef;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -79,16 +81,23 @@ pub(crate) struct Drain {
 impl Drain {
     /// Drains the node, within `deadline` (`drain.timeout_ms`):
     ///
-    /// 1. No new connections, and `/readyz` says 503.
+    /// 1. New connections are refused, and `/readyz` says 503.
     /// 2. The writer stops. The store no longer hears what the sockets do. The node's lease now ends after the reconnect
     ///    spread and the grace. A user who comes back on another node before that was never away.
     /// 3. Every socket is closed with 1001. The close frame says when to come back.
-    pub(crate) async fn run(self, server: &ServerHandle, writer: DrainHandle, deadline: Duration) {
+    pub(crate) async fn run(
+        self,
+        server: &ServerHandle,
+        listener: TcpListener,
+        writer: DrainHandle,
+        deadline: Duration,
+    ) {
         info!(sockets = self.sessions.len(), "Draining");
         let end = Instant::now() + deadline;
         self.draining.cancel();
         let announced = async {
             server.pause().await;
+            tokio::spawn(refuse_connections(listener));
             writer.drain().await;
         };
         // A store that does not answer must not take all of the time, because the sockets must still be told.
@@ -101,5 +110,19 @@ impl Drain {
             warn!(sessions = self.sessions.len(), "The drain took too long: ending with sockets open");
         }
         server.stop(false).await;
+    }
+}
+
+/// The thread of the server that accepts connections hears of the pause after this time at the latest. Before that, it would take
+/// the refusal for a fault, and log it.
+const PAUSED_WITHIN: Duration = Duration::from_millis(50);
+
+/// Lets the kernel refuse connections. The paused server only takes none: they would wait in the kernel until the process ends,
+/// and a load balancer would find no reason to ask another node.
+async fn refuse_connections(listener: TcpListener) {
+    sleep(PAUSED_WITHIN).await;
+    // A shutdown is for the socket, and not for this handle of it.
+    if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Both) {
+        warn!(error = %error, "Connections are not refused, but wait: {error}");
     }
 }

@@ -72,6 +72,14 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
+    /// Whether it tells everybody who is online. What is for the application's server does, too, but not everywhere.
+    pub(crate) fn tells_presence(self) -> bool {
+        match self {
+            Self::OnlineUsers | Self::UserStatus | Self::RoomUsers => true,
+            Self::LastSeen | Self::ServerApi | Self::Metrics | Self::Open => false,
+        }
+    }
+
     /// Whether an application's server changes something there, or sees what others may not. Then the log says which it was.
     pub(crate) fn is_for_servers(self) -> bool {
         match self {

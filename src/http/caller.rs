@@ -92,6 +92,9 @@ async fn caller_of(resource: Resource, request: &HttpRequest) -> Result<Caller, 
         None => newcomer,
     };
     reads.auth.check_resource(caller.as_deref(), resource)?;
+    if resource.tells_presence() {
+        reads.readiness.require()?;
+    }
     let is_unknown = caller.as_ref().is_some_and(|identity| *identity.who() == Who::Anyone);
     if resource == Resource::ServerApi && is_unknown {
         loopback::require(request)?;

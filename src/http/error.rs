@@ -103,9 +103,16 @@ pub(crate) enum ApiError {
         /// The limit.
         max_bytes: u64,
     },
-    /// The node does not know yet who is online.
+    /// The node should get no clients yet.
     #[error("this node does not know yet who is online")]
     NotReady,
+    /// The node should get no clients yet, and got one. The status is its own (docs/adr/0015): it tells a load balancer, which
+    /// does not read bodies, that the next node may know more. A node that says 503 has too much to do, and so has the next.
+    #[error("this node does not know yet who is online; ask another")]
+    AskAnother,
+    /// The node waits for the other nodes to assert their users. It serves meanwhile.
+    #[error("this node waits for other nodes to say who is online")]
+    Held,
     /// The store does not answer.
     #[error("the store cannot be reached: {0}")]
     StoreUnavailable(&'static str),
@@ -181,6 +188,7 @@ impl From<RefusedBecause> for ApiError {
             RefusedBecause::Full => Self::Full,
             RefusedBecause::Busy => Self::Busy,
             RefusedBecause::Draining => Self::Draining,
+            RefusedBecause::NotReady => Self::AskAnother,
             RefusedBecause::AddressFull => Self::TooManySockets,
             RefusedBecause::AddressBusy(retry_after) => Self::RateLimited { retry_after },
         }
@@ -267,7 +275,8 @@ impl ApiError {
             Self::NotAMember => "not_a_member",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
-            Self::NotReady => "not_ready",
+            Self::NotReady | Self::AskAnother => "not_ready",
+            Self::Held => "held",
             Self::StoreUnavailable(_) => "store_unavailable",
             Self::Draining => "draining",
             Self::Busy => "busy",
@@ -290,6 +299,8 @@ impl ApiError {
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::NotReady
+            | Self::AskAnother
+            | Self::Held
             | Self::StoreUnavailable(_)
             | Self::Draining
             | Self::Busy
@@ -341,7 +352,9 @@ impl ResponseError for ApiError {
             Self::NotFound | Self::UserNotFound | Self::UserNotOnline | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::AskAnother => StatusCode::GATEWAY_TIMEOUT,
             Self::NotReady
+            | Self::Held
             | Self::StoreUnavailable(_)
             | Self::Draining
             | Self::Busy

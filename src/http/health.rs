@@ -20,8 +20,11 @@ pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiEr
     if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);
     }
-    if !reads.replica.is_ready() || !reads.auth.is_ready() {
+    if !reads.replica.has_snapshot() || !reads.auth.is_ready() {
         return Err(ApiError::NotReady);
+    }
+    if !reads.replica.is_ready() {
+        return Err(ApiError::Held);
     }
     let degraded = reads.replica.view().degraded();
     let mut body = Object::new(128);

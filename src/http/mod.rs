@@ -18,6 +18,7 @@ mod online_users;
 mod path;
 mod pieces;
 pub(crate) mod query;
+mod readiness;
 mod resource;
 mod rooms;
 pub(crate) mod socketio;
@@ -45,6 +46,7 @@ pub(crate) use self::connection::{Connection, Connections};
 pub(crate) use self::error::ApiError;
 use self::lookup::{Sight, push_users};
 use self::pieces::Pieces;
+pub(crate) use self::readiness::Readiness;
 use self::resource::{not_found, readable};
 pub(crate) use self::socketio::{Engine, EngineError, OnWorker};
 pub(crate) use self::turns::in_turns;
@@ -69,6 +71,8 @@ pub(crate) struct Reads {
     pub addresses: Arc<Addresses>,
     /// Who is online.
     pub replica: Arc<Replica>,
+    /// Whether the node knows that.
+    pub readiness: Arc<Readiness>,
     /// The other nodes.
     pub peers: Arc<Peers>,
     /// The rooms.

@@ -17,10 +17,11 @@ use bytes::Bytes;
 
 use super::query::Parameters;
 use super::socketio::{self, Engine, OnWorker};
-use super::{ApiError, Connection, client_address, credential};
+use super::{ApiError, Connection, Readiness, client_address, credential};
 use crate::auth::permissions::{self, Place};
 use crate::auth::{Auth, Identity, Who};
 use crate::domain::{Interest, Said, SaidStatus, Status, UserId};
+use crate::metrics::RefusedBecause;
 use crate::session::{self, AddressPlace, Addresses, Admission, Hello, Seat};
 use crate::settings::{ServerSettings, WebsocketSettings};
 use crate::transport::Peer;
@@ -48,6 +49,8 @@ pub(crate) struct Entrance {
     pub auth: Arc<Auth>,
     /// What the addresses of clients have used.
     pub addresses: Arc<Addresses>,
+    /// Whether the node knows who is online.
+    pub readiness: Arc<Readiness>,
     /// How many sockets may come in, and how fast.
     pub admission: Arc<Admission>,
     /// What clients of Socket.IO meet.
@@ -152,13 +155,14 @@ pub(super) fn verify_origin(entrance: &Entrance, head: &RequestHead) -> Result<(
 /// Lets a client in whose handshake is one, and which has a place among the sockets of its address.
 ///
 /// # Errors
-/// Its URL is wrong, it is not who it says, or there is no seat.
+/// The node does not know yet who is online, the URL is wrong, the client is not who it says, or there is no seat.
 pub(super) async fn let_in(
     entrance: &Entrance,
     head: &RequestHead,
     usual_format: Format,
     place: AddressPlace,
 ) -> Result<(Hello, Seat), ApiError> {
+    entrance.readiness.require().inspect_err(|_| entrance.admission.note_refusal(RefusedBecause::NotReady))?;
     let parameters = Parameters::parse(head.uri.query().unwrap_or_default());
     let format = match usual_format {
         Format::Socketio => Format::Socketio,

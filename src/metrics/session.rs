@@ -38,6 +38,8 @@ pub(crate) enum RefusedBecause {
     Busy,
     /// The node drains.
     Draining,
+    /// The node does not know yet who is online.
+    NotReady,
     /// `limits.sockets_per_address`.
     AddressFull,
     /// `limits.upgrades_per_address`. After this time, one more is let in.
@@ -45,14 +47,15 @@ pub(crate) enum RefusedBecause {
 }
 
 impl RefusedBecause {
-    const ALL: [Self; 5] =
-        [Self::Full, Self::Busy, Self::Draining, Self::AddressFull, Self::AddressBusy(Duration::ZERO)];
+    const ALL: [Self; 6] =
+        [Self::Full, Self::Busy, Self::Draining, Self::NotReady, Self::AddressFull, Self::AddressBusy(Duration::ZERO)];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Busy => "busy",
             Self::Draining => "draining",
+            Self::NotReady => "not_ready",
             Self::AddressFull => "address_full",
             Self::AddressBusy(_) => "address_busy",
         }

@@ -67,6 +67,8 @@ pub struct Replica {
     announce: Arc<dyn Announce>,
     metrics: ReplicaMetrics,
     views: Views,
+    /// Whether a first snapshot was read.
+    has_snapshot: AtomicBool,
     ready: AtomicBool,
     started_at: Timestamp,
     link: watch::Receiver<Link>,
@@ -132,6 +134,7 @@ impl Replica {
             announce,
             metrics,
             views: Views::new(View::new(lease)),
+            has_snapshot: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             started_at: clock::now(),
             link,
@@ -149,6 +152,11 @@ impl Replica {
     /// The view, and the views of rooms, for reading. Hold the lock only for a short time, because transitions wait for it.
     pub fn view(&self) -> ViewGuard<'_> {
         self.views.read()
+    }
+
+    /// Whether the store was read once. Before that, the view says nothing.
+    pub fn has_snapshot(&self) -> bool {
+        self.has_snapshot.load(Ordering::Acquire)
     }
 
     /// Whether the node can answer. Before that, the node must have read a first snapshot. All nodes must also have had
@@ -440,6 +448,7 @@ impl Replica {
                 info!(epoch = position.epoch, revision = position.revision, "Read a snapshot of {n_users} users");
                 self.table.observe_snapshot(&roster);
                 self.update_many(|view, tell| view.replace(&roster, is_wanted, clock::now(), tell));
+                self.has_snapshot.store(true, Ordering::Release);
                 CatchUpSource::Snapshot
             }
         };

@@ -54,6 +54,30 @@ async fn sigterm_closes_every_socket_with_its_moment_to_come_back_and_exits_with
 }
 
 #[tokio::test]
+async fn a_node_that_drains_for_long_refuses_connections_meanwhile() {
+    let mut redis = RedisServer::start().await;
+    redis.begin_epoch().await;
+    // A Redis that does not answer holds the drain up, for longer than the test takes.
+    let environment = [
+        ("REDIS_URL", &*redis.url()),
+        ("ROLLCALL__REDIS__CALL_TIMEOUT_MS", "60000"),
+        ("ROLLCALL__PRESENCE__LEASE_MS", "120000"),
+        ("ROLLCALL__DRAIN__TIMEOUT_MS", "60000"),
+    ];
+    let mut node = NodeProcess::spawn(&environment).await;
+    node.wait_ready().await;
+    redis.pause();
+    node.sigterm();
+    // The node takes no connection. The kernel would, and the client would wait.
+    let is_refused = async || {
+        let connected = TcpStream::connect(node.addr()).await;
+        connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    eventually(is_refused, "connections are refused").await;
+    node.kill9();
+}
+
+#[tokio::test]
 async fn a_client_that_neither_reads_nor_answers_does_not_hold_the_drain_up_for_ever() {
     let mut node = NodeProcess::spawn(&[]).await;
     let _silent = RawWs::connect(node.addr(), "/ws?userId=ada").await;
@@ -83,7 +107,9 @@ async fn a_second_signal_exits_at_once() {
         ("ROLLCALL__PRESENCE__LEASE_MS", "120000"),
         ("ROLLCALL__DRAIN__TIMEOUT_MS", "60000"),
     ];
+    redis.begin_epoch().await;
     let mut node = NodeProcess::spawn(&environment).await;
+    node.wait_ready().await;
     let mut ada = node.ws("/ws?userId=ada").await;
     ada.expect_type("welcome").await;
     redis.pause();
@@ -103,7 +129,9 @@ async fn a_drain_ends_at_its_deadline_and_tells_the_sockets_also_if_redis_does_n
         ("ROLLCALL__PRESENCE__LEASE_MS", "120000"),
         ("ROLLCALL__DRAIN__TIMEOUT_MS", "500"),
     ];
+    redis.begin_epoch().await;
     let mut node = NodeProcess::spawn(&environment).await;
+    node.wait_ready().await;
     let mut sockets = Vec::new();
     for _ in 0..100 {
         sockets.push(node.ws("/ws").await);

@@ -101,12 +101,16 @@ async fn pages_follow_each_other_without_overlap_or_hole() {
 
 #[tokio::test]
 async fn a_list_says_since_when_it_may_be_out_of_date() {
-    let mut redis = RedisServer::start().await;
-    redis.kill();
-    let node = Node::spawn(test_settings_with_redis(&redis.url())).await;
+    // Redis is empty: other nodes may be about to say who is online.
+    let redis = RedisServer::start().await;
+    let mut settings = test_settings_with_redis(&redis.url());
+    settings.presence.lease = Duration::from_secs(60);
+    let node = Node::spawn(settings).await;
+    node.wait_until_it_serves().await;
     let (status, body) = node.get("/api/online-users").await;
     assert_eq!((status, &body["degraded"]), (200, &json!(true)), "{body}");
     assert!(body["asOf"].is_string(), "{body}");
+    assert_eq!(error(&node.get_raw("/readyz").await), (503, failure("held")));
 }
 
 /// Status, and the body without its message, which is for people.
@@ -267,6 +271,9 @@ async fn a_node_that_has_not_read_who_is_online_is_alive_and_not_ready() {
     assert_eq!(node.get("/healthz").await.0, 200);
     let answer = node.get_raw("/readyz").await;
     assert_eq!(error(&answer), (503, failure("not_ready")));
+    assert_eq!(answer.headers["retry-after"], "1");
+    let answer = node.get_raw("/api/online-users").await;
+    assert_eq!(error(&answer), (504, failure("not_ready")));
     assert_eq!(answer.headers["retry-after"], "1");
 }
 

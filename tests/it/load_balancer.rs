@@ -1,7 +1,10 @@
 //! Three nodes behind the load balancer of `deploy/`: any node serves any request, and one node the requests of a client that
 //! polls.
 
+mod failing_nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::json;
@@ -13,15 +16,15 @@ use crate::support::polling::{POLLING, WEBSOCKET, next_text, text};
 use crate::support::*;
 
 /// Three nodes and the balancer before them.
-async fn balanced() -> (Cluster<NodeProcess>, Nginx) {
+async fn balanced() -> (Cluster<NodeProcess>, Balancer) {
     let cluster = Cluster::processes(3).await;
     let ports: Vec<_> = cluster.nodes.iter().map(|node| node.addr().port()).collect();
-    let balancer = Nginx::start(&ports).await;
+    let balancer = Balancer::start(&ports).await;
     (cluster, balancer)
 }
 
 /// Joins through the balancer; returns the node that serves, too.
-async fn join(balancer: &Nginx, user: &str) -> (WsClient, String) {
+async fn join(balancer: &Balancer, user: &str) -> (WsClient, String) {
     let mut client = balancer.ws(&format!("/ws?userId={user}")).await;
     let node = client.expect_type("welcome").await["nodeId"].as_str().expect("a text").to_owned();
     client.expect_type("online_users_list").await;
@@ -96,7 +99,7 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
     ];
     for path in hidden {
         let answer = answer_to(&balancer, path).await;
-        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains(r#""message":"not found""#), "{path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains(r#""code":"not_found""#), "{path}: {answer}");
     }
     let sockets = balancer.request(Method::DELETE, "/api/users/ada/sockets", &[], "").await;
     assert!(sockets.status == 404 && sockets.body.contains(r#""message":"not found""#), "{sockets:?}");
@@ -111,25 +114,32 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
 }
 
 /// The whole answer to a path, which is sent as it is: a client library would tidy it up.
-async fn answer_to(balancer: &Nginx, path: &str) -> String {
-    let mut stream = TcpStream::connect(balancer.addr()).await.expect("nginx listens");
+async fn answer_to(balancer: &Balancer, path: &str) -> String {
+    let mut stream = TcpStream::connect(balancer.addr()).await.expect("haproxy listens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("nginx reads");
+    stream.write_all(request.as_bytes()).await.expect("haproxy reads");
     let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("an answer");
+    timeout(3 * DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("an answer");
     answer
 }
 
-/// A node that takes an upgrade at any path, is silent, and sends back what it is sent.
-async fn echoing_node() -> u16 {
+/// A node that is ready, whatever it says besides: what `answer` makes of the head of a request. Without an answer, the
+/// connection stays silent. After an upgrade, the node sends back what it is sent.
+async fn scripted_node(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
+    let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
             tokio::spawn(async move {
                 let head = read_head(&mut stream).await;
-                assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
-                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                let answer = if head.starts_with("GET /readyz ") {
+                    Some(http_answer("200 OK", r#"{"success":true,"status":"ready","degraded":false}"#))
+                } else {
+                    answer(&head)
+                };
+                let Some(answer) = answer else { return std::future::pending().await };
                 stream.write_all(answer.as_bytes()).await?;
                 let (mut from, mut to) = stream.split();
                 tokio::io::copy(&mut from, &mut to).await
@@ -139,11 +149,21 @@ async fn echoing_node() -> u16 {
     port
 }
 
+/// An answer with a JSON body, after which the connection ends.
+fn http_answer(status: &str, body: &str) -> String {
+    let n_bytes = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {n_bytes}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
 /// A connection through the balancer that was upgraded at this path.
-async fn upgraded(balancer: &Nginx, path: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(balancer.addr()).await.expect("nginx listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("nginx reads");
+async fn upgraded(balancer: &Balancer, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(balancer.addr()).await.expect("haproxy listens");
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("haproxy reads");
     let head = read_head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
     stream
@@ -158,21 +178,50 @@ async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_silent_websocket_outlives_the_time_that_plain_http_has() {
-    let balancer = Nginx::start(&[echoing_node().await]).await;
+async fn a_silent_websocket_outlives_the_time_that_an_answer_has() {
+    let upgrades = |head: &str| {
+        let is_upgrade = head.to_lowercase().contains("upgrade: websocket\r\n");
+        // The answer to the key of `upgraded`. HAProxy looks for one.
+        let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket";
+        is_upgrade.then(|| format!("{answer}\r\n{accept}\r\n\r\n"))
+    };
+    let balancer = Balancer::start(&[scripted_node(upgrades).await]).await;
     let mut sockets = Vec::new();
     for path in ["/ws?userId=42", "/?userId=42", WEBSOCKET, "/api/socketio/?EIO=4&transport=websocket&sid=node1.x"] {
         sockets.push((path, upgraded(&balancer, path).await));
     }
-    // Later than the others, and cut for its silence. So their time would have run out before.
-    let mut plain = upgraded(&balancer, "/api/online-users").await;
-    let cut = timeout(3 * DEADLINE, plain.read(&mut [0])).await.expect("nginx cuts it");
-    assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
+    // Later than the others. So their time would have run out before.
+    let plain = answer_to(&balancer, "/api/online-users").await;
+    assert!(plain.starts_with("HTTP/1.1 503 "), "{plain}");
     for (path, socket) in &mut sockets {
-        socket.write_all(b"x").await.expect("nginx reads");
+        socket.write_all(b"x").await.expect("haproxy reads");
         let echo = timeout(DEADLINE, socket.read_u8()).await.expect("an echo in time");
         assert_eq!(echo.ok(), Some(b'x'), "{path} was cut");
     }
+}
+
+#[tokio::test]
+async fn no_other_upgrade_than_to_a_websocket_is_passed_on() {
+    let has_upgrade = |head: &str| Some(http_answer("200 OK", &head.to_lowercase().contains("upgrade").to_string()));
+    let balancer = Balancer::start(&[scripted_node(has_upgrade).await]).await;
+    for protocol in ["h2c", "TLS/1.0", "websocket2"] {
+        let headers = [("connection", "Upgrade"), ("upgrade", protocol)];
+        let answer = balancer.request(Method::GET, "/api/online-users", &headers, "").await;
+        assert_eq!((answer.status, &*answer.body), (200, "false"), "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_claims_about_itself_is_replaced() {
+    let echo = |head: &str| {
+        let claims = head.lines().filter(|line| line.to_lowercase().starts_with("x-forwarded")).collect::<Vec<_>>();
+        Some(http_answer("200 OK", &claims.join(";").to_lowercase()))
+    };
+    let balancer = Balancer::start(&[scripted_node(echo).await]).await;
+    let claims = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
+    let answer = balancer.request(Method::GET, "/api/online-users", &claims, "").await;
+    assert_eq!(answer.body, "x-forwarded-for: 127.0.0.1;x-forwarded-proto: http");
 }
 
 #[tokio::test]
@@ -180,7 +229,7 @@ async fn without_a_node_the_balancer_says_so_in_the_same_form() {
     let closed = RedisServer::start().await;
     let port = closed.port();
     drop(closed);
-    let balancer = Nginx::start(&[port]).await;
+    let balancer = Balancer::start(&[port]).await;
     let answer = balancer.get_raw("/api/online-users").await;
     assert_eq!((answer.status, &answer.headers["retry-after"]), (503, &"1".parse().expect("a header")));
     assert!(
@@ -228,9 +277,12 @@ async fn a_session_of_a_node_that_is_gone_begins_anew_elsewhere() {
     };
     let port = cluster[0].addr().port().to_string();
     cluster[0].kill9();
-    let answer = client.get().await;
-    assert!(answer.status == 503 && answer.body.contains(r#""code":"unavailable""#), "{answer:?}");
-    assert_eq!(client.post("3").await.status, 503);
+    // Any other node says so.
+    let unknown = json!({"code": 1, "message": "Session ID unknown"});
+    let is_unknown = async || serde_json::from_str(&client.get().await.body).ok() == Some(unknown.clone());
+    eventually(is_unknown, "its session is unknown").await;
+    balancer.wait_until("node1", "is DOWN").await;
+    assert_eq!(client.post("3").await.status, 400);
     for n in 0..6 {
         let mut client = Polling::connect(&balancer, &format!("userId=user-{n}")).await;
         assert!(!client.sid().starts_with("node1."));
@@ -242,11 +294,32 @@ async fn a_session_of_a_node_that_is_gone_begins_anew_elsewhere() {
     environment.push(("ROLLCALL__SERVER__NAME".to_owned(), "node1".to_owned()));
     let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let _node = NodeProcess::spawn(&environment).await;
-    let unknown = json!({"code": 1, "message": "Session ID unknown"});
-    let is_unknown = async || serde_json::from_str(&client.get().await.body).ok() == Some(unknown.clone());
-    eventually(is_unknown, "the node answers, and does not know the session").await;
+    balancer.wait_until("node1", "is UP").await;
+    assert_eq!(client.get().await.status, 400);
     // A name that is no node's goes to any node, and each says the same.
     for sid in ["node9.x", "x", "", "node1"] {
         assert_eq!(balancer.get(&format!("{POLLING}&sid={sid}")).await, (400, unknown.clone()), "{sid}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_added_gets_clients_after_a_reload_and_nobody_is_cut_off() {
+    let mut cluster = Cluster::processes(2).await;
+    let ports =
+        |cluster: &Cluster<NodeProcess>| cluster.nodes.iter().map(|node| node.addr().port()).collect::<Vec<_>>();
+    let mut balancer = Balancer::start(&ports(&cluster)).await;
+    let (mut ada, _) = join(&balancer, "ada").await;
+    cluster.add().await;
+    balancer.reload(&ports(&cluster)).await;
+    let mut clients = Vec::new();
+    let mut serving = BTreeSet::new();
+    for n in 0..6 {
+        let (client, node) = join(&balancer, &format!("user-{n}")).await;
+        clients.push(client);
+        serving.insert(node);
+    }
+    assert!(serving.contains(cluster[2].node_id()), "the new node serves");
+    for n in 0..6 {
+        assert_eq!(ada.expect_type("user_online").await["userId"], format!("user-{n}"));
     }
 }

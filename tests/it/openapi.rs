@@ -537,6 +537,26 @@ async fn answers_without_redis(api: &mut Api) {
     }
     let fresh = Node::spawn(test_settings_with_redis(&cluster.redis.url())).await;
     assert_eq!(api.ask(&fresh, Method::GET, "/readyz", "").await, 503);
+    let both = r#"{"userIds":["ada","nobody"]}"#;
+    for (method, path, body) in [
+        (Method::GET, "/api/online-users", ""),
+        (Method::GET, "/api/user-status/online", ""),
+        (Method::GET, "/api/user-status/online/count", ""),
+        (Method::GET, "/api/user-status/ada", ""),
+        (Method::POST, "/api/user-status/batch", both),
+        (Method::POST, "/api/users/query", both),
+        (Method::GET, "/api/chatroom/lobby/online-users", ""),
+    ] {
+        assert_eq!(api.ask(&fresh, method, path, body).await, 504, "{path}");
+    }
+    api.refused_websocket(&fresh, "/ws?userId=ada").await;
+    // An empty Redis: the node waits for others, who may be about to say who is online.
+    let empty = RedisServer::start().await;
+    let mut settings = test_settings_with_redis(&empty.url());
+    settings.presence.lease = Duration::from_secs(60);
+    let waiting = Node::spawn(settings).await;
+    waiting.wait_until_it_serves().await;
+    assert_eq!(api.ask(&waiting, Method::GET, "/readyz", "").await, 503);
 }
 
 #[tokio::test]
@@ -613,6 +633,12 @@ async fn requests_of_socketio_are_answered_as_documented() {
     let answer = node.get_raw(&path).await;
     assert_eq!(answer.status, 503);
     api.check("GET", &path, 503, &headers_of(&answer), &answer.body);
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let lost = Node::spawn(test_settings_with_redis(&redis.url())).await;
+    let answer = lost.get_raw(&path).await;
+    assert_eq!(answer.status, 504);
+    api.check("GET", &path, 504, &headers_of(&answer), &answer.body);
 }
 
 fn headers_of(answer: &HttpAnswer) -> Vec<(String, String)> {

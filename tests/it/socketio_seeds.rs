@@ -209,16 +209,16 @@ async fn another_namespace_is_refused() {
 
 /// Three nodes in processes and the balancer before them. They leave a client the time in which the official one comes back: half
 /// a second to one and a half, and a further try.
-async fn balanced() -> (Cluster<NodeProcess>, Nginx) {
+async fn balanced() -> (Cluster<NodeProcess>, Balancer) {
     let environment = [("ROLLCALL__PRESENCE__LEASE_MS", "8000"), ("ROLLCALL__PRESENCE__GRACE_MS", "5000")];
     let cluster = Cluster::processes_with(3, &environment).await;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.addr().port()).collect();
-    let balancer = Nginx::start(&ports).await;
+    let balancer = Balancer::start(&ports).await;
     (cluster, balancer)
 }
 
 /// Pages of S2 behind the balancer, in all ways by turns.
-async fn pages(js: &Js, balancer: &Nginx, n_pages: usize) -> Vec<JsClient> {
+async fn pages(js: &Js, balancer: &Balancer, n_pages: usize) -> Vec<JsClient> {
     let mut pages = Vec::new();
     for n in 0..n_pages {
         pages.push(js.page(balancer, WAYS[n % WAYS.len()], "s2", json!(format!("user-{n}"))).await);

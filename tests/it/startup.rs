@@ -143,12 +143,10 @@ async fn a_node_whose_redis_is_away_starts_and_is_ready_once_it_comes() {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let node = NodeProcess::spawn(&environment).await;
     assert_eq!((node.get("/readyz").await.0, node.get("/healthz").await.0), (503, 200));
-    // Who comes meanwhile is let in, and told how things are.
-    let mut ada = node.ws("/ws?userId=ada").await;
-    assert_eq!(ada.expect_type("welcome").await["degraded"], true);
     redis.restart().await;
     node.wait_ready().await;
-    eventually_eq(async || redis.smembers("online:users:set").await, ["ada"], "Redis knows ada").await;
+    let _ada = node.join("ada").await;
+    assert_eq!(redis.smembers("online:users:set").await, ["ada"]);
     let degraded = async || node.get("/readyz").await.1["degraded"].clone();
     eventually_eq(degraded, false, "the node is no longer degraded").await;
 }
@@ -188,6 +186,30 @@ async fn the_healthcheck_asks_the_node_with_the_same_settings() {
     let (status, _, said) = healthcheck("").await;
     assert_eq!(status, Some(1));
     assert!(said.starts_with("rollcall: not listening") && said.lines().count() == 1, "{said}");
+}
+
+#[tokio::test]
+async fn the_healthcheck_asks_for_readiness_if_told_to() {
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let mut environment = test_environment();
+    environment.push(("REDIS_URL".to_owned(), redis.url()));
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let node = NodeProcess::spawn(&environment).await;
+    let port = node.addr().port().to_string();
+    let healthcheck = async |arguments: &[&str]| {
+        let arguments = [&["healthcheck"], arguments].concat();
+        let ended = NodeProcess::try_spawn(&arguments, &[("PORT", &port)]).await.err().expect("it ends");
+        (ended.status.code(), ended.stderr)
+    };
+    let yes = (Some(0), String::new());
+    assert_eq!(healthcheck(&[]).await, yes, "it is alive");
+    let (status, said) = healthcheck(&["--ready"]).await;
+    assert_eq!((status, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.starts_with("rollcall: not ready: HTTP/1.1 503 ") && said.contains(r#""code":"not_ready""#), "{said}");
+    redis.restart().await;
+    node.wait_ready().await;
+    assert_eq!(healthcheck(&["--ready"]).await, yes, "it is ready");
 }
 
 #[tokio::test]

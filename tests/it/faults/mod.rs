@@ -3,6 +3,7 @@
 //! One file a fault. `simulation.rs` mixes them all, seeded; it and the files on many users say how to run them larger
 //! than the suite does.
 
+mod balanced_restart;
 mod data_loss;
 mod deaf;
 mod failover;

@@ -176,21 +176,36 @@ async fn who_comes_and_goes_while_redis_is_away_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_without_its_redis_serves_and_is_ready_when_redis_comes() {
+async fn a_node_that_starts_without_its_redis_lets_nobody_in_and_is_ready_when_redis_comes() {
     let mut redis = RedisServer::start().await;
     redis.kill();
     let node = Node::spawn(test_settings_with_redis(&redis.url())).await;
     let (status, body) = node.get("/readyz").await;
     assert_eq!((status, &body["success"]), (503, &json!(false)), "{body}");
     assert_eq!(node.get("/healthz").await.0, 200);
-    let mut ada = node.ws("/ws?userId=ada").await;
-    let welcome = ada.expect_type("welcome").await;
-    assert_eq!(welcome["degraded"], true, "{welcome}");
-    let list = node.get("/api/online-users").await.1;
-    assert_eq!(list["degraded"], true, "{list}");
+    // Other nodes know more. Here, ada would be online to nobody, and everybody offline to her.
+    let refusal = WsClient::try_connect(node.addr(), "/ws?userId=ada").await.err().expect("a refusal");
+    assert_eq!((refusal.status, &refusal.json()["code"]), (504, &json!("not_ready")));
+    assert_eq!(refusal.header("retry-after"), Some("1"));
+    for path in ["/?userId=ada", "/socket.io/?EIO=4&transport=websocket&userId=ada"] {
+        assert_eq!(WsClient::try_connect(node.addr(), path).await.err().expect("a refusal").status, 504, "{path}");
+    }
+    let reads = [
+        "/api/online-users",
+        "/api/user-status/online",
+        "/api/user-status/ada",
+        "/api/chatroom/lobby/online-users",
+        "/socket.io/?EIO=4&transport=polling&userId=ada",
+    ];
+    for path in reads {
+        let (status, body) = node.get(path).await;
+        assert_eq!((status, &body["code"]), (504, &json!("not_ready")), "{path}: {body}");
+    }
+    assert_eq!(node.counter(r#"rollcall_refused_total{reason="not_ready"}"#).await, 4);
 
     redis.restart().await;
     node.wait_ready().await;
+    let _ada = node.join("ada").await;
     assert_eq!(node.online_ids().await, ["ada"]);
     assert_eq!(redis.smembers("online:users:set").await, ["ada"]);
     assert_eq!(node.get("/readyz").await.1["degraded"], false);

@@ -241,10 +241,11 @@ async fn a_lone_survivor_waits_for_a_node_that_started_during_the_outage() {
         let fresh = Node::spawn(settings).await;
         pass(Duration::from_secs(1)).await;
         old.close(1001).await;
-        let new = fresh.join(&user).await;
         pass(Duration::from_millis(1500)).await;
-        // The new node first.
+        // The new node first. The user comes to it as soon as it lets clients in.
         proxy.restore().await;
+        fresh.wait_until_it_serves().await;
+        let new = fresh.join(&user).await;
         behind.restore().await;
         wait_until_degraded(&behind.nodes[0], false).await;
         fresh.wait_ready().await;

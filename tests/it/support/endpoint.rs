@@ -201,6 +201,12 @@ impl Endpoint {
         eventually_eq_within(READY_DEADLINE, status, Ok(200), &format!("/readyz of {} answers 200", self.addr)).await;
     }
 
+    /// Waits until the node lets clients in. It may still wait for other nodes to say who is online.
+    pub(crate) async fn wait_until_it_serves(&self) {
+        let serves = async || self.get_raw("/api/online-users?limit=1").await.status;
+        eventually_eq_within(READY_DEADLINE, serves, 200, &format!("{} lets clients in", self.addr)).await;
+    }
+
     /// A request whose failure is not the test's.
     async fn try_request(
         &self,

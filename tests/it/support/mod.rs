@@ -28,12 +28,12 @@
 //!   [`ChaosProxy`] for the network.
 //! - No retries, no ignored tests, no assertion that something took less than a time.
 
+mod balancer;
 mod chaos_proxy;
 mod cluster;
 mod endpoint;
 mod eventually;
 mod issuer;
-mod nginx;
 mod node;
 mod pki;
 mod places;
@@ -55,6 +55,7 @@ mod ws_client;
 
 use shared::{frame, http, ports, process};
 
+pub(crate) use balancer::Balancer;
 pub(crate) use chaos_proxy::ChaosProxy;
 pub(crate) use cluster::{
     Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis,
@@ -62,7 +63,6 @@ pub(crate) use cluster::{
 pub(crate) use endpoint::{Endpoint, HttpAnswer, percent_encoded};
 pub(crate) use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub(crate) use issuer::{Issuer, Mood, SECRET, SigningKey, seconds_from_now, token, token_of, with_secret};
-pub(crate) use nginx::Nginx;
 pub(crate) use node::{Node, NodeProcess};
 pub(crate) use pki::{Issued, Pki, Tunnel, connect_tls, encrypted};
 pub(crate) use places::Place;
@@ -73,6 +73,7 @@ pub(crate) use room_client::{shown, told_of, until_typing_is_heard};
 pub(crate) use schema::{Document, NO_VIOLATIONS};
 pub(crate) use sentinel::Sentinels;
 pub(crate) use shared::DEADLINE;
+pub(crate) use shared::ports::Port;
 pub(crate) use sio_client::{Carrier, SioClient};
 pub(crate) use sio_js::{Js, JsClient, WAYS};
 pub(crate) use sio_ws::SioWs;
