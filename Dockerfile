@@ -15,12 +15,23 @@ RUN sed -n 's/^path = "\(.*\)"$/\1/p' Cargo.toml | while read -r file; do \
 COPY config config
 COPY docs/openapi.json docs/openapi.json
 COPY src src
-# --frozen: the layer above has fetched everything. The binary must tell its version: a stub would say nothing.
+# --frozen: the layer above has fetched everything. The binary must tell its version: a stub would say nothing. The symbols are kept
+# apart: they are most of the file. `docker build --target symbols -o . .` writes them to rollcall.debug, for gdb and addr2line.
 RUN cargo build --release --frozen --bin rollcall \
-    && test -n "$(target/release/rollcall --version)"
+    && test -n "$(target/release/rollcall --version)" \
+    && objcopy --only-keep-debug target/release/rollcall rollcall.debug \
+    && objcopy --strip-all --add-gnu-debuglink=rollcall.debug target/release/rollcall rollcall
+
+FROM scratch AS symbols
+COPY --from=build /build/rollcall.debug /
 
 FROM debian:bookworm-slim
-COPY --from=build /build/target/release/rollcall /usr/local/bin/rollcall
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Rollcall" \
+      org.opencontainers.image.description="A presence service: who is online right now" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=build /build/rollcall /usr/local/bin/rollcall
 # The authorities of the system, for rediss:// and auth.jwks_url. The slim image has none.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
@@ -15,13 +16,15 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyTask};
+use crate::doctor::{self, Finding};
 use crate::domain::NodeId;
 use crate::http::{self, Bodies, Connection, Connections, Engine, EngineError, Entrance, OnWorker, Readiness, Reads};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AddressMetrics, AdmissionMetrics, AnswerMetrics, AuditorMetrics, AuthMetrics, BodyMetrics, CertificateMetrics,
-    ConnectionMetrics, FileMetrics, HubMetrics, PeerMetrics, Registry, ReplicaMetrics, RoomReadMetrics, SessionMetrics,
-    SocketioMetrics, StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics, WriterMetrics,
+    ConnectionMetrics, FileMetrics, HubMetrics, PeerMetrics, Registry, ReplicaMetrics, RequestMetrics, RoomReadMetrics,
+    SessionMetrics, SocketioMetrics, StoreMetrics, SweeperMetrics, TableMetrics, TypingMetrics, WorkerMetrics,
+    WriterMetrics,
 };
 use crate::node::{Refresher, Table, Writer};
 use crate::peers::Peers;
@@ -38,6 +41,7 @@ use crate::tasks::Tasks;
 use crate::transport::{Certificates, Sids, files};
 use crate::typing::{Typing, TypingTask};
 use crate::wire::Format;
+use crate::worker_delay;
 
 /// A node that has its port and its parts, and does not serve yet.
 pub struct App {
@@ -74,6 +78,7 @@ struct Edge {
     sessions: Arc<Services>,
     fanout: Arc<Fanout>,
     hub_metrics: HubMetrics,
+    worker_metrics: WorkerMetrics,
 }
 
 impl App {
@@ -229,7 +234,7 @@ impl App {
             }
             () = signals.drain() => Ok(()),
             failure = tasks.failure() => {
-                tracing::error!(error = %failure, "This node cannot go on, and drains: {failure}");
+                tracing::error!(error = %failure, "This node cannot go on, and drains");
                 Err(failure.into())
             }
         };
@@ -241,6 +246,12 @@ impl App {
 /// Names the library that encrypts for everybody in this process, once. A second node in the same process finds it chosen.
 fn choose_cryptography() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Checks what a node with these settings needs of its surroundings.
+pub async fn examine(settings: &Settings) -> Vec<Finding> {
+    choose_cryptography();
+    doctor::examine(settings, n_workers(&settings.server), BACKLOG).await
 }
 
 /// How many connections the kernel accepts ahead of the server. When a peer dies, all its clients come within a moment.
@@ -326,7 +337,7 @@ async fn open_store(
             Err(error).with_context(|| format!("cannot use {url} (redis.url)"))
         }
         Err(error) => {
-            tracing::warn!(error = %error, "Redis does not answer yet; this node is not ready until it does: {error}");
+            tracing::warn!(error = %error, "Redis does not answer yet; this node is not ready until it does");
             Ok(Arc::new(store))
         }
         Ok(_) => Ok(Arc::new(store)),
@@ -347,6 +358,7 @@ impl Edge {
         let admission = Admission::new(settings, drain.sessions.clone(), drain.draining.clone(), metrics);
         let answers = Answers::new(settings.limits.answers_bytes, AnswerMetrics::new(&mut registry));
         let hub_metrics = HubMetrics::new(&mut registry);
+        let worker_metrics = WorkerMetrics::new(&mut registry);
         hub_metrics.know_formats(Format::ALL.map(Format::name));
         let addresses = Addresses::new(settings, AddressMetrics::new(&mut registry));
         let engine = open_engine(settings, SocketioMetrics::new(&mut registry, EngineError::codes()));
@@ -378,6 +390,7 @@ impl Edge {
             bodies: Bodies::new(settings.limits.bodies_bytes, BodyMetrics::new(&mut registry)),
             limits: settings.limits.clone(),
             draining: drain.draining.clone(),
+            requests: RequestMetrics::new(&mut registry),
             registry,
         };
         let entrance = Entrance {
@@ -390,7 +403,8 @@ impl Edge {
             engine,
         };
         let (reads, entrance, sessions) = (Arc::new(reads), Arc::new(entrance), Arc::new(sessions));
-        Self { connections, reads, entrance, sessions, fanout: core.fanout.clone(), hub_metrics }
+        let fanout = core.fanout.clone();
+        Self { connections, reads, entrance, sessions, fanout, hub_metrics, worker_metrics }
     }
 
     fn serve(
@@ -406,8 +420,12 @@ impl Edge {
             .disable_signals()
             // The sessions have been drained before this (`shutdown.rs`).
             .shutdown_timeout(1);
-        let Self { connections, reads, entrance, sessions, fanout, hub_metrics } = self;
+        let Self { connections, reads, entrance, sessions, fanout, hub_metrics, worker_metrics } = self;
+        let n_started = Arc::new(AtomicUsize::new(0));
+        // This is called once on each worker thread.
         let server = builder.listen("rollcall", listener, move || {
+            let number = n_started.fetch_add(1, Ordering::Relaxed);
+            actix_rt::spawn(worker_delay::measure(worker_metrics.of(number)));
             let connections = connections.clone();
             let open = move |stream: TcpStream| open_connection(connections.clone(), stream);
             let (sessions, fanout, metrics) = (sessions.clone(), fanout.clone(), hub_metrics.clone());

@@ -2,7 +2,7 @@
 //! time comes from. What nodes must agree on (leases, revisions) takes its time from the store. Intervals and deadlines
 //! use tokio's clock, which cannot be set back. What they share is here too.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::fmt::temporal::DateTimePrinter;
 
@@ -69,6 +69,15 @@ pub(crate) async fn sleep_until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// If a timer is late by more than this, the process was stopped or starved. What came from others meanwhile has not been
+/// read.
+pub(crate) const STALL: Duration = Duration::from_secs(1);
+
+/// Whether the process stood still when the time `due` came. Then nobody else has let it pass.
+pub(crate) fn stood_still(due: Instant) -> bool {
+    due.elapsed() > STALL
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! - `typing`: who types. `peers`: what nodes ask one another. `rooms`: what is asked about rooms.
 //! - `session`: one socket's life. `http`: one file a resource.
 //! - [`app`]: builds the parts. [`shutdown`]: ends them in order. [`settings`], [`telemetry`], [`metrics`], [`clock`],
-//!   `backoff`, `tasks`.
+//!   `backoff`, `tasks`, `worker_delay`. [`doctor`]: what a node needs of its surroundings.
 //!
 //! Which module may use which is in `docs/architecture.md`, and `tests/it/architecture.rs` fails on anything else.
 
@@ -18,6 +18,7 @@ pub mod app;
 pub mod auth;
 mod backoff;
 pub mod clock;
+pub mod doctor;
 pub mod domain;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -38,3 +39,4 @@ pub mod telemetry;
 mod transport;
 mod typing;
 pub mod wire;
+mod worker_delay;

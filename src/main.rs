@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use rollcall::app::App;
+use rollcall::app::{self, App};
 use rollcall::auth::{self, NewApiKey, TokenWish};
-use rollcall::settings::{ServerSettings, Settings};
-use rollcall::{shutdown, telemetry};
+use rollcall::doctor::{Finding, Verdict};
+use rollcall::settings::{LogFormat, ServerSettings, Settings};
+use rollcall::{clock, shutdown, telemetry};
 
+use self::cli::announcement::Announcement;
+use self::cli::doctor::Line;
 use self::cli::healthcheck::Question;
 use self::cli::way::{Trust, Way};
 
@@ -44,17 +47,17 @@ enum Command {
         #[arg(long)]
         ready: bool,
     },
+    /// Check Redis, the clock, the limits of this machine and the other nodes: status 0 if nothing is bad
+    Doctor {
+        #[command(flatten)]
+        node: AskedNode,
+    },
     /// Ask a node why a user is, or is not, online
     Explain {
         /// The user's id
         user: String,
-        /// The node to ask. Without a key, it answers only programs on its own machine [default: the node with the same
-        /// settings]
-        #[arg(long, value_name = "http(s)://HOST:PORT")]
-        url: Option<String>,
-        /// A file with an API key of the scope admin [default: the file that ROLLCALL_KEY_FILE names]
-        #[arg(long, value_name = "FILE")]
-        key_file: Option<PathBuf>,
+        #[command(flatten)]
+        node: AskedNode,
         /// Print the answer as the node gives it
         #[arg(long)]
         json: bool,
@@ -88,12 +91,25 @@ enum Command {
     },
 }
 
+/// Which node is asked.
+#[derive(clap::Args)]
+struct AskedNode {
+    /// The node to ask. Without a key, it answers only programs on its own machine [default: the node with the same
+    /// settings]
+    #[arg(long, value_name = "http(s)://HOST:PORT")]
+    url: Option<String>,
+    /// A file with an API key of the scope admin [default: the file that ROLLCALL_KEY_FILE names]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
         Command::Healthcheck { ready } => healthcheck(config, if ready { Question::Ready } else { Question::Alive }),
-        Command::Explain { user, url, key_file, json } => explain(config, url, key_file, &user, json),
+        Command::Doctor { node } => doctor(config, node),
+        Command::Explain { user, node, json } => explain(config, node, &user, json),
         Command::Token { user, scopes, rooms, name, expires_in } => {
             let lifetime = Duration::from_secs(expires_in);
             token(config, &TokenWish { user, scopes, rooms, name, lifetime })
@@ -112,12 +128,13 @@ fn main() -> ExitCode {
 
 fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
     let settings = Settings::load(config.as_deref(), environment())?;
-    telemetry::init(&settings.telemetry)?;
+    let (name, format) = (settings.server.node_name(), settings.telemetry.log_format);
+    telemetry::init(&settings.telemetry, &name)?;
     actix_rt::System::new().block_on(async {
         let app = App::build(settings).await?;
         // This comes before the announcement, because a reader of the announcement may send a signal at once.
         let signals = shutdown::Signals::install().context("cannot listen for signals")?;
-        announce(&app);
+        announce(&app, &name, format);
         app.run(signals).await
     })
 }
@@ -134,22 +151,38 @@ fn way(server: ServerSettings, trust: Option<Trust>) -> Way {
     Way { trust, proxies: Some(Rc::new(move |ip| server.expects_proxy_header_of(ip))) }
 }
 
-fn explain(
-    config: Option<PathBuf>,
-    url: Option<String>,
-    key_file: Option<PathBuf>,
-    user: &str,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let server = server_settings(config)?;
+/// Looks at everything from here, and asks a node which versions run.
+fn doctor(config: Option<PathBuf>, node: AskedNode) -> anyhow::Result<()> {
+    let settings = Settings::load(config.as_deref(), environment())?;
+    let findings = actix_rt::System::new().block_on(app::examine(&settings));
+    let lines = findings.into_iter().map(|Finding { about, verdict, what }| {
+        let verdict = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Doubtful => "warn",
+            Verdict::Bad => "bad",
+        };
+        Line { verdict, about, what }
+    });
+    let mut lines: Vec<_> = lines.collect();
+    let (url, way, key_file) = asked(settings.server, node)?;
+    lines.push(cli::doctor::versions(&url, way, key_file.as_deref(), env!("CARGO_PKG_VERSION")));
+    cli::doctor::run(&lines)
+}
+
+fn explain(config: Option<PathBuf>, node: AskedNode, user: &str, as_json: bool) -> anyhow::Result<()> {
+    let (url, way, key_file) = asked(server_settings(config)?, node)?;
+    cli::explain::run(&url, way, user, key_file.as_deref(), as_json)
+}
+
+/// Where the asked node is, the way to it, and the file with the key.
+fn asked(server: ServerSettings, node: AskedNode) -> anyhow::Result<(String, Way, Option<PathBuf>)> {
     let scheme = if server.tls_certificate_path.is_some() { "https" } else { "http" };
-    let key_file = key_file.or_else(key_file_of_environment);
-    let url = match url {
+    let url = match node.url {
         Some(url) => url,
         None => format!("{scheme}://{}", address(&server)?),
     };
     let trust = server.tls_certificate_path.clone().map(Trust::Only);
-    cli::explain::run(&url, way(server, trust), user, key_file.as_deref(), as_json)
+    Ok((url, way(server, trust), node.key_file.or_else(key_file_of_environment)))
 }
 
 /// An empty variable counts as unset, as it does for settings.
@@ -182,15 +215,15 @@ fn address(server: &ServerSettings) -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::new(ip, server.port))
 }
 
-/// Tells a person where to look. A script may wait for the first line: then requests are served.
-fn announce(app: &App) {
-    let lines = format!(
-        "rollcall {} listening on {}\nstore: {}\nnode: {}\n",
-        env!("CARGO_PKG_VERSION"),
-        app.url(),
-        app.store_name(),
-        app.node_id(),
-    );
+/// Tells a person where to look. A script may wait for the first line: then requests are served. Where the log is JSON, this is,
+/// too: a collector reads both.
+fn announce(app: &App, name: &str, format: LogFormat) {
+    let (url, store, id) = (app.url(), app.store_name(), app.node_id().to_string());
+    let announcement = Announcement { name, id: &id, url: &url, store: &store };
+    let lines = match format {
+        LogFormat::Text => announcement.text(),
+        LogFormat::Json => announcement.json(&clock::rfc3339(clock::now())),
+    };
     let mut stdout = std::io::stdout().lock();
     // If nobody reads it (a closed pipe), the node serves all the same.
     let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());

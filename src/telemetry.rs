@@ -1,20 +1,26 @@
-//! Log lines go to stderr. So stdout has only what a person or a script reads at the start.
+//! Log lines go to stderr. So stdout has only what a person or a script reads at the start. Each line names the node.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, TelemetrySettings};
 
-/// Starts logging for the whole process. Only `main` calls it, once.
+/// Starts logging for the whole process. Only `main` calls it, once. `node` is the name of the node (`server.name`).
 ///
 /// Tests that start the app in their own process do not call it, because a process has one logger.
 ///
 /// # Errors
 /// `telemetry.log_filter` is not a filter, or the process already has a logger. The caller must give up, because a
 /// service that cannot log must not look healthy.
-pub fn init(settings: &TelemetrySettings) -> anyhow::Result<()> {
+pub fn init(settings: &TelemetrySettings, node: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_filter)
         .with_context(|| format!("telemetry.log_filter = {:?} is not a log filter", settings.log_filter))?;
     let logger = tracing_subscriber::fmt()
@@ -22,9 +28,43 @@ pub fn init(settings: &TelemetrySettings) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         // Colours are only for a person. In a file or a log collector they do not help.
         .with_ansi(std::io::stderr().is_terminal());
+    let node = node.to_owned();
     match settings.log_format {
-        LogFormat::Text => logger.try_init(),
-        LogFormat::Json => logger.json().flatten_event(true).try_init(),
+        LogFormat::Text => logger.with_timer(NamedTime(node)).try_init(),
+        LogFormat::Json => {
+            let lines = format().json().flatten_event(true);
+            logger.json().event_format(NamedJson { node, lines }).try_init()
+        }
     }
     .map_err(|error| anyhow!(error).context("cannot start logging"))
+}
+
+/// The time of a line of text, and the node.
+struct NamedTime(String);
+
+impl FormatTime for NamedTime {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(out)?;
+        write!(out, " {}", self.0)
+    }
+}
+
+/// A JSON object: `node`, and the members that a line has anyway.
+struct NamedJson {
+    node: String,
+    lines: format::Format<format::Json>,
+}
+
+impl<S, N> FormatEvent<S, N> for NamedJson
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.lines.format_event(context, Writer::new(&mut line), event)?;
+        // The name of a node needs no escape (`server.name`).
+        write!(out, "{{\"node\":\"{}\",", self.node)?;
+        out.write_str(line.strip_prefix('{').unwrap_or(&line))
+    }
 }

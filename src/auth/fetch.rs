@@ -81,7 +81,7 @@ fn roots_in(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
 fn roots_of_the_system() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(error = %error, "A root certificate of the system cannot be read: {error}");
+        tracing::warn!(error = %error, "A root certificate of the system cannot be read");
     }
     found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }

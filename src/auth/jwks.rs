@@ -193,12 +193,12 @@ impl KeyTask {
                 true
             }
             Err(error) => {
-                debug!(error = %error, "Could not fetch the keys of the issuer: {error}");
+                debug!(error = %error, "Could not fetch the keys of the issuer");
                 if backoff.is_first() {
-                    warn!(error = %error, "This node could not fetch the keys of the issuer, and tries again: {error}");
+                    warn!(error = %error, "This node could not fetch the keys of the issuer, and tries again");
                 }
                 if let Some(seconds) = reminder.failed() {
-                    warn!(error = %error, "For {seconds} s this node could not fetch the keys of the issuer: {error}");
+                    warn!(error = %error, "For {seconds} s this node could not fetch the keys of the issuer");
                 }
                 self.metrics.key_fetch_failed();
                 self.known.send_modify(|known| {

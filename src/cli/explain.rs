@@ -17,6 +17,17 @@ use super::way::Way;
 /// # Errors
 /// The file cannot be read, or the node does not answer, or refuses.
 pub(crate) fn run(url: &str, way: Way, user: &str, key_file: Option<&Path>, as_json: bool) -> anyhow::Result<()> {
+    let answer = ask(url, way, user, key_file)?;
+    let text = if as_json { format!("{answer:#}\n") } else { printout::of(&answer) };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// Asks the node at `url` about a user. Shows the API key in `key_file`, if there is one.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn ask(url: &str, way: Way, user: &str, key_file: Option<&Path>) -> anyhow::Result<Value> {
     let key = key_file.map(key_in).transpose()?;
     let path = format!("/api/users/{}/explain", utf8_percent_encode(user, NON_ALPHANUMERIC));
     let Answer { status, body } = answer::get(url, way, &path, key.as_deref())?;
@@ -25,9 +36,7 @@ pub(crate) fn run(url: &str, way: Way, user: &str, key_file: Option<&Path>, as_j
     if status != 200 {
         bail!("{url} answered {status}: {}", printout::clean(answer["message"].as_str().unwrap_or("no message")));
     }
-    let text = if as_json { format!("{answer:#}\n") } else { printout::of(&answer) };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(answer)
 }
 
 /// The key in a file, without the end of its line. It is never shown: neither is it an argument, which other users of the machine

@@ -32,7 +32,8 @@ pub enum Signal {
         /// The number of the question.
         number: u64,
         /// The answer.
-        sockets: Vec<SocketAccount>,
+        #[serde(flatten)]
+        answer: NodeAnswer,
     },
     /// A user began to type, or stopped.
     Typing {
@@ -64,6 +65,16 @@ pub enum Inquiry {
         /// The room.
         room: RoomId,
     },
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// The version that the node runs. A version that does not say so is empty.
+    #[serde(default)]
+    pub version: String,
+    /// The sockets that the answer concerns.
+    pub sockets: Vec<SocketAccount>,
 }
 
 /// What a node says about one of its sockets.

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::ApiError;
 use super::turns::Moved;
+use crate::clock::stood_still;
 use crate::metrics::ConnectionMetrics;
 use crate::settings::{ProxyProtocol, ServerSettings, TrustedProxies};
 use crate::transport::{Certificates, Detached, HttpStream, Peer, Stream, proxy_header};
@@ -134,7 +135,7 @@ impl Connections {
         let accepted = timeout_at(deadline, certificates.accept(tcp)).await;
         accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).inspect_err(|error| {
             self.metrics.tls_handshake_failed();
-            tracing::debug!(error = %error, "A TLS handshake failed: {error}");
+            tracing::debug!(error = %error, "A TLS handshake failed");
         })
     }
 
@@ -185,7 +186,7 @@ impl Connection {
         self.moved.clone()
     }
 
-    /// Ends a connection that has got no answer for too long.
+    /// Ends a connection that has got no answer for too long. If the process stood still, the time begins anew.
     fn end_if_idle(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.waits.0.is_waiting.get() {
             return Ok(());
@@ -193,11 +194,14 @@ impl Connection {
         if let Some(ended_at) = self.waits.0.ended_at.take() {
             self.idle.as_mut().reset(ended_at + self.place.0.request_timeout);
         }
-        if self.idle.as_mut().poll(context).is_pending() {
-            return Ok(());
+        while self.idle.as_mut().poll(context).is_ready() {
+            if !stood_still(self.idle.deadline().into_std()) {
+                self.place.0.metrics.request_timed_out();
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.idle.as_mut().reset(Instant::now() + self.place.0.request_timeout);
         }
-        self.place.0.metrics.request_timed_out();
-        Err(io::ErrorKind::TimedOut.into())
+        Ok(())
     }
 
     /// Lets a write wait until the deadline.

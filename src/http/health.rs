@@ -17,6 +17,22 @@ pub(crate) async fn alive() -> HttpResponse {
 /// drains. Nor is it before it has the keys of the issuer: it could let nobody in. While the store is out of reach, the node
 /// still serves, and says that it is degraded.
 pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
+    check_ready(&reads)?;
+    let degraded = reads.replica.view().degraded();
+    let mut body = Object::new(128);
+    body.boolean("success", true).string("status", "ready");
+    match degraded {
+        Some(_) => body.degraded(degraded),
+        None => body.boolean("degraded", false),
+    };
+    Ok(ok_json(body))
+}
+
+/// Whether clients may be sent to this node.
+///
+/// # Errors
+/// Why they may not.
+pub(super) fn check_ready(reads: &Reads) -> Result<(), ApiError> {
     if reads.draining.is_cancelled() {
         return Err(ApiError::Draining);
     }
@@ -26,12 +42,5 @@ pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiEr
     if !reads.replica.is_ready() {
         return Err(ApiError::Held);
     }
-    let degraded = reads.replica.view().degraded();
-    let mut body = Object::new(128);
-    body.boolean("success", true).string("status", "ready");
-    match degraded {
-        Some(_) => body.degraded(degraded),
-        None => body.boolean("degraded", false),
-    };
-    Ok(ok_json(body))
+    Ok(())
 }

@@ -53,7 +53,7 @@ pub(crate) use self::turns::in_turns;
 pub(crate) use self::upgrade::{Entrance, upgrade_service};
 use crate::auth::{Auth, Resource};
 use crate::clock;
-use crate::metrics::Registry;
+use crate::metrics::{Registry, RequestMetrics};
 use crate::peers::Peers;
 use crate::replica::Replica;
 use crate::rooms::Rooms;
@@ -85,6 +85,8 @@ pub(crate) struct Reads {
     pub limits: LimitSettings,
     /// Cancelled when the node begins to drain. From then on, no client should be sent here.
     pub draining: CancellationToken,
+    /// How long requests take.
+    pub requests: RequestMetrics,
     /// All that is counted.
     pub registry: Registry,
 }

@@ -1,6 +1,9 @@
 //! What all resources have in common: who may use them, their methods, and how other methods and large bodies are refused.
 
+use std::cell::OnceCell;
 use std::future::ready;
+use std::rc::Rc;
+use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{HttpServiceFactory, ServiceRequest};
@@ -8,8 +11,9 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, FromRequest, Handler, HttpRequest, Resource as Routes, Responder, Route, guard, web};
 
 use super::error::Methods;
-use super::{ApiError, body, caller};
+use super::{ApiError, Reads, body, caller};
 use crate::auth::Resource;
+use crate::metrics::ResourceMetrics;
 
 /// If a resource reads no body, a body above this size is refused.
 const MAX_UNREAD_BYTES: u64 = 64 * 1024;
@@ -97,13 +101,31 @@ const LARGE_BYTES: u64 = 4096;
 
 /// Lets only those use the routes who may use the resource.
 fn for_callers(resource: Resource, routes: Routes) -> impl HttpServiceFactory {
-    routes.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
-        let response = caller::identify(resource, request, next).await?;
-        if is_large(response.response().body()) {
-            tokio::task::yield_now().await;
+    // The whole path of the resource is known when its first request comes.
+    let metrics = Rc::new(OnceCell::new());
+    routes.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+        let metrics = metrics.clone();
+        async move {
+            let began = Instant::now();
+            metrics_of(&metrics, &request);
+            let response = caller::identify(resource, request, next).await?;
+            if let Some(metrics) = metrics.get() {
+                metrics.answered(began.elapsed());
+            }
+            if is_large(response.response().body()) {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, Error>(response)
         }
-        Ok::<_, Error>(response)
     }))
+}
+
+fn metrics_of(metrics: &OnceCell<ResourceMetrics>, request: &ServiceRequest) {
+    if metrics.get().is_none()
+        && let (Some(reads), Some(path)) = (request.app_data::<web::Data<Reads>>(), request.match_pattern())
+    {
+        let _ = metrics.set(reads.requests.of(&path));
+    }
 }
 
 /// Whether an answer has taken so long that others should have their turn before the next one. A client may send many requests

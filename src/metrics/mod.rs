@@ -9,14 +9,17 @@ mod http;
 mod hub;
 mod node;
 mod peers;
+mod process;
 mod replica;
 mod room_reads;
 mod session;
 mod socketio;
+mod state;
 mod store;
 mod sweeper;
 mod transport;
 mod typing;
+mod workers;
 
 use std::sync::atomic::AtomicU64;
 
@@ -29,25 +32,31 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry as Families, Unit};
 
 pub(crate) use self::auth::{AuthMetrics, TokenOutcome};
-pub(crate) use self::http::{BodyMetrics, ConnectionMetrics};
+pub(crate) use self::http::{BodyMetrics, ConnectionMetrics, RequestMetrics, ResourceMetrics};
 pub use self::hub::HubMetrics;
 pub(crate) use self::hub::{BulletinScope, Sent};
 pub use self::node::{TableMetrics, WriterMetrics};
 pub(crate) use self::peers::PeerMetrics;
+use self::process::ProcessCollector;
 pub(crate) use self::replica::CatchUpSource;
 pub use self::replica::ReplicaMetrics;
 pub(crate) use self::room_reads::RoomReadMetrics;
 pub(crate) use self::session::{AdmissionMetrics, AnswerMetrics, RefusedBecause, SessionMetrics};
 pub(crate) use self::socketio::{SocketioMetrics, UpgradeOutcome};
+pub(crate) use self::state::NodeState;
+use self::state::StateMetrics;
 pub(crate) use self::store::StoreMetrics;
 pub(crate) use self::sweeper::{AuditorMetrics, SweeperMetrics};
 pub(crate) use self::transport::{AddressMetrics, CertificateMetrics, FileMetrics};
 pub(crate) use self::typing::TypingMetrics;
+pub(crate) use self::workers::{OneWorkerMetrics, WorkerMetrics};
 
 /// All metrics of one node.
 pub struct Registry {
     families: Families,
-    users: Gauge,
+    /// Those of the process. Their names have no prefix of ours.
+    process: Families,
+    state: Option<StateMetrics>,
     limited: Counters,
     offline_delay: Histogram,
 }
@@ -66,6 +75,9 @@ struct Gauges {
     family: Family<Label, Gauge>,
 }
 
+/// A histogram for each value of one label. A value may be made while the node runs.
+type Histograms = Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>;
+
 /// One label and its value.
 type Label = [(&'static str, &'static str); 1];
 
@@ -75,8 +87,7 @@ impl Default for Registry {
         let mut families = Families::with_prefix("rollcall");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         families.register("build", "The version that runs", build);
-        let (users, limited) = (Gauge::default(), Counters::new("limit"));
-        families.register("users", "Users online, as this node tells it", users.clone());
+        let limited = Counters::new("limit");
         families.register(
             "limited",
             "Refused because a client asked for too much, or closed because it did not read or finish, by limit",
@@ -90,16 +101,24 @@ impl Default for Registry {
             Unit::Seconds,
             offline_delay.clone(),
         );
-        Self { families, users, limited, offline_delay }
+        let mut process = Families::default();
+        process.register_collector(Box::new(ProcessCollector));
+        let mut registry = Self { families, process, state: None, limited, offline_delay };
+        registry.state = Some(StateMetrics::new(&mut registry));
+        registry
     }
 }
 
 impl Registry {
-    /// All metrics in the text format of OpenMetrics. `n_users` is the number of users online now.
-    pub(crate) fn encode(&self, n_users: usize) -> String {
-        self.users.set(n_users as i64);
+    /// All metrics in the text format of OpenMetrics. `state` is how the node is now.
+    pub(crate) fn encode(&self, state: NodeState) -> String {
+        if let Some(metrics) = &self.state {
+            metrics.set(state);
+        }
         let mut encoded = String::new();
-        text::encode(&mut encoded, &self.families).expect("writing to memory cannot fail");
+        let families = [&self.families, &self.process];
+        let written = families.into_iter().try_for_each(|families| text::encode_registry(&mut encoded, families));
+        written.and_then(|()| text::encode_eof(&mut encoded)).expect("writing to memory cannot fail");
         encoded
     }
 
@@ -137,6 +156,11 @@ impl Registry {
 
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         self.add(name, help, Gauge::default())
+    }
+
+    /// Times for each value of a label.
+    fn latencies(&mut self, name: &str, help: &str, buckets: fn() -> Histogram) -> Histograms {
+        self.add_with_unit(name, help, Unit::Seconds, Family::new_with_constructor(buckets))
     }
 
     /// A moment, in seconds since 1970.

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Registry;
+use crate::domain::Timestamp;
 
 /// The metrics of the table of this node's sockets.
 pub struct TableMetrics {
@@ -18,6 +19,7 @@ pub struct TableMetrics {
 /// The metrics of the writer.
 pub struct WriterMetrics {
     beat_latency: Histogram,
+    last_beat: Gauge,
     store_errors: Counter,
     fenced: Counter,
     reconciled: Counter,
@@ -58,13 +60,17 @@ impl WriterMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             beat_latency: registry.latency("beat", "Time from a beat to the store's reply"),
+            last_beat: registry.time(
+                "last_beat_timestamp",
+                "Unix time of the last beat that the store answered, by the clock of this node",
+            ),
             store_errors: registry.counter(
                 "store_errors",
                 "Failures of the connection that carries orders and beats; each replaced the connection",
             ),
             fenced: registry.counter(
                 "fenced",
-                "Times this node found itself swept, because it was paused or cut off for longer than its lease",
+                "Times this node found that its lease had ended, because it was paused or cut off for longer than that",
             ),
             reconciled: registry.counter("reconciled", "Times the store held wrong sockets for this node"),
             reconciled_rooms: registry
@@ -72,9 +78,10 @@ impl WriterMetrics {
         }
     }
 
-    /// A beat was answered.
-    pub(crate) fn beat_latency(&self, latency: Duration) {
+    /// A beat was answered at `now`.
+    pub(crate) fn beat_answered(&self, latency: Duration, now: Timestamp) {
         self.beat_latency.observe(latency.as_secs_f64());
+        self.last_beat.set((now.0 / 1000) as i64);
     }
 
     /// The connection that carries orders and beats failed. It is replaced.
@@ -82,7 +89,7 @@ impl WriterMetrics {
         self.store_errors.inc();
     }
 
-    /// The node found itself fenced.
+    /// The node found that its lease had ended: nobody knows it any more, or its peers sweep it.
     pub(crate) fn fenced(&self) {
         self.fenced.inc();
     }

@@ -1,6 +1,7 @@
 //! What the replica counts.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +18,8 @@ pub struct ReplicaMetrics {
     catch_ups: Counters,
     lag: Histogram,
     degraded_seconds: Counter<f64, AtomicU64>,
+    /// What is counted of the time that is not over, in seconds.
+    degraded_so_far: Mutex<f64>,
     rooms_open: Gauge,
     room_snapshots: Counter,
 }
@@ -67,8 +70,9 @@ impl ReplicaMetrics {
             ),
             degraded_seconds: registry.counter_of_seconds(
                 "degraded",
-                "Time in which the view may have been out of date, counted when it is over",
+                "Time in which the view may have been out of date, counted as it passes",
             ),
+            degraded_so_far: Mutex::default(),
             rooms_open: registry.gauge("rooms_open", "Rooms that this node follows"),
             room_snapshots: registry.counter("room_snapshots", "Snapshots of rooms that this node read"),
         }
@@ -98,9 +102,26 @@ impl ReplicaMetrics {
         self.catch_ups.count(source.as_str());
     }
 
-    /// The view was degraded for this long.
-    pub(crate) fn degraded_for(&self, duration: Duration) {
-        self.degraded_seconds.inc_by(duration.as_secs_f64());
+    /// The view was degraded for this long, and is not any more.
+    pub(crate) fn was_degraded_for(&self, duration: Duration) {
+        self.count_degraded(duration);
+        *self.so_far() = 0.0;
+    }
+
+    /// The view has been degraded for this long, and still is.
+    pub(crate) fn is_degraded_for(&self, duration: Duration) {
+        *self.so_far() = self.count_degraded(duration);
+    }
+
+    /// Counts what was not counted yet. Returns what is counted of the whole.
+    fn count_degraded(&self, duration: Duration) -> f64 {
+        let (so_far, whole) = (*self.so_far(), duration.as_secs_f64());
+        self.degraded_seconds.inc_by((whole - so_far).max(0.0));
+        whole.max(so_far)
+    }
+
+    fn so_far(&self) -> MutexGuard<'_, f64> {
+        self.degraded_so_far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many rooms are open.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Registry;
 
 /// The metrics of the sweeper.
 pub(crate) struct SweeperMetrics {
+    leases: Gauge,
     sockets: Counter,
     users: Counter,
     offline_delay: Histogram,
@@ -23,10 +25,16 @@ impl SweeperMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
+            leases: registry.gauge("leases", "Nodes that this node sees alive, itself among them"),
             sockets: registry.counter("swept_sockets", "Sockets of dead and drained nodes that this node removed"),
             users: registry.counter("swept_users", "Users of dead and drained nodes that this node took offline"),
             offline_delay: registry.offline_delay(),
         }
+    }
+
+    /// So many nodes have a good lease.
+    pub(crate) fn leases(&self, count: usize) {
+        self.leases.set(count as i64);
     }
 
     /// A step of a sweep.

@@ -62,7 +62,7 @@ impl Refresher {
             }
             let round = self.table.end_round(Instant::now());
             if let Err(error) = self.tell(&round).await {
-                debug!(error = %error, "Could not tell who was active, or whose status has ended: {error}");
+                debug!(error = %error, "Could not tell who was active, or whose status has ended");
             }
             // The refresh runs at the last tick within the interval. An audit gives an owner no more than one interval
             // to find what is missing.
@@ -81,9 +81,9 @@ impl Refresher {
             match refreshed.await {
                 Ok(()) => reminder.reset(),
                 Err(error) => {
-                    debug!(error = %error, "Could not refresh the keys of {} sockets: {error}", numbers.len());
+                    debug!(error = %error, "Could not refresh the keys of {} sockets", numbers.len());
                     if let Some(seconds) = reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not refresh its users' keys: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not refresh its users' keys");
                     }
                 }
             }

@@ -176,7 +176,7 @@ impl Writer {
         }
         let drained = async { self.store.open_writer().await?.drain(lease).await };
         if let Err(error) = drained.await {
-            warn!(error = %error, "Could not announce the drain, so the lease has to run out: {error}");
+            warn!(error = %error, "Could not announce the drain, so the lease has to run out");
         }
     }
 
@@ -223,7 +223,7 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => {
                     if let Err(error) = writer.drain(drain_lease).await {
-                        warn!(error = %error, "Could not announce the drain, so the lease has to run out: {error}");
+                        warn!(error = %error, "Could not announce the drain, so the lease has to run out");
                     }
                     return Ok(());
                 }
@@ -295,10 +295,11 @@ impl Writer {
     /// Beats, and does what the reply asks for. It goes on until the node holds a lease, and the store accepts orders
     /// under that lease.
     async fn beat(&mut self, writer: &mut dyn StoreWriter) -> StoreResult<BeatReply> {
+        let mut is_fenced = false;
         for _ in 0..=MAX_REFUSALS {
             let started = Instant::now();
             let reply = writer.beat(self.next_beat()).await?;
-            self.metrics.beat_latency(started.elapsed());
+            self.metrics.beat_answered(started.elapsed(), clock::now());
             let is_first = self.claim.epoch == 0;
             if !is_first && self.as_of.until(reply.now) > self.max_jump {
                 warn!("Keys may have expired while the store was away or its clock jumped: asserting all sockets");
@@ -311,9 +312,11 @@ impl Writer {
             if std::mem::replace(&mut self.was_holding, reply.holding) && !reply.holding {
                 self.table.restate_idle_marks();
             }
-            if reply.position.epoch != self.claim.epoch {
+            let is_new_epoch = reply.position.epoch != self.claim.epoch;
+            if is_new_epoch {
                 if !is_first {
-                    warn!(epoch = reply.position.epoch, "The store lost its data and began a new epoch: asserting all");
+                    let epoch = reply.position.epoch;
+                    warn!(epoch, "A new epoch has begun: Redis was restarted, or lost its data: asserting all sockets");
                     self.table.begin_epoch(reply.position);
                 }
                 self.claim.epoch = reply.position.epoch;
@@ -325,6 +328,10 @@ impl Writer {
                 }
                 LeaseState::Granted => {
                     if !is_first {
+                        // With a new epoch, all leases are new. A fence was counted when it was found.
+                        if !is_new_epoch && !is_fenced {
+                            self.metrics.fenced();
+                        }
                         warn!("The lease had run out: asserting all sockets under a new one");
                         self.table.forget_confirmations();
                     }
@@ -333,6 +340,7 @@ impl Writer {
                 LeaseState::Fenced => {
                     warn!("The lease had run out and peers have begun to sweep this node: finishing the sweep");
                     self.metrics.fenced();
+                    is_fenced = true;
                     while !writer.sweep_self().await? {}
                 }
             }
@@ -422,11 +430,11 @@ impl Writer {
         // The cause that broke the connection may have kept peers away, too.
         self.count_as_cut_off();
         if !self.backoff.is_first() && !matches!(*self.link.borrow(), Link::Down { .. }) {
-            warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait: {error}");
+            warn!(error = %error, "The store does not answer; arrivals are provisional and departures wait");
             self.link.send_replace(Link::Down { as_of: self.as_of });
         }
         if let Some(seconds) = self.reminder.failed() {
-            warn!(error = %error, "For {seconds} s the store has not answered: {error}");
+            warn!(error = %error, "For {seconds} s the store has not answered");
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::{LastSeen, NodeId, Position, Presence, SocketAccount, SocketId, Timestamp, Transition, UserId};
+use crate::domain::{
+    LastSeen, NodeAnswer, NodeId, Position, Presence, SocketAccount, SocketId, Timestamp, Transition, UserId,
+};
 use crate::replica::ViewAccount;
 use crate::store::Examination;
 
@@ -102,6 +104,8 @@ pub(crate) struct NodeAccount {
     pub(crate) n_sockets: usize,
     /// Whether it answered.
     pub(crate) has_answered: bool,
+    /// The version that it runs, if it has said so.
+    pub(crate) version: Option<String>,
     /// Its lease. It is none if it has none, or if the store does not answer.
     pub(crate) lease: Option<Lease>,
 }
@@ -123,7 +127,7 @@ impl Explanation {
         user: &UserId,
         node: NodeId,
         examined: Option<Examination>,
-        answers: Vec<(NodeId, Option<Vec<SocketAccount>>)>,
+        answers: Vec<(NodeId, Option<NodeAnswer>)>,
         view: ViewAccount,
     ) -> Self {
         let sockets = stories(examined.as_ref(), &answers);
@@ -141,7 +145,7 @@ impl Explanation {
 }
 
 /// The sockets that the store or a node has.
-fn stories(examined: Option<&Examination>, answers: &[(NodeId, Option<Vec<SocketAccount>>)]) -> Vec<SocketStory> {
+fn stories(examined: Option<&Examination>, answers: &[(NodeId, Option<NodeAnswer>)]) -> Vec<SocketStory> {
     let mut stories = BTreeMap::new();
     if let Some(Examination { now, sockets, .. }) = examined {
         for held in sockets {
@@ -152,8 +156,8 @@ fn stories(examined: Option<&Examination>, answers: &[(NodeId, Option<Vec<Socket
             stories.insert(held.socket, story);
         }
     }
-    for (node, accounts) in answers {
-        for account in accounts.iter().flatten() {
+    for (node, answer) in answers {
+        for account in answer.iter().flat_map(|answer| &answer.sockets) {
             let socket = SocketId { node: *node, number: account.number };
             let state = match examined {
                 Some(_) => SocketState::Unconfirmed,
@@ -169,16 +173,18 @@ fn stories(examined: Option<&Examination>, answers: &[(NodeId, Option<Vec<Socket
 /// The nodes that were asked, and those that have a lease.
 fn accounts(
     examined: Option<&Examination>,
-    answers: &[(NodeId, Option<Vec<SocketAccount>>)],
+    answers: &[(NodeId, Option<NodeAnswer>)],
     sockets: &[SocketStory],
 ) -> Vec<NodeAccount> {
     let mut nodes: BTreeMap<NodeId, NodeAccount> = BTreeMap::new();
     let account_of = |node| {
         let n_sockets = sockets.iter().filter(|story| story.socket.node == node).count();
-        NodeAccount { node, n_sockets, has_answered: false, lease: None }
+        NodeAccount { node, n_sockets, has_answered: false, version: None, lease: None }
     };
     for (node, answer) in answers {
-        nodes.entry(*node).or_insert_with(|| account_of(*node)).has_answered = answer.is_some();
+        let account = nodes.entry(*node).or_insert_with(|| account_of(*node));
+        account.has_answered = answer.is_some();
+        account.version = answer.as_ref().map(|answer| answer.version.clone()).filter(|version| !version.is_empty());
     }
     if let Some(Examination { now, leases, .. }) = examined {
         for (node, end) in leases {

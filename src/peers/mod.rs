@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 pub(crate) use self::explanation::{Explanation, Lease, NodeAccount, SocketStory, StoreAccount};
 use self::questions::Questions;
 use crate::backoff::{Backoff, Reminder};
-use crate::domain::{Inquiry, NodeId, Signal, SocketAccount, Timestamp, TypingTarget, UserId};
+use crate::domain::{Inquiry, NodeAnswer, NodeId, Signal, SocketAccount, Timestamp, TypingTarget, UserId};
 use crate::hub::{Fanout, ListenerAccount};
 use crate::metrics::PeerMetrics;
 use crate::node::Table;
@@ -121,7 +121,7 @@ impl Peers {
         let Some(examined) = examined else { return Disconnection::OnlyHere };
         let outcome = answers.into_iter().map(|(node, answer)| {
             let held = examined.sockets.iter().filter(|held| held.socket.node == node).map(|held| held.socket.number);
-            let closed = answer.iter().flatten().map(|account| account.number);
+            let closed = answer.iter().flat_map(|answer| &answer.sockets).map(|account| account.number);
             // A socket in grace may have gone between the two looks.
             let numbers: BTreeSet<u64> = held.chain(closed).collect();
             Disconnected { node, n_sockets: numbers.len(), is_confirmed: answer.is_some() }
@@ -135,7 +135,7 @@ impl Peers {
         user: &UserId,
         inquiry: &Inquiry,
         nodes: &[NodeId],
-    ) -> Vec<(NodeId, Option<Vec<SocketAccount>>)> {
+    ) -> Vec<(NodeId, Option<NodeAnswer>)> {
         let here = self.table.node();
         let others: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != here).take(ASKED_MAX).collect();
         let answer_here = async { if nodes.contains(&here) { self.answer(user, inquiry).await } else { None } };
@@ -144,12 +144,7 @@ impl Peers {
         nodes.iter().copied().zip(nodes.iter().map(answer_of)).collect()
     }
 
-    async fn ask_others(
-        &self,
-        user: &UserId,
-        inquiry: &Inquiry,
-        nodes: &[NodeId],
-    ) -> HashMap<NodeId, Vec<SocketAccount>> {
+    async fn ask_others(&self, user: &UserId, inquiry: &Inquiry, nodes: &[NodeId]) -> HashMap<NodeId, NodeAnswer> {
         let mut answers = HashMap::new();
         if nodes.is_empty() {
             return answers;
@@ -161,8 +156,8 @@ impl Peers {
             let signal = Signal::Question { from, number: question.number, user, inquiry };
             let sent = join_all(nodes.iter().map(|node| self.send(*node, &signal)));
             let gathered = async {
-                while let Some((node, sockets)) = question.next_answer().await {
-                    answers.insert(node, sockets);
+                while let Some((node, answer)) = question.next_answer().await {
+                    answers.insert(node, answer);
                 }
             };
             tokio::join!(sent, gathered);
@@ -174,7 +169,7 @@ impl Peers {
     }
 
     /// Answers a question, from this node's table and its workers. It is none if the answer is not known.
-    async fn answer(&self, user: &UserId, inquiry: &Inquiry) -> Option<Vec<SocketAccount>> {
+    async fn answer(&self, user: &UserId, inquiry: &Inquiry) -> Option<NodeAnswer> {
         let mut sockets = match inquiry {
             Inquiry::Explain => self.table.account(user),
             Inquiry::Disconnect => self.table.disconnect(user),
@@ -191,13 +186,13 @@ impl Peers {
             }
         }
         sockets.truncate(SOCKETS_MAX);
-        Some(sockets)
+        Some(NodeAnswer { version: env!("CARGO_PKG_VERSION").to_owned(), sockets })
     }
 
     /// What the store holds of a user. It is none if the store does not answer.
     async fn examine(&self, user: &UserId) -> Option<Examination> {
         let examined = self.store.examine(user).await;
-        examined.inspect_err(|error| debug!(error = %error, "Could not examine a user: {error}")).ok()
+        examined.inspect_err(|error| debug!(error = %error, "Could not examine a user")).ok()
     }
 
     /// The nodes that may have a socket of the user: those that have one by the store, all that live, and this one. A join
@@ -214,7 +209,7 @@ impl Peers {
 
     async fn send(&self, to: NodeId, signal: &Signal) -> bool {
         let sent = self.store.signal(to, signal).await;
-        sent.inspect_err(|error| debug!(error = %error, "Could not signal node {to}: {error}")).is_ok()
+        sent.inspect_err(|error| debug!(error = %error, "Could not signal node {to}")).is_ok()
     }
 }
 
@@ -240,9 +235,9 @@ impl Peers {
                     debug!("The subscription to signals has ended");
                 }
                 Err(error) => {
-                    debug!(error = %error, "Could not subscribe to signals: {error}");
+                    debug!(error = %error, "Could not subscribe to signals");
                     if let Some(seconds) = reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not hear its peers: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not hear its peers");
                     }
                 }
             }
@@ -288,9 +283,13 @@ impl Peers {
             Signal::Question { from, number, user, inquiry } => {
                 chores.push(self.reply(from, number, user, inquiry).boxed());
             }
-            Signal::Answer { from, number, sockets } => {
-                let sound = sockets.into_iter().filter(is_sound).take(SOCKETS_MAX);
-                self.questions.take(from, number, sound.collect());
+            Signal::Answer { from, number, mut answer } => {
+                answer.sockets.retain(is_sound);
+                answer.sockets.truncate(SOCKETS_MAX);
+                if !is_version(&answer.version) {
+                    answer.version.clear();
+                }
+                self.questions.take(from, number, answer);
             }
             // The subscription has dealt with it.
             Signal::Echo { .. } => {}
@@ -310,9 +309,9 @@ impl Peers {
     }
 
     async fn reply(&self, to: NodeId, number: u64, user: UserId, inquiry: Inquiry) {
-        if let Some(sockets) = self.answer(&user, &inquiry).await {
+        if let Some(answer) = self.answer(&user, &inquiry).await {
             let from = self.table.node();
-            self.send(to, &Signal::Answer { from, number, sockets }).await;
+            self.send(to, &Signal::Answer { from, number, answer }).await;
         }
     }
 
@@ -331,6 +330,11 @@ fn complete(account: &mut SocketAccount, listener: &ListenerAccount) {
     if listener.is_blocked {
         account.state.push_str("; its client does not read");
     }
+}
+
+/// Whether this can be a version of ours.
+fn is_version(text: &str) -> bool {
+    text.len() <= TEXT_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c))
 }
 
 /// Whether a node of ours can have said this.

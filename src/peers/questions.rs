@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::domain::{NodeId, SocketAccount};
+use crate::domain::{NodeAnswer, NodeId};
 
 /// What a node answered.
-pub(super) type Answer = (NodeId, Vec<SocketAccount>);
+pub(super) type Answer = (NodeId, NodeAnswer);
 
 /// The open questions, by their numbers.
 #[derive(Default)]
@@ -53,13 +53,13 @@ impl Questions {
     }
 
     /// Takes an answer in. It counts if the question is open, and waits for this node.
-    pub(super) fn take(&self, from: NodeId, number: u64, sockets: Vec<SocketAccount>) {
+    pub(super) fn take(&self, from: NodeId, number: u64, answer: NodeAnswer) {
         let mut open = self.lock();
         if let Some(awaiting) = open.questions.get_mut(&number)
             && awaiting.nodes.remove(&from)
         {
             // There is room for one answer of each node.
-            let _ = awaiting.answers.try_send((from, sockets));
+            let _ = awaiting.answers.try_send((from, answer));
             if awaiting.nodes.is_empty() {
                 open.questions.remove(&number);
             }
@@ -103,12 +103,12 @@ mod tests {
         let mut question = questions.open(&[node(1), node(2)]).unwrap();
         let number = question.number;
         for (from, number) in [(1, number), (1, number), (3, number), (2, number + 1)] {
-            questions.take(node(from), number, Vec::new());
+            questions.take(node(from), number, NodeAnswer::default());
         }
-        assert_eq!(question.next_answer().now_or_never(), Some(Some((node(1), Vec::new()))));
+        assert_eq!(question.next_answer().now_or_never(), Some(Some((node(1), NodeAnswer::default()))));
         assert_eq!(question.next_answer().now_or_never(), None, "it waits for the other one");
-        questions.take(node(2), number, Vec::new());
-        assert_eq!(question.next_answer().now_or_never(), Some(Some((node(2), Vec::new()))));
+        questions.take(node(2), number, NodeAnswer::default());
+        assert_eq!(question.next_answer().now_or_never(), Some(Some((node(2), NodeAnswer::default()))));
         assert_eq!(question.next_answer().now_or_never(), Some(None));
     }
 

@@ -76,7 +76,7 @@ impl Peers {
         loop {
             let page = match self.store.room_page(room, RoomPage::MOST).await {
                 Ok(page) => page,
-                Err(error) => return debug!(error = %error, "Could not read who is in a room: {error}"),
+                Err(error) => return debug!(error = %error, "Could not read who is in a room"),
             };
             if page.n_members == 0 {
                 emptied.is_complete = progress.silent.is_empty();
@@ -125,7 +125,7 @@ impl Peers {
         let answers = self.ask(user, &inquiry, nodes).await;
         let outcome = answers.into_iter().map(|(node, answer)| Disconnected {
             node,
-            n_sockets: answer.as_ref().map_or(0, Vec::len),
+            n_sockets: answer.as_ref().map_or(0, |answer| answer.sockets.len()),
             is_confirmed: answer.is_some(),
         });
         outcome.collect()

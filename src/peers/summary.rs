@@ -225,7 +225,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        ChosenStatus, Departure, HeldSocket, LastSeen, NodeId, Position, SocketAccount, SocketId, Transition, UserId,
+        ChosenStatus, Departure, HeldSocket, LastSeen, NodeAnswer, NodeId, Position, SocketAccount, SocketId,
+        Transition, UserId,
     };
     use crate::replica::ViewAccount;
     use crate::store::Examination;
@@ -260,7 +261,7 @@ mod tests {
 
     /// The summary if every node that is concerned answers, and this node tells what the store says.
     fn summary(examined: Examination) -> String {
-        let answers = examined.sockets.iter().map(|held| (held.socket.node, Some(Vec::new()))).collect();
+        let answers = examined.sockets.iter().map(|held| (held.socket.node, Some(NodeAnswer::default()))).collect();
         let shown = view(examined.presence.clone());
         Explanation::new(&user(), node(1), Some(examined), answers, shown).summary()
     }
@@ -311,7 +312,7 @@ mod tests {
             let mut examined = present(Status::Online, vec![held(2, false, false)]);
             examined.leases = end.map(|end| (node(2), Timestamp(end))).into_iter().collect();
             let shown = view(examined.presence.clone());
-            let answers = vec![(node(1), Some(Vec::new())), (node(2), None)];
+            let answers = vec![(node(1), Some(NodeAnswer::default())), (node(2), None)];
             let summary = Explanation::new(&user(), node(1), Some(examined), answers, shown).summary();
             summary.strip_prefix("Online: 1 socket on 1 node. ").unwrap().to_owned()
         };
@@ -329,7 +330,7 @@ mod tests {
         let account = SocketAccount { state: "wanted, confirmed".to_owned(), ..SocketAccount::unknown(1) };
         for presence in [None, Some(Presence::default())] {
             let degraded = ViewAccount { degraded: Some(NOW), ..view(presence) };
-            let answers = vec![(node(1), Some(vec![account.clone()]))];
+            let answers = vec![(node(1), Some(NodeAnswer { sockets: vec![account.clone()], ..NodeAnswer::default() }))];
             let explanation = Explanation::new(&user(), node(1), None, answers, degraded);
             let summary = explanation.summary();
             assert_eq!(explanation.finding(), Finding::Unknown);
@@ -343,7 +344,7 @@ mod tests {
     #[test]
     fn a_difference_between_the_store_and_this_node_is_told() {
         let told = |examined: Examination, view| {
-            let answers = vec![(node(1), Some(Vec::new()))];
+            let answers = vec![(node(1), Some(NodeAnswer::default()))];
             Explanation::new(&user(), node(1), Some(examined), answers, view).summary()
         };
         let online = || present(Status::Online, vec![held(1, false, false)]);

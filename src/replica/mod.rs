@@ -171,6 +171,13 @@ impl Replica {
         view.degraded().or_else(|| (!self.is_ready()).then_some(self.started_at))
     }
 
+    /// Counts the time for which `view` has been degraded until now. While the caller holds the view, that does not end.
+    pub(crate) fn count_degraded(&self, view: &View) {
+        if let Some(as_of) = view.degraded() {
+            self.metrics.is_degraded_for(as_of.until(clock::now()));
+        }
+    }
+
     /// A socket of `user` was inserted into the table here.
     pub fn arrived(&self, user: &UserId, presence: &Presence) {
         if self.view().awaits_arrival(user) {
@@ -258,7 +265,7 @@ impl Replica {
             if !overdue.is_empty()
                 && let Err(error) = self.store.expire(&overdue).await
             {
-                debug!(error = %error, "Could not end chosen statuses: {error}");
+                debug!(error = %error, "Could not end chosen statuses");
             }
         }
     }
@@ -339,10 +346,10 @@ impl Replica {
                 },
                 Err(error) => {
                     if let Some(seconds) = reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not subscribe: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not subscribe");
                     }
                     if backoff.is_first() || (self.is_ready() && self.view().degraded().is_none()) {
-                        warn!(error = %error, "Could not subscribe: {error}");
+                        warn!(error = %error, "Could not subscribe");
                     }
                     self.catch_up_unsubscribed().await;
                 }
@@ -357,7 +364,7 @@ impl Replica {
         if matches!(*self.link.borrow(), Link::Up { .. }) && self.is_ready() {
             self.degrade(clock::now());
             if let Err(error) = self.read_missed().await {
-                debug!(error = %error, "Could not catch up without a subscription: {error}");
+                debug!(error = %error, "Could not catch up without a subscription");
             }
         }
     }
@@ -405,11 +412,11 @@ impl Replica {
                 }
                 Err(error) => {
                     if !backoff.is_first() && self.is_ready() && self.view().degraded().is_none() {
-                        warn!(error = %error, "Could not catch up: {error}");
+                        warn!(error = %error, "Could not catch up");
                         self.degrade(clock::now());
                     }
                     if let Some(seconds) = reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not catch up: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not catch up");
                     }
                     backoff.wait().await;
                 }
@@ -464,7 +471,7 @@ impl Replica {
             Link::Starting | Link::Down { .. } => None,
         });
         if let Some(as_of) = was_degraded {
-            self.metrics.degraded_for(as_of.until(clock::now()));
+            self.metrics.was_degraded_for(as_of.until(clock::now()));
             info!("The view is up to date again");
         }
     }

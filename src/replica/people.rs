@@ -51,7 +51,7 @@ impl Replica {
         match self.store.last_seen(users).await {
             Ok(last_seen) => Some(last_seen),
             Err(error) => {
-                debug!(error = %error, "Could not read when {} users were last seen: {error}", users.len());
+                debug!(error = %error, "Could not read when {} users were last seen", users.len());
                 None
             }
         }
@@ -66,7 +66,7 @@ impl Replica {
         match self.store.sockets_of(user).await {
             Ok(sockets) => Some(sockets),
             Err(error) => {
-                debug!(error = %error, "Could not read the sockets of a user: {error}");
+                debug!(error = %error, "Could not read the sockets of a user");
                 None
             }
         }
@@ -86,7 +86,7 @@ impl Replica {
         let at = users[0].1;
         if known_at.until(at) >= self.active_every {
             if let Err(error) = self.store.note_activity(&users).await {
-                debug!(error = %error, "Could not note that a user is active: {error}");
+                debug!(error = %error, "Could not note that a user is active");
                 return Noted::Unknown;
             }
             // All nodes show the same time: that which the store was told last.
@@ -181,7 +181,7 @@ impl Replica {
         loop {
             match self.store.state(user, statement, base).await {
                 Ok(outcome) => return outcome,
-                Err(error) => debug!(error = %error, "It is unknown whether a statement is in effect: {error}"),
+                Err(error) => debug!(error = %error, "It is unknown whether a statement is in effect"),
             }
             backoff.wait().await;
         }

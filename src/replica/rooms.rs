@@ -444,7 +444,7 @@ impl<'a> Follower<'a> {
                 self.replica.update_rooms(|rooms, _| rooms.compare(&asked, &heads));
                 self.compare_next();
             }
-            Err(error) => debug!(error = %error, "Could not compare rooms with the store: {error}"),
+            Err(error) => debug!(error = %error, "Could not compare rooms with the store"),
         }
     }
 
@@ -503,8 +503,8 @@ impl Replica {
 fn warn_of(error: &StoreError, is_first: bool, reminder: &mut Reminder) {
     let reminded = reminder.failed();
     if let Some(seconds) = reminded {
-        warn!(error = %error, "For {seconds} s this node could not follow its rooms: {error}");
+        warn!(error = %error, "For {seconds} s this node could not follow its rooms");
     } else if is_first {
-        warn!(error = %error, "Could not follow rooms: {error}");
+        warn!(error = %error, "Could not follow rooms");
     }
 }

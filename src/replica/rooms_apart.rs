@@ -27,7 +27,7 @@ impl Replica {
             let next_at = Instant::now() + if rooms.is_empty() { LOOK_EVERY } else { READ_EVERY };
             let read = stream::iter(rooms).map(Ok).try_for_each_concurrent(READINGS, |room| self.read_apart(room));
             if let Err(error) = read.await {
-                debug!(error = %error, "Could not read rooms without a subscription: {error}");
+                debug!(error = %error, "Could not read rooms without a subscription");
             }
             sleep_until(next_at.into()).await;
         }

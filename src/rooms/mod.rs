@@ -100,7 +100,7 @@ impl Rooms {
 
 fn answered<T>(result: StoreResult<T>) -> Result<T, Unavailable> {
     result.map_err(|error| {
-        debug!(error = %error, "The store does not answer about rooms: {error}");
+        debug!(error = %error, "The store does not answer about rooms");
         Unavailable
     })
 }

@@ -156,7 +156,7 @@ impl Place {
                 Ok(Arc::new(RoomRead::new(page.members, has_more)))
             }
             Ok(Err(error)) => {
-                debug!(error = %error, "Could not read who is in a room: {error}");
+                debug!(error = %error, "Could not read who is in a room");
                 Err(Unread::Unavailable)
             }
             Err(_) => Err(Unread::Unavailable),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use crate::clock::stood_still;
 use crate::settings::WebsocketSettings;
 
 /// A time that has come.
@@ -42,10 +43,6 @@ struct Deadlines {
     /// The time at which its token ends. It is none if there is no token.
     expires_at: Option<Instant>,
 }
-
-/// If an alarm is late by more than this, the process was stopped or starved. What the client said meanwhile has not
-/// been read. So the client does not count as silent. It gets a ping, and all times begin anew.
-const STALL: Duration = Duration::from_secs(1);
 
 impl Heartbeat {
     /// Starts the clocks.
@@ -116,7 +113,9 @@ impl Heartbeat {
         if self.has_expired() {
             return Alarm::Expired;
         }
-        if now.saturating_duration_since(next) > STALL {
+        // What the client said meanwhile has not been read. So it does not count as silent. It gets a ping, and all times begin
+        // anew.
+        if stood_still(next) {
             self.heard();
             let join_by = now + self.settings.join_timeout;
             self.change(|deadlines| deadlines.join_by = deadlines.join_by.map(|_| join_by));
@@ -167,6 +166,7 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::STALL;
 
     fn settings(ping_ms: u64, silence_ms: u64, join_ms: u64) -> Rc<WebsocketSettings> {
         let mut settings = crate::settings::Settings::default().websocket;

@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use super::{Services, Session};
 use crate::clock;
-use crate::domain::{Interest, Presence, Profile, ProfileError, Said, Timestamp, UserId};
+use crate::domain::{Interest, Position, Presence, Profile, ProfileError, Said, Timestamp, UserId};
 use crate::node::Arrival;
 use crate::replica::View;
-use crate::wire::message::{ErrorCode, Message, Standing};
+use crate::wire::Format;
+use crate::wire::message::{ErrorCode, Event, Message, Standing};
 
 /// A join that may be carried out. It comes from a `join_user`, or from the URL.
 pub(super) struct Join {
@@ -175,10 +176,22 @@ impl Session {
         }
     }
 
-    /// The status of the socket's own user, for a client that may have missed a change of it.
+    /// The status of the socket's own user, for a client that may have missed a change of it. Clients of S1 are told it as a
+    /// change, for they know no answer of this kind.
     pub(super) fn own_status(&self, view: &View, standing: Standing) -> Option<Bytes> {
         let user = self.user()?;
-        self.format.encode(&Message::OwnStatus { own: &self.own_presence(view, user), standing }, None)
+        let own = self.own_presence(view, user);
+        let Position { epoch, revision } = view.position();
+        let message = match self.format {
+            Format::SocketioStatus => {
+                let (revision, at) = (Some(revision), clock::now());
+                Message::OwnEvent(Event { user, what: &own, epoch, revision, catch_up: true, at })
+            }
+            Format::Native | Format::Plain | Format::Socketio | Format::SocketioRoom => {
+                Message::OwnStatus { own: &own, standing }
+            }
+        };
+        self.format.encode(&message, None)
     }
 
     /// The data of the socket's own user. Of a part that the view cannot have yet, this is what the node asserts.

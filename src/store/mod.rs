@@ -389,6 +389,8 @@ pub struct Audited {
 /// What one step of a sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// How many nodes have a good lease.
+    pub n_leases: usize,
     /// Each expired node, and what was done about it.
     pub batches: Vec<SweptBatch>,
 }

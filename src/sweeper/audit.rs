@@ -50,9 +50,9 @@ impl Auditor {
                     }
                 }
                 Err(error) => {
-                    debug!(error = %error, "Could not audit: {error}");
+                    debug!(error = %error, "Could not audit");
                     if let Some(seconds) = reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not audit: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not audit");
                     }
                 }
             }

@@ -58,13 +58,14 @@ impl Sweeper {
             unfinished = match self.store.sweep().await {
                 Ok(swept) => {
                     self.reminder.reset();
+                    self.metrics.leases(swept.n_leases);
                     self.account_for(&swept);
                     swept.is_unfinished()
                 }
                 Err(error) => {
-                    debug!(error = %error, "Could not sweep: {error}");
+                    debug!(error = %error, "Could not sweep");
                     if let Some(seconds) = self.reminder.failed() {
-                        warn!(error = %error, "For {seconds} s this node could not sweep: {error}");
+                        warn!(error = %error, "For {seconds} s this node could not sweep");
                     }
                     false
                 }

@@ -97,9 +97,9 @@ impl Certificates {
                     }
                     let lasting = reminder.failed();
                     if is_good {
-                        warn!(error = %error, "The new certificate cannot be used, and the old one stays: {error:#}");
+                        warn!(error = %format_args!("{error:#}"), "The new certificate cannot be used, and the old one stays");
                     } else if let Some(seconds) = lasting {
-                        warn!(error = %error, "For {seconds} s the new certificate could not be used: {error:#}");
+                        warn!(error = %format_args!("{error:#}"), "For {seconds} s the new certificate could not be used");
                     }
                     is_good = false;
                 }

@@ -22,10 +22,9 @@ const LEAST_FILES: u64 = 64;
 /// # Errors
 /// Next to nothing is left for clients, or the system does not tell its limit.
 pub(crate) fn fit(settings: &mut Settings, n_workers: usize) -> anyhow::Result<u64> {
-    let own = FILES_PER_WORKER * n_workers as u64 + settings.redis.pool_size as u64 + OTHER_FILES;
+    let (own, needed) = (own(settings, n_workers), needed(settings, n_workers));
     let ServerSettings { max_sockets, max_http_connections, .. } = &mut settings.server;
     let asked = (*max_sockets, *max_http_connections);
-    let needed = own + (asked.0 + asked.1) as u64;
     let limit = rlimit::increase_nofile_limit(needed).context("cannot read the limit of open files")?;
     let left = limit.saturating_sub(own);
     if left < LEAST_FILES {
@@ -47,6 +46,25 @@ pub(crate) fn fit(settings: &mut Settings, n_workers: usize) -> anyhow::Result<u
         );
     }
     Ok(limit)
+}
+
+/// How many files a node with these settings needs.
+pub(crate) fn needed(settings: &Settings, n_workers: usize) -> u64 {
+    let ServerSettings { max_sockets, max_http_connections, .. } = settings.server;
+    own(settings, n_workers) + (max_sockets + max_http_connections) as u64
+}
+
+/// How many of them it needs besides its clients.
+fn own(settings: &Settings, n_workers: usize) -> u64 {
+    FILES_PER_WORKER * n_workers as u64 + settings.redis.pool_size as u64 + OTHER_FILES
+}
+
+/// How many files this process may be allowed to open.
+///
+/// # Errors
+/// The system does not tell.
+pub(crate) fn hard_limit() -> std::io::Result<u64> {
+    Ok(rlimit::Resource::NOFILE.get()?.1)
 }
 
 /// What is asked for, or as much of each part as `left` files allow.

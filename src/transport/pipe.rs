@@ -35,6 +35,8 @@ struct State {
     incoming: Vec<u8>,
     is_polled: bool,
     is_given: bool,
+    /// Whether the client has said what it may not say. It says nothing more then.
+    is_refused: bool,
     /// Whether the client has said that it is done.
     says_close: bool,
     upgrade: Upgrade,
@@ -177,6 +179,9 @@ impl Pipe {
     pub(crate) fn begin_give(self: &Arc<Self>) -> Result<Giving, PollRefused> {
         let mut state = self.state();
         state.check_open()?;
+        if state.is_refused {
+            return Err(PollRefused::Gone);
+        }
         if mem::replace(&mut state.is_given, true) {
             self.end(state, PipeEnd::Broken);
             return Err(PollRefused::Overlap);
@@ -368,6 +373,7 @@ impl Giving {
     pub(crate) fn refuse(mut self) {
         self.is_done = true;
         let mut state = self.pipe.state();
+        state.is_refused = true;
         state.incoming.extend(NO_FRAME);
         let reader = state.reader.take();
         drop(state);

@@ -170,7 +170,7 @@ async fn send(store: &Arc<dyn PresenceStore>, metrics: &TypingMetrics, typed: Ty
         Ok(()) => metrics.sent(),
         Err(error) => {
             metrics.dropped();
-            debug!(error = %error, "Could not signal that a user types: {error}");
+            debug!(error = %error, "Could not signal that a user types");
         }
     }
 }

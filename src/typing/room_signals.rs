@@ -42,13 +42,13 @@ pub(super) async fn follow(
                 match follower.keep_in_step(&mut subscription).await {
                     Ok(GivenUp::Unused) => continue,
                     Ok(GivenUp::Lost) => debug!("The subscription to the signals of rooms has ended"),
-                    Err(error) => debug!(error = %error, "Could not follow the signals of rooms: {error}"),
+                    Err(error) => debug!(error = %error, "Could not follow the signals of rooms"),
                 }
             }
             Err(error) => {
-                debug!(error = %error, "Could not subscribe to the signals of rooms: {error}");
+                debug!(error = %error, "Could not subscribe to the signals of rooms");
                 if let Some(seconds) = reminder.failed() {
-                    warn!(error = %error, "For {seconds} s this node could not hear who types: {error}");
+                    warn!(error = %error, "For {seconds} s this node could not hear who types");
                 }
             }
         }

@@ -190,6 +190,27 @@ async fn an_address_asks_so_much_over_http_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_is_refused_to_a_client_that_polls_counts_among_the_requests_of_its_address() {
+    let node = node_behind_the_test(|settings| settings.limits.http_requests_per_address = 1).await;
+    let client = Polling::open(&node, "").await;
+    let headers = [("x-forwarded-for", "203.0.113.1"), ("content-type", "application/octet-stream")];
+    for n_refused in 0.. {
+        assert!(n_refused < 50, "a flood of refused requests is free");
+        let answer = node.request(Method::POST, &client.path(), &headers, "3").await;
+        if answer.status == 429 {
+            break;
+        }
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    // What is not refused is a message of the client.
+    let other = Polling::open(&node, "").await;
+    for packet in ["40", r#"42["join_user","ada"]"#] {
+        let answer = node.request(Method::POST, &other.path(), &headers[..1], packet).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_addresses_behind_one_proxy_are_a_thousand_clients() {
     let node = node_behind_the_test(|settings| {
         settings.limits.http_requests_per_address = 1;

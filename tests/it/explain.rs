@@ -219,7 +219,9 @@ async fn the_embedded_store_is_explained_as_well() {
     eventually_eq(explained, both, "both tabs, on whichever worker").await;
     let data = explain(&node, "ada").await;
     let node_id = node.node_id();
-    assert_eq!(data["nodes"], json!([{"nodeId": node_id, "sockets": 2, "answered": true}]), "there is no lease");
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = json!([{"nodeId": node_id, "sockets": 2, "answered": true, "version": version}]);
+    assert_eq!(data["nodes"], expected, "there is no lease");
 }
 
 #[tokio::test]

@@ -16,8 +16,9 @@ async fn the_documented_metrics_are_those_that_are_scraped() {
     let family = |line: &str| line.strip_prefix("# TYPE ").map(str::to_owned);
     let scraped: BTreeSet<_> = scraped.body.lines().filter_map(family).map(|line| full_name(&line)).collect();
     let documents = include_str!("../../docs/operations.md");
-    let row = |line: &str| line.strip_prefix("| `rollcall_")?.split('`').next().map(|name| format!("rollcall_{name}"));
-    let documented: BTreeSet<_> = documents.lines().filter_map(row).collect();
+    let row = |line: &str| line.strip_prefix("| `")?.split('`').next().map(str::to_owned);
+    let is_metric = |name: &String| name.starts_with("rollcall_") || name.starts_with("process_");
+    let documented: BTreeSet<_> = documents.lines().filter_map(row).filter(|name| is_metric(name)).collect();
     assert_eq!(scraped, documented);
 }
 

@@ -70,6 +70,9 @@ async fn native_requests_about_the_own_user_and_rooms_are_answered_in_the_tongue
     assert_eq!((&joined["chatSessionId"], &joined["users"][0]["_id"]), (&json!("r"), &json!("ada")), "{joined}");
     assert_eq!(heard, [], "the callback is the answer");
     assert_eq!(s1.ask(json!(["user_activity"])).await, "pong");
+    s1.emit(json!(["subscribe", "everyone"])).await;
+    let own = s1.wait_for("user-status-change").await;
+    assert_eq!((&own["userId"], &own["status"]), (&json!("ada"), &json!("online")), "its own status, in its words");
     let as_another = s1.ask_and_hear(json!(["join_user", "eve"])).await;
     assert_eq!((&*as_another.0[0].0, &as_another.1["code"]), ("authentication-error", &json!("already_joined")));
 

@@ -198,7 +198,7 @@ async fn a_get_may_wait_on_a_connection_that_was_quiet_before() {
 }
 
 #[tokio::test]
-async fn a_get_that_waits_outlives_a_standstill() {
+async fn requests_outlive_a_standstill() {
     let environment = [("ROLLCALL__SERVER__REQUEST_TIMEOUT_MS", "2000"), ("ROLLCALL__SERVER__WORKERS", "1")];
     let mut node = NodeProcess::spawn(&environment).await;
     node.wait_ready().await;
@@ -207,12 +207,17 @@ async fn a_get_that_waits_outlives_a_standstill() {
     // What the join said has been fetched when a GET finds nothing.
     while client.fetch().await.iter().all(|packet| packet != "6") {}
     write_get(&mut stream, &client).await;
-    // The only worker has read the GET before this request.
+    let mut post = half_a_post(&node, &client).await;
+    // The only worker has read both before this request.
     assert_eq!(node.get("/healthz").await.0, 200);
     node.sigstop();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     node.sigcont();
     expect_nothing(&mut stream).await;
+    post.write_all(br#"["abc"]"#).await.expect("it is read");
+    let mut answer = [0; 12];
+    timeout(DEADLINE, post.read_exact(&mut answer)).await.expect("an answer in time").expect("no reset");
+    assert_eq!(&answer, b"HTTP/1.1 200");
     client.send("3").await;
     assert_eq!(node.online_ids().await, ["ada"]);
 }

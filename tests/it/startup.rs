@@ -56,6 +56,22 @@ async fn start_up_says_where_it_listens_which_store_it_uses_and_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_redis_that_resets_each_connection_may_be_in_protected_mode() {
+    // What Redis does to other machines then. Tests have only this one.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("redis://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.readable().await;
+            // It is closed, and what came is unread: so it is reset.
+            drop(stream);
+        }
+    });
+    let node = NodeProcess::spawn(&[("REDIS_URL", &url)]).await;
+    node.expect_log("is it in protected mode").await;
+}
+
+#[tokio::test]
 async fn help_and_version_are_answered_and_nothing_is_served() {
     let said = async |argument: &str| {
         let ended = NodeProcess::try_spawn(&[argument], &[("PORT", "no number")]).await.err().expect("it ends");

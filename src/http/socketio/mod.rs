@@ -153,16 +153,19 @@ async fn answer(
     let asked = Asked::read(request.query_string());
     let (transport, method) = (asked.transport(), request.method());
     let pipe = asked.sid.as_deref().and_then(|sid| entrance.engine.sids.get(sid));
-    let is_request = transport == Ok(Transport::Polling) && (method == Method::GET || method == Method::POST);
-    // The socket counts already. Its requests are its messages.
-    if let (Some((_, pipe)), true) = (&pipe, is_request) {
-        head::admit(request.head(), &entrance.addresses)?;
-        return match *method {
-            Method::POST => take(request, payload, pipe, (entrance, reads)).await,
-            _ => fetch(request, pipe, &entrance.engine).await,
-        };
-    }
     let refusal = match (transport, &asked.sid, pipe) {
+        (Ok(Transport::Polling), _, Some((_, pipe))) if method == Method::GET || method == Method::POST => {
+            head::admit(request.head(), &entrance.addresses)?;
+            let answered = match *method {
+                Method::POST => take(request, payload, &pipe, (entrance, reads)).await,
+                _ => fetch(request, &pipe, &entrance.engine).await,
+            };
+            match answered {
+                // The socket counts already. Its requests are its messages.
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => refusal,
+            }
+        }
         (Err(error), ..) => error.into(),
         (Ok(Transport::Polling), ..) if !entrance.engine.sids.may_poll() => EngineError::TransportUnknown.into(),
         (Ok(_), Some(_), None) => EngineError::SessionUnknown.into(),

@@ -125,6 +125,9 @@ fn node(node: &NodeAccount) -> Object {
     let mut object = Object::new(128);
     object.string("nodeId", node.node.as_str()).number("sockets", node.n_sockets as u64);
     object.boolean("answered", node.has_answered);
+    if let Some(version) = &node.version {
+        object.string("version", version);
+    }
     match node.lease {
         Some(Lease::Lives(rest)) => object.boolean("leaseExpired", false).number("leaseEndsInMs", in_ms(rest)),
         Some(Lease::RanOut(ago)) => object.boolean("leaseExpired", true).number("leaseExpiredMsAgo", in_ms(ago)),

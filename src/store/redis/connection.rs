@@ -44,7 +44,7 @@ impl Connection {
         let mut inner = tokio::time::timeout(shared.connect_timeout, connect)
             .await
             .map_err(|_| StoreError::Deadline(shared.connect_timeout))?
-            .map_err(store_error)?;
+            .map_err(|error| explained(store_error(error)))?;
         match check(shared, &mut inner).await {
             Ok(server) => {
                 shared.lead_to(Some(&server));
@@ -55,7 +55,7 @@ impl Connection {
                 if matches!(error, StoreError::Misconfigured(_)) {
                     shared.lead_to(None);
                 }
-                Err(error)
+                Err(explained(error))
             }
         }
     }
@@ -129,6 +129,22 @@ fn has_error(reply: &Value) -> bool {
     }
 }
 
+/// Says what a new connection that is reset at once may mean. Redis writes why it refuses a connection, and closes it. If it has
+/// not read what came meanwhile, the kernel resets the connection, and the reason is lost. Source: `acceptCommonHandler` in
+/// `networking.c` of Redis 7.
+fn explained(error: StoreError) -> StoreError {
+    match error {
+        // The library calls it a broken pipe if it was to send next.
+        StoreError::Unreachable(what) if what.contains("reset by peer") || what.contains("broken pipe") => {
+            StoreError::Unreachable(format!(
+                "{what}: is it in protected mode, or does it have too many clients? A Redis without a password accepts this machine \
+             alone (see docs/deployment.md)"
+            ))
+        }
+        other => other,
+    }
+}
+
 /// The server, if it is a primary and grants what a node needs.
 async fn check(shared: &Shared, connection: &mut impl ConnectionLike) -> StoreResult<RunId> {
     let server = identify(shared, connection).await?;
@@ -185,7 +201,7 @@ impl Connections {
             Ok(fresh) => *connection = fresh,
             Err(error @ StoreError::Misconfigured(_)) => return Err(error),
             Err(error) => {
-                debug!(error = %error, "An old connection is kept, because no other can be opened: {error}");
+                debug!(error = %error, "An old connection is kept, because no other can be opened");
                 connection.kept_since = Instant::now();
             }
         }

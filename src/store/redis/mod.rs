@@ -30,6 +30,7 @@ mod room_audit;
 mod room_bus;
 mod rooms;
 mod scripts;
+mod server;
 mod snapshot;
 mod writer;
 
@@ -52,6 +53,7 @@ use self::client::Access;
 use self::connection::{Connections, RunId};
 use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
+pub use self::server::ServerFacts;
 use super::{
     Audited, Examination, PresenceStore, StatementOutcome, StoreError, StoreResult, StoreWriter, Swept, SweptBatch,
 };
@@ -140,13 +142,16 @@ impl RedisStore {
     async fn sweep_expired(&self) -> StoreResult<Swept> {
         let mut connection = self.connection().await?;
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut *connection)).await?;
-        let mut expired = redis::cmd("ZRANGEBYSCORE");
-        expired.arg(&self.shared.keys.nodes).arg("-inf").arg(format::timestamp(time).0);
-        let nodes: Vec<Vec<u8>> = self.shared.within(expired.query_async(&mut *connection)).await?;
+        let (nodes, now) = (&self.shared.keys.nodes, format::timestamp(time).0);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("ZRANGEBYSCORE").arg(nodes).arg("-inf").arg(now);
+        pipeline.cmd("ZRANGEBYSCORE").arg(nodes).arg(format!("({now}")).arg("+inf");
+        let (nodes, alive): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+            self.shared.within(pipeline.query_async(&mut *connection)).await?;
         // No node sweeps a member that is not a node. Nodes that were cut off would wait for it.
         let key = &self.shared.keys.nodes;
         let nodes = self.shared.keep_ours(&mut *connection, "ZREM", key, nodes, format::parsed).await?;
-        let mut swept = Swept::default();
+        let mut swept = Swept { n_leases: alive.len(), ..Swept::default() };
         for node in nodes {
             swept.batches.extend(self.shared.sweep_node(&mut *connection, node).await?);
         }

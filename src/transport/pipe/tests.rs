@@ -261,6 +261,14 @@ async fn a_request_that_breaks_off_ends_the_pipe_after_what_was_said() {
 }
 
 #[tokio::test]
+async fn after_a_bad_post_nothing_more_is_taken() {
+    let (_sids, _sid, stream, pipe) = open();
+    pipe.begin_give().unwrap().refuse();
+    assert_eq!(pipe.begin_give().err(), Some(PollRefused::Gone), "also while the session has not read it yet");
+    assert_eq!(read(&stream).unwrap(), NO_FRAME);
+}
+
+#[tokio::test]
 async fn a_session_that_does_not_read_lets_a_post_wait_until_its_deadline() {
     let (_sids, _, stream, pipe) = open();
     pipe.begin_give().unwrap().give(vec![1], false, Duration::ZERO).await.unwrap();

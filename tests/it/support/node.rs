@@ -373,6 +373,16 @@ impl Announcement {
     }
 
     fn read(&mut self, line: &str) {
+        // Where the log is JSON, this is one line of it.
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(line) {
+            let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+            self.read_text(&text("message"));
+            return self.read_text(&format!("node: {}", text("nodeId")));
+        }
+        self.read_text(line);
+    }
+
+    fn read_text(&mut self, line: &str) {
         let begin = concat!("rollcall ", env!("CARGO_PKG_VERSION"), " listening on http");
         let url = line.strip_prefix(begin).map(|rest| rest.strip_prefix('s').unwrap_or(rest));
         if let Some(addr) = url.and_then(|rest| rest.strip_prefix("://")) {

@@ -21,19 +21,31 @@ pub(crate) struct SioWs {
 impl SioWs {
     /// Opens a session with this at the end of the query. The main namespace is not entered.
     pub(crate) async fn open(node: &Endpoint, query: &str) -> SioWs {
-        let mut socket = RawWs::connect(node.addr(), &format!("{WEBSOCKET}&{query}")).await;
+        SioWs::begin(RawWs::connect(node.addr(), &format!("{WEBSOCKET}&{query}")).await).await
+    }
+
+    /// Opens a session, and enters the main namespace.
+    pub(crate) async fn connect(node: &Endpoint, query: &str) -> SioWs {
+        SioWs::open(node, query).await.enter().await
+    }
+
+    /// The same with a small receive buffer, so that the server soon notices that nobody reads.
+    pub(crate) async fn connect_slow(node: &Endpoint) -> SioWs {
+        let socket = RawWs::connect_with_receive_buffer(node.addr(), WEBSOCKET, 4096).await;
+        SioWs::begin(socket).await.enter().await
+    }
+
+    async fn begin(mut socket: RawWs) -> SioWs {
         let open = next_text(&mut socket).await;
         assert!(open.starts_with("0{"), "{open}");
         SioWs { socket, n_asked: 0 }
     }
 
-    /// Opens a session, and enters the main namespace.
-    pub(crate) async fn connect(node: &Endpoint, query: &str) -> SioWs {
-        let mut client = SioWs::open(node, query).await;
-        client.send("40").await;
-        let connected = client.next().await;
+    async fn enter(mut self) -> SioWs {
+        self.send("40").await;
+        let connected = self.next().await;
         assert!(connected.starts_with(r#"40{"sid":""#), "{connected}");
-        client
+        self
     }
 
     /// Sends a packet.
@@ -61,6 +73,15 @@ impl SioWs {
         }
     }
 
+    /// The name and the argument of the next event.
+    pub(crate) async fn next_event(&mut self) -> (String, Value) {
+        loop {
+            if let Some(event) = event(&self.next().await) {
+                return event;
+            }
+        }
+    }
+
     /// The argument of the next event of this name. Other packets are skipped.
     pub(crate) async fn wait_for(&mut self, name: &str) -> Value {
         self.wait_until(name, |_| true).await
@@ -69,10 +90,8 @@ impl SioWs {
     /// The argument of the next event of this name for which `matches` holds.
     pub(crate) async fn wait_until(&mut self, name: &str, matches: impl Fn(&Value) -> bool) -> Value {
         loop {
-            if let Some((found, argument)) = event(&self.next().await)
-                && found == name
-                && matches(&argument)
-            {
+            let (found, argument) = self.next_event().await;
+            if found == name && matches(&argument) {
                 return argument;
             }
         }
