@@ -1,0 +1,1 @@
+export function fullJitter(attempt: number, maxMs: number): number;

@@ -1,0 +1,11 @@
+/** Its `code` is one of docs/protocol.md (`error`), or one of docs/javascript.md. */
+export class RollcallError extends Error {
+    /** @param {{ code: string, message?: string, retryAfterMs?: number }} fault an `error` of the service, or one of ours */
+    constructor({ code, message, retryAfterMs }: {
+        code: string;
+        message?: string;
+        retryAfterMs?: number;
+    });
+    code: string;
+    retryAfterMs: number | undefined;
+}

@@ -1,0 +1,17 @@
+export { Rollcall } from "./rollcall.js";
+export { RollcallError } from "./error.js";
+export type ChosenStatus = import("./types.js").ChosenStatus;
+export type ConnectionState = import("./types.js").ConnectionState;
+export type EffectiveStatus = import("./types.js").EffectiveStatus;
+export type Message = import("./types.js").Message;
+export type Options = import("./types.js").Options;
+export type OwnStatus = import("./types.js").OwnStatus;
+export type Presence = import("./types.js").Presence;
+export type Profile = import("./types.js").Profile;
+export type Release = import("./types.js").Release;
+export type Room = import("./types.js").Room;
+export type RoomInterest = import("./types.js").RoomInterest;
+export type Snapshot = import("./types.js").Snapshot;
+export type StatusChoice = import("./types.js").StatusChoice;
+export type TypingTarget = import("./types.js").TypingTarget;
+export type User = import("./types.js").User;

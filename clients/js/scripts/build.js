@@ -1,0 +1,82 @@
+// Builds what is shipped, from src/: three modules, each in one file and minified, and their types.
+//
+//     node scripts/build.js            writes dist/ (the modules are in the repository, the types are not)
+//     node scripts/build.js --check    fails if a module in dist/ is not what src/ gives
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { minify } from "terser";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** What each module is made of. Those beside the core import it, so that it is loaded once. */
+const MODULES = {
+  "rollcall.js": "src/index.js",
+  "tabs.js": "src/tabs.js",
+  "react.js": "src/react/index.js",
+};
+
+/**
+ * Names that only the parts of the core use among themselves: they are shortened. Neither applications, the protocol, tabs.js nor
+ * the platform know them.
+ */
+const INTERNAL =
+  /^(opened|heard|closed|curious|askNow|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good)$/;
+
+const BANNER = "/* @rollcall/client. MIT OR Apache-2.0 */\n";
+
+/** The core is a file of its own, wherever it is imported from. */
+const coreApart = {
+  name: "core apart",
+  setup(/** @type {import("esbuild").PluginBuild} */ { onResolve }) {
+    onResolve({ filter: /\/index\.js$/ }, ({ kind }) =>
+      kind === "entry-point" ? undefined : { path: "./rollcall.js", external: true },
+    );
+  },
+};
+
+/** @param {string} entry */
+async function bundled(entry) {
+  const { outputFiles } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2022",
+    external: ["react"],
+    plugins: [coreApart],
+  });
+  const { code } = await minify(outputFiles[0].text, {
+    module: true,
+    ecma: 2020,
+    compress: { passes: 4, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false, pure_getters: true },
+    mangle: entry === MODULES["rollcall.js"] ? { properties: { regex: INTERNAL } } : true,
+  });
+  return BANNER + code + "\n";
+}
+
+/** @returns {Promise<[string, string][]>} each module's name and text */
+export const modules = () =>
+  Promise.all(Object.entries(MODULES).map(async ([name, entry]) => /** @type {[string, string]} */ ([name, await bundled(entry)])));
+
+async function main() {
+  const dist = join(ROOT, "dist");
+  if (process.argv.includes("--check")) {
+    for (const [name, text] of await modules()) {
+      if (readFileSync(join(dist, name), "utf8") !== text) throw new Error(`dist/${name} is old: run \`npm run build\``);
+    }
+    return;
+  }
+  mkdirSync(dist, { recursive: true });
+  for (const [name, text] of await modules()) writeFileSync(join(dist, name), text);
+  rmSync(join(dist, "types"), { recursive: true, force: true });
+  const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
+  const types = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", "dist/types"];
+  execFileSync(process.execPath, [compiler, "-p", ROOT, ...types], { cwd: ROOT, stdio: "inherit" });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -1,0 +1,14 @@
+// @rollcall/client/react: the parts for React 18 and later.
+
+export { PresenceProvider, PresenceProvider as SocketProvider, useRollcall } from "./provider.js";
+export {
+  useComplete,
+  useConnection,
+  useOnlineCount,
+  useOnlineUsers,
+  useOwnStatus,
+  usePresence,
+  useRoom,
+  useTyping,
+} from "./hooks.js";
+export { OnlineUsersList, StatusDot, UserStatusIndicator } from "./parts.js";

@@ -1,0 +1,115 @@
+// Requests and their answers: which belong together, how long one may take, and what to do when there are too many.
+
+import { RollcallError } from "./error.js";
+
+/**
+ * @typedef {import("./types.js").Message} Message
+ * @typedef {(error: RollcallError | undefined, answer: Message) => void} Done called before anything else sees the answer
+ * @typedef {{ message: Message, done: Done, ref?: any, timer?: any }} Request
+ */
+
+/** Requests under way. They are few, so that few are refused when the service has enough. */
+const AT_ONCE = 16;
+const WAITING_MAX = 256;
+
+/** @param {(message: Message) => void} send @param {number} answerMs */
+export function makeRequests(send, answerMs) {
+  /** @type {Set<Request>} */
+  let waiting = new Set();
+  /** Those under way, by `ref`. @type {Map<number, Request>} */
+  const sent = new Map();
+  let lastRef = 0;
+  /** None while the client is not in. */
+  let atOnce = 0;
+  /** The service has asked for a pause. @type {any} */
+  let pause;
+
+  /** @param {Request} request @param {RollcallError} [error] @param {Message} [answer] */
+  function end({ timer, done }, error, answer = {}) {
+    clearTimeout(timer);
+    done(error, answer);
+  }
+
+  /** @param {Request} request */
+  function expect(request) {
+    clearTimeout(request.timer);
+    request.timer = setTimeout(() => {
+      sent.delete(request.ref);
+      waiting.delete(request);
+      end(request, new RollcallError({ code: atOnce ? "timeout" : "disconnected" }));
+      go();
+    }, answerMs);
+  }
+
+  /** @param {Request} request */
+  function dispatch(request) {
+    const ref = (request.ref = ++lastRef);
+    sent.set(ref, request);
+    expect(request);
+    send({ ...request.message, ref });
+  }
+
+  function go() {
+    for (const request of waiting) {
+      if (pause || sent.size >= atOnce) return;
+      waiting.delete(request);
+      dispatch(request);
+    }
+    if (atOnce && !pause) atOnce = AT_ONCE;
+  }
+
+  return {
+    /** At once: what lets the client in. @param {Message} message @param {Done} done */
+    askNow: (message, done) => dispatch({ message, done }),
+
+    /** As soon as the client is in. @param {Message} message @param {Done} done */
+    ask(message, done) {
+      if (waiting.size >= WAITING_MAX) return done(new RollcallError({ code: "too_many_requests" }), {});
+      const request = { message, done };
+      waiting.add(request);
+      if (atOnce) go();
+      else expect(request);
+    },
+
+    /** The client is in. */
+    open() {
+      atOnce = AT_ONCE;
+      for (const { timer } of waiting) clearTimeout(timer);
+      go();
+    },
+
+    /** The socket is gone. What was under way may have happened. */
+    close() {
+      atOnce = 0;
+      clearTimeout(pause);
+      pause = undefined;
+      waiting.forEach(expect);
+      const lost = [...sent.values()];
+      sent.clear();
+      for (const request of lost) end(request, new RollcallError({ code: "disconnected" }));
+    },
+
+    /** @param {Message} message @returns {boolean} whether it is an answer */
+    take(message) {
+      const request = sent.get(message.ref);
+      if (!request) return false;
+      sent.delete(message.ref);
+      const isError = /error$/.test(message.type);
+      if (isError && atOnce && message.code === "rate_limited") {
+        clearTimeout(request.timer);
+        waiting = new Set([request, ...waiting]);
+        // After the pause, one request is carried out. So they go one by one, until none waits.
+        atOnce = 1;
+        clearTimeout(pause);
+        pause = setTimeout(() => {
+          pause = undefined;
+          go();
+        }, message.retryAfterMs ?? 1000);
+      } else {
+        end(request, isError ? new RollcallError(/** @type {any} */ (message)) : undefined, message);
+        go();
+      }
+      return true;
+    },
+  };
+}

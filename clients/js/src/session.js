@@ -1,0 +1,167 @@
+// One client at the service: lets itself in, hears what is wanted, and comes back when the connection breaks.
+
+import { fullJitter } from "./backoff.js";
+import { GOODBYE, makeConnection } from "./connection.js";
+import { RollcallError } from "./error.js";
+import { makeInterest, PASSING } from "./interest.js";
+import { makeRequests } from "./requests.js";
+
+/**
+ * @typedef {import("./requests.js").Done} Done
+ * @typedef {import("./types.js").Message} Message
+ * @typedef {ReturnType<typeof makeSession>} Session
+ */
+
+/** An answer may be a page of a thousand users, on a slow network. The test of a connection is shorter. */
+const PATIENCE = 3;
+/** Of requests whose answer nobody waits for. */
+const UNHEARD = "-";
+/** A new token is fetched so long before the end of the old one, or at half of what is left. */
+const RENEW_BEFORE_MS = 60_000;
+/** The longest delay that a timer can have. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+/**
+ * @param {import("./connection.js").Settled} options
+ * @param {import("./statement.js").Statement} statement
+ * @param {(message: Message) => void} deliver
+ * @param {(error: RollcallError) => void} failed
+ * @param {() => boolean} isDegraded what was delivered may be out of date
+ */
+export function makeSession(options, statement, deliver, failed, isDegraded) {
+  const { getToken, observe, reconnectMaxMs } = options;
+  /** The first page of the present list: of `everyone`, and of each `room ID`. Pages of another are not followed. @type {Map<string, Message>} */
+  const lists = new Map();
+  let isIn = false;
+  /** How far the service's clock is ahead of ours. */
+  let skewMs = 0;
+  /** @type {string | undefined} */
+  let tokenEnds;
+  /** @type {any} */
+  let renewal;
+  let userId = "0";
+
+  const connection = makeConnection(options, {
+    opened: enter,
+    heard: take,
+    closed() {
+      isIn = false;
+      clearTimeout(renewal);
+      interest.end();
+      requests.close();
+    },
+    test: () => say({ type: "check_user_online", userId }),
+    // The end of that state is only in an answer.
+    curious: isDegraded,
+    state: (state, error) => deliver({ type: "_connection", state, error }),
+    failed,
+  });
+  const requests = makeRequests(connection.send, PATIENCE * options.answerMs);
+  const interest = makeInterest(requests.ask, deliver, failed, observe);
+
+  /** What needs no answer, and is of no use later. @param {Message} message */
+  function say(message) {
+    if (isIn) connection.send({ ...message, ref: UNHEARD });
+  }
+
+  /** @param {string | null} [token] */
+  function enter(token) {
+    if (token) authenticate(token);
+    const about = observe ? { type: "subscribe" } : { type: "join_user", ...statement.fields() };
+    const join = { ...about, ...interest.joinFields() };
+    requests.askNow(join, (error, answer) => {
+      if (error) return refused(error);
+      isIn = true;
+      skewMs = Date.parse(answer.timestamp) - Date.now() || 0;
+      userId = answer.userId ?? userId;
+      planRenewal();
+      connection.good();
+      requests.open();
+      interest.begin(join);
+    });
+  }
+
+  /** @param {RollcallError} error */
+  function refused(error) {
+    const { code } = error;
+    if (code === "disconnected") return;
+    failed(error);
+    if (PASSING.test(code)) connection.retry();
+    // Without a good token, the service closes the socket.
+    else if (code !== "unauthenticated") connection.stop(GOODBYE, code);
+  }
+
+  /** @param {string} token */
+  function authenticate(token) {
+    requests.askNow({ type: "authenticate", token, userId: statement.userId }, (error, { expiresAt }) => {
+      tokenEnds = expiresAt;
+      // Otherwise the service closes the socket.
+      if (error?.retryAfterMs) (isIn ? renewIn : connection.retry)(error.retryAfterMs);
+      else if (isIn) planRenewal();
+    });
+  }
+
+  function planRenewal() {
+    if (tokenEnds === undefined) return;
+    const leftMs = Date.parse(tokenEnds) - Date.now() - skewMs;
+    renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2));
+  }
+
+  /** @param {number} delayMs @param {number} [attempt] */
+  function renewIn(delayMs, attempt = 0) {
+    clearTimeout(renewal);
+    const own = (renewal = setTimeout(async () => {
+      try {
+        const token = await getToken?.();
+        // If nobody is logged in any more, the service ends the connection in time, and it is not opened again.
+        if (token && renewal === own && isIn) authenticate(token);
+      } catch {
+        // The next connection tells of it, if it comes to that.
+        if (renewal === own && isIn) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
+      }
+    }, Math.min(delayMs, TIMER_MAX_MS)));
+  }
+
+  /** @param {Message} message */
+  function take(message) {
+    const { type, roomId, ref, code, users } = message;
+    const isAnswer = requests.take(message);
+    if (type === "error" && !isAnswer && ref !== UNHEARD) {
+      if (roomId !== undefined) interest.lost("room " + roomId, code);
+      failed(new RollcallError(/** @type {any} */ (message)));
+    }
+    const key = roomId === undefined ? "everyone" : "room " + roomId;
+    if (message.removed) return interest.lost(key, "removed");
+    // A page that was asked for is delivered by whoever asked: it belongs to a list.
+    if (isAnswer && /^(online|room)_users/.test(type)) return;
+    if (type === "online_users_list" || (type === "room_joined" && users)) {
+      lists.set(key, message);
+      return page(message, key, message);
+    }
+    // A new list follows, or none.
+    if (/^(resync|welcome|subscribed|room_left)$/.test(type)) lists.delete(key);
+    deliver(message);
+  }
+
+  /** Delivers a page, and asks for the next one. @param {Message} message @param {string} key @param {Message} list its first page */
+  function page(message, key, list) {
+    const isCurrent = lists.get(key) === list;
+    const { nextCursor: cursor, roomId } = message;
+    deliver({ ...message, last: isCurrent && cursor === undefined });
+    if (!isCurrent || cursor === undefined) return;
+    const type = roomId === undefined ? "get_online_users" : "get_room_users";
+    requests.ask({ type, roomId, cursor }, (error, next) => {
+      if (!error) page(next, key, list);
+      else if (lists.get(key) === list) interest.lost(key, "timeout");
+    });
+  }
+
+  return {
+    start: connection.start,
+    stop: connection.stop,
+    wake: connection.wake,
+    want: interest.want,
+    ask: requests.ask,
+    say,
+  };
+}

@@ -1,0 +1,31 @@
+// Clients that end with the test.
+
+import { after } from "node:test";
+import { Rollcall } from "../../src/index.js";
+import { until } from "./wait.js";
+
+/** A connection is tested soon, so that tests do not wait. An answer may take as long as on a machine that has more to do. */
+export const QUICK = { heartbeatMs: 300, answerMs: 1500, reconnectMaxMs: 500 };
+
+/** Connects. What goes wrong is in `errors`. @param {import("../../src/types.js").Options} options */
+export function connect(options) {
+  /** @type {string[]} */
+  const errors = [];
+  const client = new Rollcall({ ...QUICK, onError: (error) => errors.push(error.code), ...options });
+  after(() => client.close());
+  client.connect();
+  return Object.assign(client, { errors });
+}
+
+/** Connects, and waits for it. @param {import("../../src/types.js").Options} options */
+export async function connected(options) {
+  const client = connect(options);
+  await isIn(client, "connected");
+  return client;
+}
+
+/** @param {Rollcall} client @param {string} state */
+export const isIn = (client, state) => until(state, () => client.getSnapshot().connection === state);
+
+/** @param {Rollcall} client */
+export const ids = (client) => client.getSnapshot().users.map(({ id }) => id).join();

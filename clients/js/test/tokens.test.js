@@ -1,0 +1,123 @@
+// Tokens that are good, end, are renewed, or are refused.
+
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { before, test } from "node:test";
+import { connect, connected, isIn } from "./support/client.js";
+import { startProxy } from "./support/proxy.js";
+import { startNode } from "./support/service.js";
+import { until } from "./support/wait.js";
+
+const SECRET = "0123456789abcdef0123456789abcdef";
+
+/** @type {Awaited<ReturnType<typeof startNode>>} */
+let node;
+
+before(async () => {
+  node = await startNode({
+    ROLLCALL__AUTH__MODE: "jwt",
+    ROLLCALL__AUTH__SECRET: SECRET,
+    ROLLCALL__AUTH__LEEWAY_MS: "0",
+  });
+});
+
+/** @param {string} userId @param {number} seconds until it ends @param {object} [claims] */
+function token(userId, seconds, claims) {
+  const part = (/** @type {object} */ json) => Buffer.from(JSON.stringify(json)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + seconds;
+  const signed = `${part({ alg: "HS256" })}.${part({ sub: userId, exp, ...claims })}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
+}
+
+test("the token says who the client is", async () => {
+  const client = await connected({ url: node.url, getToken: () => token("42", 3600), everyone: true });
+  assert.equal(client.getSnapshot().userId, "42");
+  await until("the list", () => client.presence("42").status === "online");
+  client.close();
+});
+
+test("a token is renewed before it ends, on the same connection", async () => {
+  const proxy = await startProxy(node.port);
+  let fetched = 0;
+  const getToken = async () => {
+    fetched++;
+    // Sometimes, the application's server is away.
+    if (fetched === 3) throw new Error("away");
+    return token("renews", 5);
+  };
+  const client = await connected({ url: proxy.url, userId: "renews", getToken });
+  await until("four tokens", () => fetched >= 5);
+  await client.check("renews");
+  assert.equal(proxy.accepted(), 1);
+  client.close();
+});
+
+test("a token that has ended is replaced, and nobody notices", async () => {
+  const watcher = await connected({ url: node.url, getToken: () => token("watcher", 3600) });
+  watcher.watch("ends");
+  const proxy = await startProxy(node.port);
+  let fetched = 0;
+  // The second one, which would renew, never comes.
+  const getToken = () => (++fetched === 2 ? new Promise(() => {}) : token("ends", 3));
+  const client = await connected({ url: proxy.url, getToken: /** @type {any} */ (getToken) });
+  await until("online", () => watcher.presence("ends").status === "online");
+  const seen = new Set();
+  watcher.subscribe(() => seen.add(watcher.presence("ends").status));
+  await until("another connection", () => proxy.accepted() > 1);
+  await isIn(client, "connected");
+  assert.ok(!seen.has("offline"));
+  client.close();
+  watcher.close();
+});
+
+test("a refused token is tried once more, and not in a loop", async () => {
+  const proxy = await startProxy(node.port);
+  let fetched = 0;
+  const client = connect({ url: proxy.url, getToken: () => `no token, ${fetched++}` });
+  await isIn(client, "stopped");
+  assert.equal(client.getSnapshot().error, "closed_4401");
+  assert.equal(fetched, 2);
+  assert.equal(proxy.accepted(), 2);
+});
+
+test("a client whose user is not logged in stops", async () => {
+  const client = connect({ url: node.url, getToken: () => null });
+  await isIn(client, "stopped");
+  assert.equal(client.getSnapshot().error, "no_token");
+});
+
+test("a token that cannot be had is asked for again", async () => {
+  let fetched = 0;
+  const getToken = () => {
+    if (++fetched < 3) throw new Error("away");
+    return token("later", 3600);
+  };
+  const client = await connected({ url: node.url, getToken });
+  assert.deepEqual(client.errors, ["cannot_connect", "cannot_connect"]);
+  client.close();
+});
+
+test("a token that never comes does not hold the client up for ever", async () => {
+  let fetched = 0;
+  const getToken = () => (++fetched === 1 ? new Promise(() => {}) : token("slow", 3600));
+  const client = await connected({ url: node.url, getToken: /** @type {any} */ (getToken), answerMs: 500 });
+  assert.equal(fetched, 2);
+  client.close();
+});
+
+test("what a token does not allow is refused, and the client goes on", async () => {
+  const client = await connected({ url: node.url, getToken: () => token("silent", 3600, { scope: "presence:write" }) });
+  client.watchCount();
+  client.watch("42");
+  await until("two refusals", () => client.errors.length === 2);
+  assert.deepEqual(client.errors, ["forbidden", "forbidden"]);
+  assert.equal(client.presence("42").status, "unknown");
+  await client.setStatus("busy");
+  client.close();
+});
+
+test("a client without a token is told", async () => {
+  const client = connect({ url: node.url, userId: "42" });
+  await until("the reason", () => client.errors.includes("unauthenticated"));
+  client.close();
+});
