@@ -46,12 +46,11 @@ test("two visitors are two users, and a killed node takes nobody along", async (
 test("a service without its Redis says so, and comes back", async (t) => {
   const service = await startService(t);
   await joined(await browser.visitor(t), service, "ada");
-  const isDegraded = async () => (await (await fetch(`${service.url}/api/online-users`)).json()).degraded === true;
   await service.redis.freeze();
-  await until("a degraded service", isDegraded);
+  await until("a degraded service", () => service.isDegraded());
   assert.deepEqual(await service.online(), ["ada"]);
   service.redis.thaw();
-  await until("a service that is well", async () => !(await isDegraded()));
+  await until("a service that is well", async () => !(await service.isDegraded()));
 });
 
 test("what a screen reader cannot read is found, and so is an error of a page", async (t) => {

@@ -14,7 +14,7 @@ import { DIRECTORY, OwnedProcess, ROOT, reservePort } from "./process.mjs";
 import { until } from "./wait.mjs";
 
 const run = promisify(execFile);
-const BINARY = process.env.ROLLCALL_BINARY ?? join(ROOT, "target/debug/rollcall");
+export const BINARY = process.env.ROLLCALL_BINARY ?? join(ROOT, "target/debug/rollcall");
 
 /** The deadline of one request. */
 const ANSWER_MS = 10_000;
@@ -78,6 +78,11 @@ export async function startService(t, { nodes: count = 3, settings = {} } = {}) 
     async online() {
       const { data } = await getJson(`${url}/api/online-users?limit=10000`);
       return data.map(({ id }) => id);
+    },
+    /** Whether what it says may be out of date. */
+    async isDegraded() {
+      const { degraded } = await getJson(`${url}/api/online-users?countOnly=true`);
+      return degraded === true;
     },
     /** The index of the node that has the socket of this user. @param {string} userId @returns {Promise<number>} */
     nodeOf: (userId) =>
