@@ -57,7 +57,10 @@ socket.on("online-count-updated", (room) => {
   state.textContent = sentence("You are inside.", room.degraded);
   show(room);
 });
-socket.on("disconnect", () => (state.textContent = "Connecting. The list may be out of date."));
+socket.on("disconnect", () => {
+  // Whom the application's server disconnects does not come back by itself.
+  state.textContent = socket.active ? "Connecting. The list may be out of date." : "The connection has ended. Load this page again.";
+});
 socket.on("error", ({ message }) => (state.textContent = message));
 
 move.onclick = () => {

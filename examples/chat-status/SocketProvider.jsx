@@ -32,10 +32,10 @@ export function SocketProvider({ service, userId, token, children }) {
     // A list follows.
     socket.on("authentication-success", () => setIsKnown(true));
     socket.on("authentication-error", ({ message }) => setState(message));
-    // What was last known stays while the client reconnects.
+    // What was last known stays while the client reconnects. Whom the application's server disconnects does not come back by itself.
     socket.on("disconnect", () => {
       setIsKnown(false);
-      setState("Connecting. The list may be out of date.");
+      setState(socket.active ? "Connecting. The list may be out of date." : "The connection has ended. Load this page again.");
     });
     socket.on("online-users-list", ({ users, degraded }) => {
       setState(degraded ? "The service has a problem. The list may be out of date." : "Connected.");

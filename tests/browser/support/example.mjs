@@ -118,6 +118,15 @@ export async function behavesAsAnExample({ path, line, isTold, isPartial }) {
     await shows(bob, "ada", "bob", "zoe");
   });
 
+  test("who is disconnected by the application's server is told so", async (t) => {
+    const { enter, service } = await setUp(t);
+    const [ada, bob] = [await enter("ada"), await enter("bob")];
+    for (const page of [ada, bob]) await shows(page, "ada", "bob");
+    await service.disconnect("ada");
+    await until("the end", async () => String(await texts(ada, STATE)).startsWith("The connection has ended"));
+    await shows(bob, "bob");
+  });
+
   test("a name that looks like HTML is text", async (t) => {
     const { enter, url } = await setUp(t);
     const [mallory, bob] = [await enter(HOSTILE, HOSTILE), await enter("bob")];

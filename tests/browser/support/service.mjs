@@ -79,6 +79,8 @@ export async function startService(t, { nodes: count = 3, settings = {} } = {}) 
       const { data } = await getJson(`${url}/api/online-users?limit=10000`);
       return data.map(({ id }) => id);
     },
+    /** Disconnects a user, as the application's server does. @param {string} userId */
+    disconnect: (userId) => getJson(`${nodes[0].url}/api/users/${encodeURIComponent(userId)}/sockets`, { method: "DELETE" }),
     /** Whether what it says may be out of date. */
     async isDegraded() {
       const { degraded } = await getJson(`${url}/api/online-users?countOnly=true`);
@@ -140,9 +142,9 @@ async function startBalancer(own, name, nodePorts) {
 /** @param {string} url */
 const answers = (url) => fetch(url, { signal: AbortSignal.timeout(ANSWER_MS) }).then(({ ok }) => ok, () => false);
 
-/** @param {string} url @returns {Promise<any>} */
-export async function getJson(url) {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS) });
+/** @param {string} url @param {RequestInit} [options] @returns {Promise<any>} */
+export async function getJson(url, options) {
+  const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(ANSWER_MS) });
   if (!answer.ok) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
   return answer.json();
 }
