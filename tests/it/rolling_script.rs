@@ -1,5 +1,6 @@
 //! `scripts/rolling-restart` with commands that fail or hang. With real nodes it runs in `faults/balanced_restart.rs`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
@@ -83,4 +84,20 @@ async fn what_makes_no_sense_is_refused_before_a_node_is_restarted() {
         assert_eq!(ended.status.code(), Some(2), "{options} {nodes:?}");
         assert!(!script.files.join("restarted").exists(), "{options} {nodes:?}");
     }
+}
+
+#[tokio::test]
+async fn the_compose_file_is_found_from_any_folder() {
+    let script = Script::new("folder");
+    let compose = script.files.join("docker-compose");
+    std::fs::write(&compose, "#!/bin/sh\npwd >> \"$FILES/folders\"\n").expect("a program");
+    std::fs::set_permissions(&compose, std::fs::Permissions::from_mode(0o755)).expect("it may run");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(root.join("scripts/rolling-restart"));
+    let path = format!("{}:{}", script.files.display(), std::env::var("PATH").expect("there is one"));
+    command.args(["--pause", "0", "node2"]).current_dir("/").env("PATH", path).env("FILES", &script.files);
+    let ended = tokio::time::timeout(6 * DEADLINE, command.kill_on_drop(true).output()).await.expect("it ends");
+    assert!(ended.expect("it runs").status.success());
+    let folders = std::fs::read_to_string(script.files.join("folders")).expect("it was called");
+    assert_eq!(folders.lines().collect::<Vec<_>>(), [root.to_str().expect("UTF-8"); 3], "asked, restarted, asked");
 }
