@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     /// deadline for the head of the first request. It has none for the head of a later request, and none for a body that
     /// nobody reads. Its deadline between two requests is switched off ([`KEEP_ALIVE`]).
     idle: Pin<Box<Sleep>>,
-    /// Whether nothing was read since the last answer was written.
+    /// Whether nothing was read or written since the client took all that was written.
     is_quiet: bool,
     has_written: bool,
     moved: Moved,
@@ -219,7 +219,7 @@ impl Connection {
                 return Ok(true);
             } else {
                 // The request had come with the one before.
-                self.begin_request();
+                self.end_quiet();
             }
         }
         Ok(false)
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     /// The connection is not quiet any more.
-    fn begin_request(&mut self) {
+    fn end_quiet(&mut self) {
         if std::mem::take(&mut self.is_quiet) {
             self.begin_time();
         }
@@ -293,7 +293,7 @@ impl AsyncRead for Connection {
         let n_bytes = buffer.filled().len() - n_before;
         this.moved.add(n_bytes);
         if n_bytes > 0 {
-            this.begin_request();
+            this.end_quiet();
         }
         if this.ends_now(context)? && read.is_pending() {
             // To actix-http, this is a client that has closed its side.
@@ -309,6 +309,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // An answer that the client takes slowly is no quiet.
+        this.end_quiet();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.has_written = true;
         if let Poll::Ready(Ok(n_bytes)) = written {
