@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol};
+use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
@@ -437,6 +437,8 @@ impl Edge {
             let service = HttpService::build()
                 // A client that closes its side is gone. Waiting for more would leak sockets in CLOSE_WAIT.
                 .h1_allow_half_closed(false)
+                // A quiet connection ends by a time of ours (`http/connection.rs`).
+                .keep_alive(KeepAlive::Os)
                 .on_connect_ext(|connection: &Connection, data| {
                     data.insert(connection.peer());
                     data.insert(connection.waits());

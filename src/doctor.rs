@@ -76,7 +76,9 @@ async fn ask_redis(settings: &Settings, url: &str) -> StoreResult<ServerFacts> {
 fn refusal(error: &StoreError) -> Finding {
     let remedy = match error {
         StoreError::Misconfigured(_) => "correct the login, the certificates or the rights of the user (docs/redis.md)",
-        _ => "check REDIS_URL, the network, and whether Redis runs",
+        _ => {
+            "check REDIS_URL (address, database, rediss:// for a Redis with TLS), the certificates, the network, and whether Redis runs"
+        }
     };
     bad("redis", format!("{error}: {remedy}"))
 }
@@ -98,6 +100,15 @@ fn examine_facts(facts: &ServerFacts, connections: u64) -> Vec<Finding> {
             ),
         },
         examine_memory(facts.memory),
+        match &facts.write_refusal {
+            None => good("writes", "are taken"),
+            Some(error) => bad(
+                "writes",
+                format!(
+                    "{error}: no node is ready like this: look at min-replicas-to-write and the replicas, the disk, and the memory"
+                ),
+            ),
+        },
         match (facts.could_save, facts.has_append_only_file) {
             (false, _) => bad("persistence", "the last save failed: free the disk, or Redis refuses to write"),
             (true, true) => good("persistence", "with an append-only file"),
@@ -218,6 +229,7 @@ mod tests {
             memory: (1_000_000, 100_000_000),
             could_save: true,
             has_append_only_file: true,
+            write_refusal: None,
             clients: (10, 10_000),
             now: Timestamp(5000),
         }
@@ -243,6 +255,7 @@ mod tests {
             ("memory", with(|facts| facts.memory = (90_000_000, 100_000_000)), Verdict::Bad),
             ("memory", with(|facts| facts.memory.1 = 0), Verdict::Doubtful),
             ("persistence", with(|facts| facts.could_save = false), Verdict::Bad),
+            ("writes", with(|facts| facts.write_refusal = Some("NOREPLICAS".to_owned())), Verdict::Bad),
             ("clients", with(|facts| facts.clients = (90, 100)), Verdict::Doubtful),
         ] {
             assert_eq!(verdict(about, &faulty), expected, "{about}");

@@ -13,6 +13,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, TelemetrySettings};
 
+/// What is not logged unless the setting says otherwise. actix-http logs each request that is no HTTP as an error. So whoever
+/// reaches the port could fill the log, and wake somebody.
+const SILENCED: &str = "actix_http=off";
+
 /// Starts logging for the whole process. Only `main` calls it, once. `node` is the name of the node (`server.name`).
 ///
 /// Tests that start the app in their own process do not call it, because a process has one logger.
@@ -21,7 +25,7 @@ use crate::settings::{LogFormat, TelemetrySettings};
 /// `telemetry.log_filter` is not a filter, or the process already has a logger. The caller must give up, because a
 /// service that cannot log must not look healthy.
 pub fn init(settings: &TelemetrySettings, node: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_filter)
+    let filter = EnvFilter::try_new(format!("{SILENCED},{}", settings.log_filter))
         .with_context(|| format!("telemetry.log_filter = {:?} is not a log filter", settings.log_filter))?;
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::way::{Conversation, Way};
+use super::way::{Conversation, Way, why_unread};
 
 /// What a node answered.
 pub(super) struct Answer {
@@ -42,7 +42,8 @@ pub(super) fn get(url: &str, way: Way, path: &str, key: Option<&str>) -> anyhow:
     let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n").as_bytes())?;
     let mut bytes = Vec::new();
-    stream.take(BYTES_MAX).read_to_end(&mut bytes).with_context(|| format!("{url} does not answer"))?;
+    let read = stream.take(BYTES_MAX).read_to_end(&mut bytes).map_err(|error| why_unread(error, PATIENCE));
+    read.with_context(|| format!("{url} does not answer"))?;
     parse(&String::from_utf8_lossy(&bytes)).with_context(|| format!("{url} does not speak HTTP"))
 }
 

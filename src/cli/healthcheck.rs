@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::way::Way;
+use super::way::{Way, why_unread};
 
 /// How much of an answer is read. A node's answer has some hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
@@ -48,7 +48,7 @@ pub(crate) fn run(address: SocketAddr, way: &Way, question: Question) -> anyhow:
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = BufReader::new(stream.take(ANSWER_BYTES_MAX));
     let mut status = String::new();
-    answer.read_line(&mut status)?;
+    answer.read_line(&mut status).map_err(|error| why_unread(error, PATIENCE))?;
     if status.starts_with("HTTP/1.1 200 ") {
         return Ok(());
     }

@@ -1,13 +1,13 @@
 //! The way to a node on this machine: what comes before HTTP.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -37,6 +37,14 @@ pub(crate) enum Trust {
 pub(crate) trait Conversation: Read + Write {}
 
 impl<T: Read + Write> Conversation for T {}
+
+/// Why a read failed. The system's own words for a time that is over say nothing to a person.
+pub(super) fn why_unread(error: io::Error, patience: Duration) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => anyhow!("no answer within {} s", patience.as_secs()),
+        _ => error.into(),
+    }
+}
 
 impl Way {
     /// Opens a connection. The connecting, and each read and write, may take as long as `patience`.

@@ -47,10 +47,12 @@ pub(crate) struct Connection {
     peer: Peer,
     /// The time by which the client must have taken what was written. It is none while nothing waits.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// The time at which the connection ends if it has got no further answer. actix-http has deadlines for the head of
-    /// the first request, and between two requests. It has none for the head of a later request, and none for a body
-    /// that nobody reads.
+    /// The time at which the connection ends: if it is quiet then, or if it has got no further answer. actix-http has a
+    /// deadline for the head of the first request. It has none for the head of a later request, and none for a body that
+    /// nobody reads. Its deadline between two requests is switched off ([`KEEP_ALIVE`]).
     idle: Pin<Box<Sleep>>,
+    /// Whether nothing was read or written since the client took all that was written.
+    is_quiet: bool,
     has_written: bool,
     moved: Moved,
     waits: Waits,
@@ -65,12 +67,21 @@ pub(crate) struct Waits(Rc<WaitsState>);
 #[derive(Default)]
 struct WaitsState {
     is_waiting: Cell<bool>,
+    /// Requests that are being answered. There is one at most: HTTP/1.1 answers them one after the other.
+    n_answering: Cell<u32>,
     /// When the last wait ended, until the connection takes note of it.
     ended_at: Cell<Option<Instant>>,
 }
 
 /// A request that waits. When it is dropped, the time of an idle connection begins anew.
 pub(super) struct Waiting(Rc<WaitsState>);
+
+/// A request that is being answered.
+pub(super) struct Answering(Rc<WaitsState>);
+
+/// How long a connection may be quiet between two requests. actix-http could do this, too. But it looks at the time before it
+/// reads. So after a standstill of the process, it would close a connection on which a request waits.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How long all may take that comes before HTTP. actix-http gives the head of a request as long.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,7 +127,7 @@ impl Connections {
         let stream = self.encrypt(tcp, deadline).await?;
         let idle = Box::pin(sleep(self.request_timeout));
         let (moved, waits) = (Moved::default(), Waits::default());
-        Ok(Connection { stream, peer, deadline: None, idle, has_written: false, moved, waits, place })
+        Ok(Connection { stream, peer, deadline: None, idle, is_quiet: false, has_written: false, moved, waits, place })
     }
 
     /// Who is at the other end. A trusted proxy says it in its PROXY header.
@@ -186,22 +197,51 @@ impl Connection {
         self.moved.clone()
     }
 
-    /// Ends a connection that has got no answer for too long. If the process stood still, the time begins anew.
-    fn end_if_idle(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Whether the connection has been quiet for too long. If the process stood still, the time begins anew.
+    ///
+    /// # Errors
+    /// The connection has got no answer for too long.
+    fn ends_now(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         if self.waits.0.is_waiting.get() {
-            return Ok(());
+            return Ok(false);
         }
+        let request_timeout = self.place.0.request_timeout;
         if let Some(ended_at) = self.waits.0.ended_at.take() {
-            self.idle.as_mut().reset(ended_at + self.place.0.request_timeout);
+            self.idle.as_mut().reset(ended_at + request_timeout);
         }
         while self.idle.as_mut().poll(context).is_ready() {
-            if !stood_still(self.idle.deadline().into_std()) {
+            if stood_still(self.idle.deadline().into_std()) {
+                self.begin_time();
+            } else if !self.is_quiet || self.patience() == request_timeout {
                 self.place.0.metrics.request_timed_out();
                 return Err(io::ErrorKind::TimedOut.into());
+            } else if self.waits.0.n_answering.get() == 0 {
+                return Ok(true);
+            } else {
+                // The request had come with the one before.
+                self.end_quiet();
             }
-            self.idle.as_mut().reset(Instant::now() + self.place.0.request_timeout);
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// The time of the connection begins anew.
+    fn begin_time(&mut self) {
+        let end = Instant::now() + self.patience();
+        self.idle.as_mut().reset(end);
+    }
+
+    /// How long the connection may go on as it is.
+    fn patience(&self) -> Duration {
+        let request_timeout = self.place.0.request_timeout;
+        if self.is_quiet { KEEP_ALIVE.min(request_timeout) } else { request_timeout }
+    }
+
+    /// The connection is not quiet any more.
+    fn end_quiet(&mut self) {
+        if std::mem::take(&mut self.is_quiet) {
+            self.begin_time();
+        }
     }
 
     /// Lets a write wait until the deadline.
@@ -223,6 +263,18 @@ impl Waits {
         self.0.is_waiting.set(true);
         Waiting(self.0.clone())
     }
+
+    /// A request is being answered.
+    pub(super) fn answer(&self) -> Answering {
+        self.0.n_answering.update(|n| n + 1);
+        Answering(self.0.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.n_answering.update(|n| n - 1);
+    }
 }
 
 impl Drop for Waiting {
@@ -235,10 +287,18 @@ impl Drop for Waiting {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.end_if_idle(context)?;
         let n_before = buffer.filled().len();
+        // This comes first: a request that is there has come in time, whatever the time is now.
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        this.moved.add(buffer.filled().len() - n_before);
+        let n_bytes = buffer.filled().len() - n_before;
+        this.moved.add(n_bytes);
+        if n_bytes > 0 {
+            this.end_quiet();
+        }
+        if this.ends_now(context)? && read.is_pending() {
+            // To actix-http, this is a client that has closed its side.
+            return Poll::Ready(Ok(()));
+        }
         read
     }
 }
@@ -249,6 +309,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // An answer that the client takes slowly is no quiet.
+        this.end_quiet();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.has_written = true;
         if let Poll::Ready(Ok(n_bytes)) = written {
@@ -264,11 +326,11 @@ impl AsyncWrite for Connection {
         let flushed = ready!(this.or_deadline(context, flushed));
         this.deadline = None;
         if std::mem::take(&mut this.has_written) {
-            let next = Instant::now() + this.place.0.request_timeout;
-            this.idle.as_mut().reset(next);
+            this.is_quiet = true;
+            this.begin_time();
         }
         // Each turn of the dispatcher ends with a flush, even if the dispatcher reads nothing.
-        this.end_if_idle(context)?;
+        this.ends_now(context)?;
         Poll::Ready(flushed)
     }
 

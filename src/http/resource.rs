@@ -10,6 +10,7 @@ use actix_web::dev::{HttpServiceFactory, ServiceRequest};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, FromRequest, Handler, HttpRequest, Resource as Routes, Responder, Route, guard, web};
 
+use super::connection::Waits;
 use super::error::Methods;
 use super::{ApiError, Reads, body, caller};
 use crate::auth::Resource;
@@ -107,6 +108,7 @@ fn for_callers(resource: Resource, routes: Routes) -> impl HttpServiceFactory {
         let metrics = metrics.clone();
         async move {
             let began = Instant::now();
+            let _answering = request.conn_data::<Waits>().map(Waits::answer);
             metrics_of(&metrics, &request);
             let response = caller::identify(resource, request, next).await?;
             if let Some(metrics) = metrics.get() {

@@ -171,6 +171,21 @@ async fn a_replica_and_a_frozen_redis_are_bad() {
 }
 
 #[tokio::test]
+async fn a_redis_that_refuses_to_write_is_bad() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let here = [("REDIS_URL", url.as_str()), ("PORT", "1")];
+    let (is_sound, printed) = doctor(&here).await;
+    assert!(is_sound && line(&printed, "writes").starts_with("ok "), "{printed}");
+    assert_eq!(redis.query::<u64>(&["DBSIZE"]).await, 0, "it changes nothing");
+    // As after the loss of a replica.
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let (is_sound, printed) = doctor(&here).await;
+    let writes = line(&printed, "writes");
+    assert!(!is_sound && writes.starts_with("bad  ") && writes.contains("NOREPLICAS"), "{printed}");
+}
+
+#[tokio::test]
 async fn a_redis_that_cannot_be_used_is_bad_and_the_line_says_why() {
     let (is_sound, printed) = doctor(&[("REDIS_URL", "redis://127.0.0.1:1"), ("PORT", "1")]).await;
     assert!(!is_sound, "{printed}");

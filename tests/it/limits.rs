@@ -290,6 +290,25 @@ async fn connections_whose_requests_never_end_give_their_places_back() {
     eventually(async || limited(&node, "request_timeout").await >= 4, "all four are counted").await;
 }
 
+#[tokio::test]
+async fn a_client_may_pause_in_the_middle_of_its_answers() {
+    const REQUESTS: usize = 100;
+    let node = Node::start_with(|_| ()).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(node.addr()).await.expect("the node accepts");
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(REQUESTS);
+    let requests = request + "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(requests.as_bytes()).await.expect("the kernel takes it");
+    // Longer than a quiet connection lives, and less than `server.write_timeout_ms`.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let mut answers = Vec::new();
+    let read = tokio::time::timeout(6 * DEADLINE, stream.read_to_end(&mut answers)).await.expect("all in time");
+    read.expect("the connection lives");
+    let n_answers = answers.windows(12).filter(|bytes| bytes == b"HTTP/1.1 200").count();
+    assert_eq!(n_answers, REQUESTS + 1, "{} bytes", answers.len());
+}
+
 /// Few messages, so that they are soon too many.
 fn few_messages(settings: &mut Settings) {
     (settings.limits.messages_per_second, settings.limits.message_burst) = (1, 20);

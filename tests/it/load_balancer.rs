@@ -5,6 +5,7 @@ mod failing_nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
@@ -199,6 +200,26 @@ async fn a_silent_websocket_outlives_the_time_that_an_answer_has() {
         let echo = timeout(DEADLINE, socket.read_u8()).await.expect("an echo in time");
         assert_eq!(echo.ok(), Some(b'x'), "{path} was cut");
     }
+}
+
+#[tokio::test]
+async fn a_client_may_pause_in_the_middle_of_a_body() {
+    let node = Node::start_with(|_| ()).await;
+    let balancer = Balancer::start(&[node.addr().port()]).await;
+    let mut stream = TcpStream::connect(balancer.addr()).await.expect("haproxy listens");
+    let (begin, rest) = (r#"{"userIds":["#, r#""ada"]}"#);
+    let n_bytes = begin.len() + rest.len();
+    let head = format!(
+        "POST /api/user-status/batch HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {n_bytes}\r\n\r\n{begin}"
+    );
+    stream.write_all(head.as_bytes()).await.expect("haproxy reads");
+    // Longer than the answer to a read may take.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stream.write_all(rest.as_bytes()).await.expect("haproxy reads");
+    let mut answer = String::new();
+    timeout(3 * DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""userId":"ada""#), "{answer}");
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod protocol;
 mod random_history;
 mod redis_tls;
 mod replica_rooms;
+mod rolling_script;
 mod room_access;
 mod rooms;
 mod secrets;

@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -244,6 +246,8 @@ async fn the_healthcheck_asks_the_node_with_the_same_settings() {
     assert_eq!(healthcheck("").await, alive);
     assert_eq!(healthcheck("0.0.0.0").await, alive);
     assert_eq!(healthcheck("localhost").await, alive);
+    node.sigstop();
+    assert_eq!(healthcheck("").await, (Some(1), String::new(), "rollcall: no answer within 2 s\n".to_owned()));
     node.kill9();
     let (status, _, said) = healthcheck("").await;
     assert_eq!(status, Some(1));
@@ -288,4 +292,29 @@ async fn the_healthcheck_begins_as_the_node_expects_of_its_address() {
         let ended = NodeProcess::try_spawn(&["healthcheck"], &environment).await.err().expect("it ends");
         assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), ""), "{host} behind {proxies}");
     }
+}
+
+/// What a node logs when somebody sends this, and then a request for its health.
+async fn logged_after(garbage: &[u8], log_filter: &str) -> String {
+    let environment = [("ROLLCALL__TELEMETRY__LOG_FILTER", log_filter)];
+    let mut node = NodeProcess::spawn(&environment).await;
+    let mut stream = TcpStream::connect(node.addr()).await.expect("the node accepts");
+    stream.write_all(garbage).await.expect("it is read");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok() && answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
+    node.sigterm();
+    assert!(node.wait().await.success(), "{}", node.stderr());
+    node.stderr()
+}
+
+#[tokio::test]
+async fn nobody_fills_the_log_with_what_is_no_http() {
+    let too_many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
+    for garbage in ["\x16\x03\x01\r\n\r\n", "GET / HTTP/1.1\r\nBad Header: x\r\n\r\n", &too_many] {
+        let logged = logged_after(garbage.as_bytes(), "info").await;
+        assert!(logged.contains("Draining") && !logged.contains("ERROR") && !logged.contains("parse"), "{logged}");
+    }
+    let logged = logged_after(b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n", "info,actix_http=error").await;
+    assert!(logged.contains("invalid Header"), "who asks for it sees it: {logged}");
 }

@@ -21,6 +21,8 @@ pub struct ServerFacts {
     pub could_save: bool,
     /// Whether it writes a log of its commands (`appendonly`).
     pub has_append_only_file: bool,
+    /// Why it refuses to write, if it does.
+    pub write_refusal: Option<String>,
     /// Its clients, and the most that there may be.
     pub clients: (u64, u64),
     /// Its clock.
@@ -40,6 +42,10 @@ impl RedisStore {
         let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim().split_once(':')).collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default();
         let number = |name: &str| text(name).parse().unwrap_or(0);
+        // No node has the id of this store, so there is nothing to delete.
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.shared.keys.node_sockets(self.shared.node));
+        let deleted: StoreResult<u64> = self.shared.within(delete.query_async(&mut *connection)).await;
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut *connection)).await?;
         Ok(ServerFacts {
             version: text("redis_version").to_owned(),
@@ -48,6 +54,7 @@ impl RedisStore {
             memory: (number("used_memory"), number("maxmemory")),
             could_save: !["rdb_last_bgsave_status", "aof_last_write_status"].iter().any(|name| text(name) == "err"),
             has_append_only_file: text("aof_enabled") == "1",
+            write_refusal: deleted.err().map(|error| error.to_string()),
             clients: (number("connected_clients"), number("maxclients")),
             now: format::timestamp(time),
         })

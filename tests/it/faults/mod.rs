@@ -18,6 +18,7 @@ mod rolling_restart;
 mod rooms;
 mod simulation;
 mod slow_reads;
+mod standstill;
 mod storm;
 mod stuck_client;
 mod wrong_values;
