@@ -73,7 +73,7 @@ async fn node() -> Node {
 }
 
 /// Every resource, an error of one resource, and a path that does not exist.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 15] = [
     "/api/online-users",
     "/api/online-users?countOnly=true",
     "/api/online-users?limit=0",
@@ -85,6 +85,9 @@ const PATHS: [&str; 12] = [
     "/readyz",
     "/metrics",
     "/ws",
+    "/",
+    "/page/page.css",
+    "/docs",
     "/nowhere",
 ];
 

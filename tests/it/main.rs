@@ -33,6 +33,7 @@ mod monitoring;
 mod node_rooms;
 mod openapi;
 mod origins;
+mod page;
 mod panics;
 mod permissions;
 mod plain;

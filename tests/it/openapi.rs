@@ -93,9 +93,9 @@ impl Api {
                 String::new()
             }
             Some(content) => {
-                let (media, described) = content.iter().next().expect("a media type");
                 let told = headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.as_str());
-                assert_eq!(told.and_then(|told| told.split(';').next()), Some(media.as_str()), "{what}");
+                let media = told.and_then(|told| told.split(';').next()).unwrap_or_default();
+                let described = content.get(media).unwrap_or_else(|| panic!("{what}: {media:?} is not documented"));
                 let body = if media == "application/json" {
                     serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error}"))
                 } else {
@@ -288,9 +288,18 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
         ("/docs", 200),
         ("/docs/docs.css", 200),
         ("/docs/docs.js", 200),
+        ("/", 200),
+        ("/page/page.js", 200),
+        ("/page/page.css", 200),
+        ("/page/icon.svg", 200),
+        ("/page/nothing", 404),
         ("/ws", 426),
     ] {
         assert_eq!(api.ask(node, Method::GET, path, "").await, status, "{path}");
+    }
+    for path in ["/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js", "/", "/page/page.js"] {
+        let known = [("if-none-match", "*")];
+        assert_eq!(api.ask_with(node, Method::GET, path, &known, "").await, 304, "{path}");
     }
     for path in ["/api/user-status/batch", "/api/users/query"] {
         for (body, status) in [
@@ -359,7 +368,8 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
     let operations: Vec<_> =
         api.operations().iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
     for (path, method) in operations {
-        let (path, method) = (path.replace("{userId}", "ada").replace("{roomId}", "lobby"), method.to_uppercase());
+        let path = path.replace("{userId}", "ada").replace("{roomId}", "lobby").replace("{file}", "page.js");
+        let method = method.to_uppercase();
         assert_eq!(api.announce(node, &method, &path, 768 * 1024 + 1).await, 413, "{method} {path}");
     }
 }
@@ -368,6 +378,7 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
 async fn narrow_answers(api: &mut Api) {
     let node = Node::start_with(|settings| {
         settings.server.max_sockets = 2;
+        settings.server.page = false;
         settings.websocket.max_frame_bytes = 1_048_576;
         settings.limits.profile_bytes = 65_536;
         settings.limits.rooms_per_socket = 500;
@@ -376,6 +387,7 @@ async fn narrow_answers(api: &mut Api) {
         settings.limits.bodies_bytes = 1_048_576;
     })
     .await;
+    assert_eq!(api.ask(&node, Method::GET, "/", "").await, 404);
     let mut sockets = Vec::new();
     // One is large, and one is in many rooms.
     let rooms: Vec<String> = (0..450).map(|n| format!("{n:0>128}")).collect();
