@@ -187,7 +187,9 @@ async fn what_is_not_there_is_not_found() {
 #[tokio::test]
 async fn other_methods_are_not_allowed_and_told_which_is() {
     let node = node().await;
-    for path in ["/api/online-users", "/api/chatroom/a/online-users", "/api/rooms", "/healthz", "/readyz", "/ws"] {
+    for path in
+        ["/api/online-users", "/api/chatroom/a/online-users", "/api/rooms", "/api/nodes", "/healthz", "/readyz", "/ws"]
+    {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
             let answer = node.request(method.clone(), path, &[], "{}").await;
             assert_eq!(error(&answer), (405, failure("method_not_allowed")), "{method} {path}");
