@@ -193,6 +193,7 @@ async fn other_methods_are_not_allowed_and_told_which_is() {
         "/api/online-users",
         "/api/chatroom/a/online-users",
         "/api/rooms",
+        "/api/nodes",
         "/healthz",
         "/readyz",
         "/ws",

@@ -31,6 +31,7 @@ mod load_balancer;
 mod metrics;
 mod monitoring;
 mod node_rooms;
+mod nodes;
 mod openapi;
 mod origins;
 mod page;

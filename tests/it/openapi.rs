@@ -281,6 +281,7 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
         ("/api/chatroom/lobby/online-users?limit=0", 400),
         ("/api/rooms?limit=1", 200),
         ("/api/rooms?cursor=x", 400),
+        ("/api/nodes", 200),
         ("/healthz", 200),
         ("/readyz", 200),
         ("/metrics", 200),
@@ -342,6 +343,7 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
     assert_eq!(api.ask_with(node, Method::GET, "/api/users/ada/explain", &page, "").await, 403);
     assert_eq!(api.ask_with(node, Method::DELETE, "/api/users/ada/sockets", &page, "").await, 403);
     assert_eq!(api.ask_with(node, Method::GET, "/api/rooms", &page, "").await, 403);
+    assert_eq!(api.ask_with(node, Method::GET, "/api/nodes", &page, "").await, 403);
     for (method, path) in [
         (Method::PUT, "/api/rooms/lobby"),
         (Method::PUT, "/api/rooms/lobby/members/ada"),
@@ -377,7 +379,7 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
 /// A node with limits that are reached at once.
 async fn narrow_answers(api: &mut Api) {
     let node = Node::start_with(|settings| {
-        settings.server.max_sockets = 2;
+        settings.server.max_sockets = 3;
         settings.server.page = false;
         settings.websocket.max_frame_bytes = 1_048_576;
         settings.limits.profile_bytes = 65_536;
@@ -394,6 +396,7 @@ async fn narrow_answers(api: &mut Api) {
     for request in [
         json!({"type": "join_user", "userId": "ada", "username": "x".repeat(65_500), "rooms": ["large"]}),
         json!({"type": "join_user", "userId": "bob", "rooms": rooms}),
+        json!({"type": "join_user", "userId": "cyd", "name": "x".repeat(65_500)}),
     ] {
         let mut socket = node.ws("/ws").await;
         socket.send_json(request).await;
@@ -403,7 +406,9 @@ async fn narrow_answers(api: &mut Api) {
     let list = async || node.get("/api/rooms").await.1["code"].clone();
     eventually_eq(list, "too_many_answers", "the list of rooms is large").await;
     // One user alone is more than all answers may have.
-    for path in ["/api/online-users", "/api/user-status/online", "/api/chatroom/large/online-users", "/api/rooms"] {
+    for path in
+        ["/api/online-users", "/api/user-status/online", "/api/chatroom/large/online-users", "/api/rooms", "/api/nodes"]
+    {
         assert_eq!(api.ask(&node, Method::GET, path, "").await, 503, "{path}");
     }
     let both = r#"{"userIds":["ada","bob"]}"#;
@@ -540,6 +545,7 @@ async fn answers_without_redis(api: &mut Api) {
         (Method::DELETE, "/api/users/nobody/sockets", "", 503),
         (Method::GET, "/api/chatroom/other/online-users", "", 503),
         (Method::GET, "/api/rooms", "", 503),
+        (Method::GET, "/api/nodes", "", 200),
         (Method::PUT, "/api/rooms/lobby", "", 503),
         (Method::DELETE, "/api/rooms/lobby", "", 503),
         (Method::PUT, "/api/rooms/lobby/members/ada", "", 503),

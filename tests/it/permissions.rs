@@ -274,6 +274,7 @@ fn http_rows() -> Vec<HttpRow> {
         row("http_remove_room", Method::DELETE, "/api/rooms/a", "", admin),
         row("http_register_member", put, "/api/rooms/a/members/me", "", admin),
         row("http_remove_member", Method::DELETE, "/api/rooms/a/members/me", "", admin),
+        row("http_nodes", get.clone(), "/api/nodes", "", admin),
         row(
             "http_metrics",
             get,
