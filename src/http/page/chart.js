@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [180, 40];
 /** Values that are shown. */
-const VALUES = 90;
+const VALUES = 60;
 
 function shape(name, attributes) {
   const element = document.createElementNS(SVG, name);

@@ -70,9 +70,9 @@ export const statusName = (status) => STATUSES[status] ?? status;
 
 /** A status as a shape and in words: a colour alone says nothing to many. */
 export function statusMark(status, text) {
-  const parts = [make("span", { class: "dot", "data-status": status, "aria-hidden": "true" }), statusName(status)];
-  if (text) parts.push(": ", words(text));
-  return make("span", { class: "status" }, ...parts);
+  const dot = make("span", { class: "dot", "data-status": status, "aria-hidden": "true" });
+  const name = make("span", {}, dot, statusName(status));
+  return make("span", { class: "status" }, name, ...(text ? [": ", words(text)] : []));
 }
 
 const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });

@@ -19,8 +19,9 @@ export function makeExplain(ask) {
   }
 
   function changeRow({ revision, at, type, status, reason }) {
-    const what = type === "offline" ? `offline: ${reason}` : `${type}: ${statusName(status)}`;
-    return make("tr", {}, make("td", {}, timeElement(at)), make("td", {}, what), make("td", { class: "id" }, String(revision)));
+    const what = type === "offline" ? `went: ${reason}` : `${type === "online" ? "came" : "changed"}: ${statusName(status)}`;
+    const number = make("span", { class: "id" }, String(revision));
+    return make("tr", {}, make("td", {}, timeElement(at)), make("td", {}, what), make("td", {}, number));
   }
 
   function fill({ data, degraded }) {

@@ -32,7 +32,7 @@ function redrawSoon() {
 
 const visitor = makeVisitor({
   changed: redrawSoon,
-  heard: (message, before) => people.heard(message, before),
+  heard: (message, userBefore) => people.heard(message, userBefore),
 });
 const service = makeService(visitor, () => people.count());
 const people = makePeople({ explain: makeExplain((path) => service.ask(path)) });

@@ -7,6 +7,7 @@ const PAGE_ROWS = 100;
 const NEWS_MAX = 50;
 /** A screen reader hears of all changes of such a time together. */
 const ANNOUNCE_MS = 5000;
+const ANNOUNCED_MAX = 3;
 
 const REASONS = {
   left: "left",
@@ -80,30 +81,30 @@ export function makePeople({ explain }) {
 
   setInterval(() => {
     if (!unsaid.length) return;
-    const [first, ...others] = unsaid;
+    const said = unsaid.slice(-ANNOUNCED_MAX);
+    const rest = unsaid.length - said.length;
     unsaid = [];
-    say(find("announcement"), others.length ? `${first}. ${counted(others.length, "more change", "more changes")}.` : `${first}.`);
+    say(find("announcement"), `${rest ? `${counted(rest, "change", "changes")}, and then: ` : ""}${said.join(". ")}.`);
   }, ANNOUNCE_MS);
 
   return {
-    /** A message about somebody, before the list shows it. @param before what was shown until now */
-    heard(message, before) {
+    /** A message about somebody, before the list shows it. @param userBefore says how somebody was until now */
+    heard(message, userBefore) {
       const { type, userId, user, status, statusText, reason } = message;
-      const old = () => before.users.find(({ id }) => id === userId);
       if (type === "user_online") {
         since.set(userId, Date.parse(message.timestamp));
         tell("+", userId, nameOf(user), "came", message);
       } else if (type === "user_offline") {
         since.delete(userId);
         const why = reason ? ` (${REASONS[reason] ?? reason})` : "";
-        tell("−", userId, nameOf(old()) ?? userId, `went${why}`, message);
+        tell("−", userId, nameOf(userBefore(userId)) ?? userId, `went${why}`, message);
       } else if (type === "user_status_changed") {
         const text = statusText ? `: ${shortened(statusText)}` : "";
         tell("~", userId, nameOf(user), `is now ${statusName(status).toLowerCase()}${text}`, message);
       } else if (type === "user_changed") {
-        tell("~", userId, nameOf(old()) ?? userId, `is shown as ${shortened(nameOf(user))}`, message);
+        tell("~", userId, nameOf(userBefore(userId)) ?? userId, `is shown as ${shortened(nameOf(user))}`, message);
       } else if (type === "resumed") {
-        for (const change of message.changes) this.heard({ ...change, catchUp: true }, before);
+        for (const change of message.changes) this.heard({ ...change, catchUp: true }, userBefore);
       }
     },
 

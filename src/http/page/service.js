@@ -25,6 +25,8 @@ const LIMITS = [
   ["pollingSockets", "Sockets that poll"],
 ];
 
+const nameOf = ({ name, nodeId }) => name ?? nodeId;
+
 /** @param countHeard says how many changes this browser has heard */
 export function makeService(visitor, countHeard) {
   let key;
@@ -82,7 +84,7 @@ export function makeService(visitor, countHeard) {
 
   function fillNode(row, node, isHere) {
     const [name, sockets, lease, state] = row.children;
-    name.replaceChildren(node.name ?? node.nodeId, isHere ? make("span", { class: "tag" }, "asked") : "", make("span", { class: "id" }, node.nodeId));
+    name.replaceChildren(nameOf(node), isHere ? make("span", { class: "tag" }, "asked") : "", make("span", { class: "id" }, node.nodeId));
     say(sockets, node.sockets.toLocaleString());
     say(lease, leaseOf(node));
     say(state, stateOf(node));
@@ -93,6 +95,7 @@ export function makeService(visitor, countHeard) {
   function showNodes(answer) {
     const { here, nodes } = answer.data;
     showHere(answer.data);
+    nodes.sort((one, other) => nameOf(one).localeCompare(nameOf(other)));
     keep(find("node-rows"), nodes, ({ nodeId }) => nodeId, nodeRow, (row, node) => fillNode(row, node, node.nodeId === here.nodeId));
     push("sockets of this node", here.sockets);
     const before = last?.data.here.nodeId === here.nodeId ? last : undefined;
@@ -135,7 +138,7 @@ export function makeService(visitor, countHeard) {
     const { snapshot, connection } = visitor.state();
     const isLive = connection === "connected";
     push("people online", isLive ? snapshot.count : undefined);
-    push("changes heard here a second", isLive ? ((countHeard() - heardBefore) * 1000) / SAMPLE_MS : undefined);
+    push("changes heard a second", isLive ? ((countHeard() - heardBefore) * 1000) / SAMPLE_MS : undefined);
     heardBefore = countHeard();
     // A page that nobody sees asks nothing.
     if (!document.hidden) void askNodes();

@@ -8,8 +8,8 @@ const RECONNECT_MAX_MS = 5000;
 const PULSE_MS = 4000;
 /** Who this tab is, through a reload. A tab that it opens gets a copy. */
 const KEPT = "rollcall.you";
-/** The service does not accept the token, or it has ended. */
-const BAD_TOKEN = [4401, 4402];
+/** The service closes a socket with these if the token is not accepted, or has ended. */
+const BAD_TOKEN = { 4401: "token_invalid", 4402: "token_expired" };
 /** The client stopped for want of a good token. */
 const NO_TOKEN = /^(closed_440[12]|no_token|unauthenticated|token_.*)$/;
 
@@ -35,7 +35,7 @@ function remember(you) {
 
 /**
  * @param changed called after each change
- * @param heard called with each message about somebody, before it is applied
+ * @param heard called with each message about somebody, before it is applied, and with what says how a user was until then
  */
 export function makeVisitor({ changed, heard }) {
   /** A part is one client: `client`, `looks` (nobody sees it), `wasIn`, `nodeId`. This one is shown. */
@@ -46,6 +46,8 @@ export function makeVisitor({ changed, heard }) {
   let you;
   let token;
   let needsToken = false;
+  /** What was wrong with the last token. */
+  let tokenFault;
   let problem;
   let releaseRoom;
   /** How often it was tried to connect since that last worked. */
@@ -59,13 +61,16 @@ export function makeVisitor({ changed, heard }) {
         if (part === present) tries++;
         this.addEventListener("message", ({ data }) => {
           // Pages of lists are long, and the client reads them.
-          if (!/^\{"type":"(user_|welcome|resumed)/.test(data)) return;
+          if (!/^\{"type":"(user_|welcome|resumed|authentication_error)/.test(data)) return;
           const message = JSON.parse(data);
+          if (message.type === "authentication_error") tokenFault = message.code;
           if (message.type === "welcome") part.nodeId = message.nodeId;
-          if (part === present) heard(message, part.client.getSnapshot());
+          if (part === present) heard(message, (userId) => part.client.presence(userId).user);
         });
         this.addEventListener("close", ({ code }) => {
-          if (BAD_TOKEN.includes(code)) token = undefined;
+          if (!BAD_TOKEN[code]) return;
+          token = undefined;
+          tokenFault ??= BAD_TOKEN[code];
         });
       }
     };
@@ -121,21 +126,24 @@ export function makeVisitor({ changed, heard }) {
     const wasYou = you;
     you = undefined;
     remember();
-    if (NO_TOKEN.test(error)) {
-      token = undefined;
-      needsToken = true;
-    }
+    problem = faultOf(error);
     // A token may allow to look, and not to be there.
     if (error === "forbidden" && token !== undefined && !part.looks) return begin({ observe: true });
-    problem = error;
     // A user id that is refused after a reload should not leave the page empty.
     if (wasYou && part === present && token === undefined && !needsToken) begin({ observe: true });
   }
 
   function ended(part, error) {
     if (!part.wasIn) return refused(part, error);
-    problem = error;
-    if (NO_TOKEN.test(error)) needsToken = true;
+    problem = faultOf(error);
+  }
+
+  /** What a person should know of the end of a client. If it is about the token, another is needed. */
+  function faultOf(error) {
+    if (!NO_TOKEN.test(error)) return error;
+    token = undefined;
+    needsToken = true;
+    return tokenFault ?? error;
   }
 
   function look() {
@@ -191,7 +199,7 @@ export function makeVisitor({ changed, heard }) {
 
     /** Goes on as the user of a token. */
     identify(given) {
-      token = given;
+      [token, tokenFault] = [given, undefined];
       join({});
     },
 
