@@ -22,10 +22,10 @@ async function fill(page, selector, text) {
   await field.type(text);
 }
 
+/** Presses a button as the keyboard does: what comes above it meanwhile does not move it away. */
 async function click(page, selector) {
   const button = await page.waitForSelector(`${selector}:not([disabled])`, { visible: true });
-  await button.evaluate((element) => element.scrollIntoView({ block: "center" }));
-  await button.click();
+  await button.press("Enter");
 }
 
 /** Joins under a name, which is also the user id. */
@@ -176,9 +176,10 @@ test("without Redis the page says so, shows nobody as gone, and is well again", 
   // Who leaves meanwhile is not known to be gone.
   await bob.close();
   await sees(ann, NAMES, ["Ann", "Bob"]);
+  const meanwhile = await people();
   service.redis.thaw();
   await sees(ann, "#banners", "");
-  for (const seen of (await people()).slice(0, 2)) assert.ok(seen.includes("Ann") && seen.includes("Bob"), seen);
+  for (const seen of meanwhile) assert.ok(seen.includes("Ann") && seen.includes("Bob"), seen);
   assert.deepEqual(ann.problems, []);
 });
 
@@ -195,6 +196,39 @@ test("when no node is there, the page says so and shows what was known last", as
   await sees(ann, "#connection", "Connected");
   await sees(ann, "#banners", "");
   for (const seen of await people()) assert.ok(seen.includes("Ann"), seen);
+});
+
+test("who is disconnected by the server is told so, and comes back when they want", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const ann = await joined(t, service.url, "Ann");
+  await sees(ann, NAMES, ["Ann"]);
+  await fetch(`${service.nodeUrls[0]}/api/users/Ann/sockets`, { method: "DELETE" });
+  await shows(ann, "#banners", "The application's server has disconnected you.");
+  await sees(ann, "#connection", "Ended");
+  assert.deepEqual(await violations(ann), []);
+  await click(ann, "#banners button");
+  await sees(ann, "#connection", "Connected");
+  await sees(ann, "#banners", "");
+  await sees(ann, NAMES, ["Ann"]);
+});
+
+test("a user id that the service refuses changes nothing, and the next one is taken", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const page = await joined(t, service.url, "Ann");
+  const guest = await (await browser.visitor(t)).open(service.url);
+  await sees(guest, NAMES, ["Ann"]);
+  await fill(guest, "#join-name", "€".repeat(50));
+  await click(guest, "#join-form button.main");
+  await sees(guest, "#you-problem", "The service does not accept this name or user id.");
+  await sees(guest, NAMES, ["Ann"]);
+  await joinAs(guest, "Bob");
+  await sees(guest, "#you-problem", "");
+  for (const each of [guest, page]) await sees(each, NAMES, ["Ann", "Bob"]);
+  // Who hides is offline for others, and knows it.
+  await guest.select("#status", "invisible");
+  await click(guest, "#status-form button");
+  await sees(guest, "#you-seen", "Offline (you are invisible)");
+  for (const each of [guest, page]) await sees(each, NAMES, ["Ann"]);
 });
 
 test("a name is a text, whatever it says", async (t) => {
@@ -274,7 +308,7 @@ test("with tokens, the page asks for one, keeps it in memory alone, and asks aga
   await click(page, "#token-form button");
   await shows(page, "#you-problem", "does not accept this token");
 
-  const short = await token("--user", "ann", "--expires-in", "20");
+  const short = await token("--user", "ann", "--expires-in", "30");
   await fill(page, "#token", short);
   await click(page, "#token-form button");
   await page.waitForSelector("#joined", { visible: true });
@@ -299,6 +333,7 @@ test("with tokens, the page asks for one, keeps it in memory alone, and asks aga
   await click(guest, "#token-form button");
   await sees(guest, NAMES, ["ann"]);
   await sees(guest, "#connection", "Connected");
+  await sees(guest, "#you-problem", "This token lets you look, and not join. Another one may.");
 
   // A reload forgets the token.
   await page.reload();

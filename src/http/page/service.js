@@ -108,7 +108,7 @@ export function makeService(visitor, countHeard) {
   }
 
   async function askNodes() {
-    if (isAsking || refusal !== undefined || visitor.state().needsToken && key === undefined) return;
+    if (isAsking || refusal !== undefined) return;
     isAsking = true;
     let note = "";
     try {

@@ -242,6 +242,9 @@ export function makeVisitor({ changed, heard }) {
         isJoining: !!next,
         isJoined,
         needsToken,
+        // With a token, nobody chooses who they are.
+        hasToken: token !== undefined,
+        looksOnly: token !== undefined && !!present?.looks && !next,
         problem,
         tries,
         triesEveryMs: RECONNECT_MAX_MS,

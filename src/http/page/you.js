@@ -23,10 +23,12 @@ const PROBLEMS = {
   disconnected: "The connection broke. Try again.",
 };
 
+const LOOKS_ONLY = "This token lets you look, and not join. Another one may.";
+
 export const problemText = (code) => PROBLEMS[code] ?? `The service says: ${code}.`;
 
-/** What went wrong, for a person. */
-const textOf = (error) => PROBLEMS[error.code] ?? error.message;
+/** What went wrong with one request, for a person. The service's own words say which field is wrong. */
+const textOf = ({ code, message }) => (code === "invalid_field" ? message : PROBLEMS[code] ?? message);
 
 export function makeYou(visitor) {
   const problem = find("you-problem");
@@ -114,12 +116,12 @@ export function makeYou(visitor) {
   }
 
   return {
-    show({ snapshot, isJoined, isJoining, needsToken, problem: code, you }) {
-      show(find("token-form"), needsToken);
-      show(find("join-form"), !needsToken && !isJoined);
+    show({ snapshot, isJoined, isJoining, needsToken, hasToken, looksOnly, problem: code, you }) {
+      show(find("token-form"), needsToken || looksOnly);
+      show(find("join-form"), !needsToken && !hasToken && !isJoined);
       show(find("joined"), !needsToken && isJoined);
       find("join-form").querySelector("button").disabled = isJoining;
-      say(problem, actionProblem || (code ? problemText(code) : ""));
+      say(problem, actionProblem || (code ? problemText(code) : looksOnly ? LOOKS_ONLY : ""));
       if (!isJoined) {
         tabs = [];
         chosen = name = tabsOf = undefined;
