@@ -14,6 +14,7 @@ RUN sed -n 's/^path = "\(.*\)"$/\1/p' Cargo.toml | while read -r file; do \
 
 COPY config config
 COPY docs/openapi.json docs/openapi.json
+COPY clients/js/dist/rollcall.js clients/js/dist/rollcall.js
 COPY src src
 # --frozen: the layer above has fetched everything. The binary must tell its version: a stub would say nothing. The symbols are kept
 # apart: they are most of the file. `docker build --target symbols -o . .` writes them to rollcall.debug, for gdb and addr2line.

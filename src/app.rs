@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Auth, KeyTask};
 use crate::doctor::{self, Finding};
 use crate::domain::NodeId;
-use crate::http::{self, Bodies, Connection, Connections, Engine, EngineError, Entrance, OnWorker, Readiness, Reads};
+use crate::http::{
+    self, Bodies, Connection, Connections, Counted, Engine, EngineError, Entrance, OnWorker, Readiness, Reads,
+};
 use crate::hub::{Fanout, Hub};
 use crate::metrics::{
     AddressMetrics, AdmissionMetrics, AnswerMetrics, AuditorMetrics, AuthMetrics, BodyMetrics, CertificateMetrics,
@@ -141,7 +143,7 @@ impl App {
         let metrics = TypingMetrics::new(&mut registry);
         let (typing, typing_task) = Typing::new(parts.clone(), fanout.clone(), metrics, times);
         let metrics = PeerMetrics::new(&mut registry);
-        let peers = Peers::new(parts, (fanout.clone(), typing.clone()), metrics, times);
+        let peers = Peers::new(parts, (fanout.clone(), typing.clone()), metrics, times, settings.server.node_name());
         let metrics = RoomReadMetrics::new(&mut registry);
         let rooms = Rooms::new(store.clone(), replica.clone(), settings.rooms.access, metrics);
         let sweeper = Sweeper::new(store.clone(), SweeperMetrics::new(&mut registry), &settings.presence);
@@ -362,6 +364,13 @@ impl Edge {
         hub_metrics.know_formats(Format::ALL.map(Format::name));
         let addresses = Addresses::new(settings, AddressMetrics::new(&mut registry));
         let engine = open_engine(settings, SocketioMetrics::new(&mut registry, EngineError::codes()));
+        let session_metrics = SessionMetrics::new(&mut registry);
+        let counted = Counted {
+            hubs: hub_metrics.clone(),
+            sessions: session_metrics.clone(),
+            connections: connections.clone(),
+            store: if settings.redis.url.is_some() { "redis" } else { "embedded" },
+        };
         let sessions = Services {
             auth: auth.clone(),
             limits: settings.limits.clone(),
@@ -375,7 +384,7 @@ impl Edge {
             messages: SocketRate::of_messages(&settings.limits),
             requests: RequestRate::new(&settings.limits),
             typing: core.typing.clone(),
-            metrics: SessionMetrics::new(&mut registry),
+            metrics: session_metrics,
             closing: drain.closing.clone(),
         };
         let readiness = Readiness::new(core.replica.clone(), settings.redis.url.is_none());
@@ -391,6 +400,7 @@ impl Edge {
             limits: settings.limits.clone(),
             draining: drain.draining.clone(),
             requests: RequestMetrics::new(&mut registry),
+            counted,
             registry,
         };
         let entrance = Entrance {

@@ -65,6 +65,8 @@ pub(crate) enum Resource {
     RoomUsers,
     /// What is for the application's server alone.
     ServerApi,
+    /// How the nodes are.
+    Nodes,
     /// The metrics.
     Metrics,
     /// What everybody may see.
@@ -76,7 +78,7 @@ impl Resource {
     pub(crate) fn tells_presence(self) -> bool {
         match self {
             Self::OnlineUsers | Self::UserStatus | Self::RoomUsers => true,
-            Self::LastSeen | Self::ServerApi | Self::Metrics | Self::Open => false,
+            Self::LastSeen | Self::ServerApi | Self::Nodes | Self::Metrics | Self::Open => false,
         }
     }
 
@@ -84,7 +86,19 @@ impl Resource {
     pub(crate) fn is_for_servers(self) -> bool {
         match self {
             Self::ServerApi | Self::LastSeen => true,
+            // It shows what others see, and is asked for every second.
+            Self::Nodes => false,
             Self::OnlineUsers | Self::UserStatus | Self::RoomUsers | Self::Metrics | Self::Open => false,
+        }
+    }
+
+    /// Whether a client that shows nothing must be on the node's machine.
+    pub(crate) fn is_local(self) -> bool {
+        match self {
+            Self::ServerApi | Self::Nodes => true,
+            Self::OnlineUsers | Self::UserStatus | Self::LastSeen | Self::RoomUsers | Self::Metrics | Self::Open => {
+                false
+            }
         }
     }
 }
@@ -216,7 +230,7 @@ pub(crate) fn check_resource(caller: Option<&Identity>, resource: Resource) -> R
         Resource::OnlineUsers | Resource::UserStatus | Resource::RoomUsers => require(Right::Read),
         Resource::LastSeen if is_server => require(Right::Admin),
         Resource::LastSeen => require(Right::Write),
-        Resource::ServerApi => require(Right::Admin),
+        Resource::ServerApi | Resource::Nodes => require(Right::Admin),
         // A user's token is for a user's device, which has no business with the metrics.
         Resource::Metrics if is_server => require(Right::Metrics),
         Resource::Metrics => Err(Refusal::Forbidden(Right::Metrics)),

@@ -26,7 +26,7 @@ pub use profile::{Profile, ProfileError, ProfileFields, ProfileLimits, ProfilePa
 pub use room::{RoomChange, RoomPosition, RoomRoster, RoomTold, RoomTransition};
 pub use roster::{Effect, Roster, RosterPage, Told};
 pub use scope::Scope;
-pub use signal::{Inquiry, NodeAnswer, Signal, SocketAccount, TypingTarget};
+pub use signal::{Inquiry, NodeAnswer, SelfAccount, Signal, SocketAccount, TypingTarget};
 pub use statement::{Expiry, Said, SaidStatus, Statement};
 pub use status::{ChosenStatus, Status, StatusText, StatusTextError};
 pub use time::Timestamp;

@@ -138,6 +138,11 @@ impl Profile {
         username.or(name)
     }
 
+    /// The name for people.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.fields().name
+    }
+
     /// The login or handle.
     pub(crate) fn username(&self) -> Option<String> {
         self.fields().username

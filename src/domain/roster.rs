@@ -48,6 +48,22 @@ pub enum Told {
     Offline(Departure),
 }
 
+impl Told {
+    /// The names of all kinds, in metrics and in HTTP answers.
+    pub(crate) const KINDS: [&'static str; 4] = ["online", "changed", "status_changed", "offline"];
+
+    /// The name of this kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        let [online, changed, status_changed, offline] = Self::KINDS;
+        match self {
+            Self::Online(_) => online,
+            Self::ProfileChanged(_) => changed,
+            Self::StatusChanged(_) => status_changed,
+            Self::Offline(_) => offline,
+        }
+    }
+}
+
 /// A part of a roster. See [`Roster::page`].
 #[derive(Debug)]
 pub struct RosterPage<'a> {

@@ -25,6 +25,13 @@ pub enum Signal {
         /// What is asked.
         inquiry: Inquiry,
     },
+    /// A node asks this node about itself.
+    NodeQuestion {
+        /// Who asks, and gets the answer.
+        from: NodeId,
+        /// The number that the asker gave the question.
+        number: u64,
+    },
     /// A node answers a question of this node.
     Answer {
         /// Who answers.
@@ -75,6 +82,21 @@ pub struct NodeAnswer {
     pub version: String,
     /// The sockets that the answer concerns.
     pub sockets: Vec<SocketAccount>,
+    /// What the node says about itself, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub itself: Option<SelfAccount>,
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfAccount {
+    /// Its name, which lasts over restarts (`server.name`).
+    pub name: String,
+    /// How long it has run, in ms.
+    pub uptime_ms: u64,
+    /// Whether what it tells may be out of date.
+    pub is_degraded: bool,
 }
 
 /// What a node says about one of its sockets.
@@ -99,6 +121,13 @@ pub struct SocketAccount {
     pub active_ms_ago: Option<u64>,
     /// How much longer the grace lasts, in ms, if the socket is in grace.
     pub grace_left_ms: Option<u64>,
+}
+
+impl NodeAnswer {
+    /// An answer of a node that runs this version, about nothing.
+    pub(crate) fn of_this_version() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), ..Self::default() }
+    }
 }
 
 impl SocketAccount {

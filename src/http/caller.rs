@@ -96,7 +96,7 @@ async fn caller_of(resource: Resource, request: &HttpRequest) -> Result<Caller, 
         reads.readiness.require()?;
     }
     let is_unknown = caller.as_ref().is_some_and(|identity| *identity.who() == Who::Anyone);
-    if resource == Resource::ServerApi && is_unknown {
+    if resource.is_local() && is_unknown {
         loopback::require(request)?;
     }
     Ok(Caller(caller))

@@ -113,6 +113,11 @@ impl Connections {
         })
     }
 
+    /// How many connections there are, and how many there may be.
+    pub(super) fn fill(&self) -> (usize, usize) {
+        (self.n_open.load(Ordering::Relaxed), self.n_max)
+    }
+
     /// Takes over a connection that was accepted, and reads what comes before HTTP.
     ///
     /// # Errors

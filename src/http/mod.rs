@@ -8,13 +8,16 @@ mod client_address;
 mod connection;
 mod credential;
 mod docs;
+mod embedded;
 mod error;
 mod head;
 mod health;
 mod lookup;
 mod loopback;
 mod metrics;
+mod nodes;
 mod online_users;
+mod page;
 mod path;
 mod pieces;
 pub(crate) mod query;
@@ -45,6 +48,7 @@ use self::body::Body;
 pub(crate) use self::connection::{Connection, Connections};
 pub(crate) use self::error::ApiError;
 use self::lookup::{Sight, push_users};
+pub(crate) use self::nodes::Counted;
 use self::pieces::Pieces;
 pub(crate) use self::readiness::Readiness;
 use self::resource::{not_found, readable};
@@ -87,6 +91,8 @@ pub(crate) struct Reads {
     pub draining: CancellationToken,
     /// How long requests take.
     pub requests: RequestMetrics,
+    /// What the node counts besides.
+    pub counted: Counted,
     /// All that is counted.
     pub registry: Registry,
 }
@@ -119,11 +125,13 @@ pub(crate) fn configure(
         .service(readable("/docs/docs.js", Resource::Open, docs::script));
     let paths = entrance.engine.paths().iter();
     let public = paths.fold(public, |public, path| public.service(socketio::resource(path)));
+    let public = if entrance.server.page { public.configure(page::configure) } else { public };
     let public = public.default_service(web::to(unknown));
     let users = web::scope("/api/users").configure(users::configure).default_service(web::to(unknown));
     let rooms = web::scope("/api/rooms").configure(rooms::configure).default_service(web::to(unknown));
+    let nodes = readable("/api/nodes", Resource::Nodes, nodes::show);
     let config = config.app_data(web::Data::from(reads)).app_data(web::Data::from(entrance)).app_data(on_worker);
-    config.service(users).service(rooms).service(public);
+    config.service(users).service(rooms).service(nodes).service(public);
 }
 
 /// The answer where there is no resource. It counts among the requests of its address, too.

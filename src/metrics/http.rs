@@ -20,12 +20,15 @@ pub(crate) struct ConnectionMetrics {
 #[derive(Clone)]
 pub(crate) struct RequestMetrics {
     durations: Histograms,
+    /// All requests together. The histograms count them as well, and do not say how many there are.
+    answered: Counter,
 }
 
 /// The metrics of the requests for one resource.
 #[derive(Clone)]
 pub(crate) struct ResourceMetrics {
     durations: Histogram,
+    answered: Counter,
 }
 
 /// The metrics of the bodies that are being read.
@@ -80,19 +83,25 @@ impl RequestMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let help = "Time from a request to its answer, by resource; sockets and what waits for news are not among them";
-        Self { durations: registry.latencies("http_request_duration", help, buckets) }
+        Self { durations: registry.latencies("http_request_duration", help, buckets), answered: Counter::default() }
     }
 
     /// Those of one resource.
     pub(crate) fn of(&self, resource: &str) -> ResourceMetrics {
         let durations = self.durations.get_or_create(&[("resource", resource.to_owned())]).clone();
-        ResourceMetrics { durations }
+        ResourceMetrics { durations, answered: self.answered.clone() }
+    }
+
+    /// How many requests were answered.
+    pub(crate) fn n_answered(&self) -> u64 {
+        self.answered.get()
     }
 }
 
 impl ResourceMetrics {
     /// A request was answered.
     pub(crate) fn answered(&self, duration: Duration) {
+        self.answered.inc();
         self.durations.observe(duration.as_secs_f64());
     }
 }

@@ -99,6 +99,21 @@ impl HubMetrics {
         self.sockets_by_format.of(format).dec();
     }
 
+    /// The sockets that are open.
+    pub(crate) fn n_sockets(&self) -> u64 {
+        u64::try_from(self.sockets.get()).unwrap_or_default()
+    }
+
+    /// Those of them that speak this format.
+    pub(crate) fn n_sockets_of(&self, format: &'static str) -> u64 {
+        u64::try_from(self.sockets_by_format.of(format).get()).unwrap_or_default()
+    }
+
+    /// The frames that were written.
+    pub(crate) fn n_frames(&self) -> u64 {
+        self.frames.get()
+    }
+
     /// A list was told.
     pub(crate) fn bulletin(&self, scope: BulletinScope) {
         self.bulletins.count(scope.as_str());

@@ -212,6 +212,11 @@ impl Counters {
         self.family.get_or_create_owned(&[(self.label, value)])
     }
 
+    /// What the counters of these values count together.
+    fn sum(&self, values: impl IntoIterator<Item = &'static str>) -> u64 {
+        values.into_iter().map(|value| self.of(value).get()).sum()
+    }
+
     fn count(&self, value: &'static str) {
         self.family.get_or_create(&[(self.label, value)]).inc();
     }

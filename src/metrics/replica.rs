@@ -47,8 +47,7 @@ impl CatchUpSource {
 impl ReplicaMetrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
-        let (kinds, reasons) =
-            (["online", "changed", "status_changed", "offline"], OfflineReason::ALL.map(OfflineReason::as_str));
+        let (kinds, reasons) = (Told::KINDS, OfflineReason::ALL.map(OfflineReason::as_str));
         let sources = CatchUpSource::ALL.map(CatchUpSource::as_str);
         Self {
             transitions: registry.counters("transitions", "Changes told by this node, by kind", "kind", kinds),
@@ -80,16 +79,15 @@ impl ReplicaMetrics {
 
     /// A change was told.
     pub(crate) fn told(&self, told: &Told) {
-        let kind = match told {
-            Told::Online(_) => "online",
-            Told::ProfileChanged(_) => "changed",
-            Told::StatusChanged(_) => "status_changed",
-            Told::Offline(departure) => {
-                self.offline.count(departure.reason.as_str());
-                "offline"
-            }
-        };
-        self.transitions.count(kind);
+        if let Told::Offline(departure) = told {
+            self.offline.count(departure.reason.as_str());
+        }
+        self.transitions.count(told.kind());
+    }
+
+    /// How many changes were told.
+    pub(crate) fn n_told(&self) -> u64 {
+        self.transitions.sum(Told::KINDS)
     }
 
     /// A transition was applied. `lag` is the time since its decision.

@@ -7,7 +7,8 @@ use prometheus_client::metrics::counter::Counter;
 use super::{Counters, Registry};
 use crate::domain::OfflineReason;
 
-/// The metrics of the sessions.
+/// The metrics of the sessions. A clone counts together with the original.
+#[derive(Clone)]
 pub(crate) struct SessionMetrics {
     joins: Counter,
     leaves: Counters,
@@ -62,11 +63,13 @@ impl RefusedBecause {
     }
 }
 
+/// Why a joined socket ends.
+const LEAVE_REASONS: [OfflineReason; 3] = [OfflineReason::Left, OfflineReason::ConnectionLost, OfflineReason::TimedOut];
+
 impl SessionMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        let reasons = [OfflineReason::Left, OfflineReason::ConnectionLost, OfflineReason::TimedOut];
-        let reasons = reasons.map(OfflineReason::as_str);
+        let reasons = LEAVE_REASONS.map(OfflineReason::as_str);
         Self {
             joins: registry.counter("joins", "Sockets that joined on this node"),
             leaves: registry.counters("leaves", "Joined sockets that ended on this node, by reason", "reason", reasons),
@@ -87,6 +90,11 @@ impl SessionMetrics {
     /// A joined socket ended.
     pub(crate) fn left(&self, reason: OfflineReason) {
         self.leaves.count(reason.as_str());
+    }
+
+    /// How many sockets have joined, and how many joined sockets have ended.
+    pub(crate) fn n_joins_and_leaves(&self) -> (u64, u64) {
+        (self.joins.get(), self.leaves.sum(LEAVE_REASONS.map(OfflineReason::as_str)))
     }
 
     /// A socket was closed because it did not read.

@@ -195,7 +195,7 @@ fn accounts(
 }
 
 impl Lease {
-    fn of(end: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn of(end: Timestamp, now: Timestamp) -> Self {
         if end == Timestamp(0) {
             Self::BeingSwept
         } else if end > now {

@@ -2,17 +2,18 @@
 //!
 //! Transitions are facts, and come through the replica. Signals are not: a signal is never stored, comes once at most, and
 //! may come from anybody who can write to the store. So this file believes little of what it hears, and bounds all of it.
-//! It knows four kinds: who was active, who types, questions about a user, and answers.
+//! It knows five kinds: who was active, who types, questions about a user or about a node, and answers.
 
 mod explanation;
 mod questions;
 mod removal;
 mod summary;
+mod survey;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -23,6 +24,8 @@ use tracing::{debug, warn};
 
 pub(crate) use self::explanation::{Explanation, Lease, NodeAccount, SocketStory, StoreAccount};
 use self::questions::Questions;
+use self::survey::Surveys;
+pub(crate) use self::survey::{Survey, SurveyedNode};
 use crate::backoff::{Backoff, Reminder};
 use crate::domain::{Inquiry, NodeAnswer, NodeId, Signal, SocketAccount, Timestamp, TypingTarget, UserId};
 use crate::hub::{Fanout, ListenerAccount};
@@ -41,6 +44,10 @@ pub(crate) struct Peers {
     metrics: PeerMetrics,
     typing: Typing,
     questions: Questions,
+    surveys: Surveys,
+    /// The name of this node, and when it started.
+    name: String,
+    started_at: Instant,
     /// How often a node signals itself. If it does not hear that before the next time, its subscription is deaf.
     echo_every: Duration,
     backoff_max: Duration,
@@ -98,9 +105,22 @@ impl Peers {
         (fanout, typing): (Arc<Fanout>, Typing),
         metrics: PeerMetrics,
         (echo_every, backoff_max): (Duration, Duration),
+        name: String,
     ) -> Arc<Self> {
-        let questions = Questions::default();
-        Arc::new(Self { store, table, replica, fanout, metrics, typing, questions, echo_every, backoff_max })
+        Arc::new(Self {
+            store,
+            table,
+            replica,
+            fanout,
+            metrics,
+            typing,
+            questions: Questions::default(),
+            surveys: Surveys::default(),
+            name,
+            started_at: Instant::now(),
+            echo_every,
+            backoff_max,
+        })
     }
 
     /// Why a user is, or is not, online: what the store says, what the nodes say, and what this node tells.
@@ -139,21 +159,22 @@ impl Peers {
         let here = self.table.node();
         let others: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != here).take(ASKED_MAX).collect();
         let answer_here = async { if nodes.contains(&here) { self.answer(user, inquiry).await } else { None } };
-        let (mut own, mut answers) = tokio::join!(answer_here, self.ask_others(user, inquiry, &others));
+        let from = here;
+        let signal = |number| Signal::Question { from, number, user: user.clone(), inquiry: inquiry.clone() };
+        let (mut own, mut answers) = tokio::join!(answer_here, self.ask_others(&others, signal));
         let answer_of = |node: &NodeId| if *node == here { own.take() } else { answers.remove(node) };
         nodes.iter().copied().zip(nodes.iter().map(answer_of)).collect()
     }
 
-    async fn ask_others(&self, user: &UserId, inquiry: &Inquiry, nodes: &[NodeId]) -> HashMap<NodeId, NodeAnswer> {
+    /// Asks nodes, each at the same time. `signal` makes the question from its number. Returns what has come in time.
+    async fn ask_others(&self, nodes: &[NodeId], signal: impl FnOnce(u64) -> Signal) -> HashMap<NodeId, NodeAnswer> {
         let mut answers = HashMap::new();
         if nodes.is_empty() {
             return answers;
         }
         let asked = async {
             let Some(mut question) = self.questions.open(nodes) else { return };
-            let from = self.table.node();
-            let (user, inquiry) = (user.clone(), inquiry.clone());
-            let signal = Signal::Question { from, number: question.number, user, inquiry };
+            let signal = signal(question.number);
             let sent = join_all(nodes.iter().map(|node| self.send(*node, &signal)));
             let gathered = async {
                 while let Some((node, answer)) = question.next_answer().await {
@@ -186,7 +207,7 @@ impl Peers {
             }
         }
         sockets.truncate(SOCKETS_MAX);
-        Some(NodeAnswer { version: env!("CARGO_PKG_VERSION").to_owned(), sockets })
+        Some(NodeAnswer { sockets, ..NodeAnswer::of_this_version() })
     }
 
     /// What the store holds of a user. It is none if the store does not answer.
@@ -279,7 +300,10 @@ impl Peers {
     fn take<'a>(&'a self, signal: Signal, chores: &Chores<'a>) {
         match signal {
             Signal::Active { users } => self.observe_activity(users),
-            Signal::Question { .. } if chores.len() >= ANSWERED_AT_ONCE => self.metrics.refused(),
+            Signal::Question { .. } | Signal::NodeQuestion { .. } if chores.len() >= ANSWERED_AT_ONCE => {
+                self.metrics.refused();
+            }
+            Signal::NodeQuestion { from, number } => chores.push(self.introduce(from, number).boxed()),
             Signal::Question { from, number, user, inquiry } => {
                 chores.push(self.reply(from, number, user, inquiry).boxed());
             }
@@ -289,6 +313,7 @@ impl Peers {
                 if !is_version(&answer.version) {
                     answer.version.clear();
                 }
+                answer.itself.take_if(|itself| !is_name(&itself.name));
                 self.questions.take(from, number, answer);
             }
             // The subscription has dealt with it.
@@ -335,6 +360,11 @@ fn complete(account: &mut SocketAccount, listener: &ListenerAccount) {
 /// Whether this can be a version of ours.
 fn is_version(text: &str) -> bool {
     text.len() <= TEXT_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c))
+}
+
+/// Whether a node of ours can have this name.
+fn is_name(text: &str) -> bool {
+    text.len() <= TEXT_MAX && !text.chars().any(char::is_control)
 }
 
 /// Whether a node of ours can have said this.

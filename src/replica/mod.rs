@@ -4,6 +4,7 @@
 //! that the subscription is silent or that transitions are missing. It fills the gap from the store's log or from a
 //! snapshot. `RoomView` decides the same for a room, and `rooms.rs` feeds it.
 
+mod newest;
 mod people;
 mod room_agenda;
 mod room_checks;
@@ -176,6 +177,11 @@ impl Replica {
         if let Some(as_of) = view.degraded() {
             self.metrics.is_degraded_for(as_of.until(clock::now()));
         }
+    }
+
+    /// How many changes this node has told since its start.
+    pub(crate) fn n_told(&self) -> u64 {
+        self.metrics.n_told()
     }
 
     /// A socket of `user` was inserted into the table here.
@@ -511,7 +517,7 @@ impl Replica {
     /// Changes the view, and tells every change while the view is locked. What follows for rooms is told behind each change.
     fn update<T>(&self, change: impl FnOnce(&mut View, Tell<'_>) -> T) -> T {
         let mut views = self.views.write();
-        let (service, rooms) = views.parts();
+        let (service, rooms, newest) = views.parts();
         let result = change(service, &mut |announcement| {
             if let Some(told) = &announcement.others {
                 self.metrics.told(told);
@@ -520,6 +526,7 @@ impl Replica {
             if let Some(told) = &announcement.others {
                 rooms.follow(&announcement.user, told, announcement.at, &mut |told| self.announce.announce_room(&told));
             }
+            newest.push(announcement);
         });
         let state = ServiceState {
             epoch: service.position().epoch,

@@ -152,7 +152,7 @@ impl RoomViews {
     }
 
     /// Number of open rooms.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rooms.len()
     }
 

@@ -296,7 +296,7 @@ impl Replica {
     /// Changes the views of rooms, and tells every change while all views are locked.
     fn update_rooms<T>(&self, change: impl FnOnce(&mut RoomViews, Scene<'_>) -> T) -> T {
         let mut views = self.views.write();
-        let (service, rooms) = views.parts();
+        let (service, rooms, _) = views.parts();
         let mut tell = |announcement| self.announce.announce_room(&announcement);
         let scene = Scene { service: service.roster(), at: clock::now(), tell: &mut tell };
         let n_before = rooms.len();
@@ -379,7 +379,7 @@ impl<'a> Follower<'a> {
         let replica = self.replica;
         let begun: Vec<RoomRead> = {
             let mut views = replica.views.write();
-            let (service, rooms) = views.parts();
+            let (service, rooms, _) = views.parts();
             let may_release = replica.may_release(service);
             if may_release {
                 rooms.read_unreleased();

@@ -4,8 +4,9 @@
 use std::ops::Deref;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::newest::Newest;
 use super::room_views::RoomViews;
-use super::view::View;
+use super::view::{Announcement, View};
 
 /// All views of a node.
 pub(super) struct Views(RwLock<AllViews>);
@@ -16,6 +17,8 @@ pub(super) struct AllViews {
     pub(super) service: View,
     /// The views of rooms.
     pub(super) rooms: RoomViews,
+    /// What was told last of the service.
+    newest: Newest,
 }
 
 /// The views, locked for reading. It is the view of the service, and has the views of rooms, too.
@@ -25,7 +28,7 @@ impl Views {
     /// The view of the service, and no rooms.
     pub(super) fn new(service: View) -> Self {
         let rooms = RoomViews::new(service.numbering());
-        Self(RwLock::new(AllViews { service, rooms }))
+        Self(RwLock::new(AllViews { service, rooms, newest: Newest::default() }))
     }
 
     /// Locks the views for reading.
@@ -40,9 +43,9 @@ impl Views {
 }
 
 impl AllViews {
-    /// Both, so that one can change while the other is read.
-    pub(super) fn parts(&mut self) -> (&mut View, &mut RoomViews) {
-        (&mut self.service, &mut self.rooms)
+    /// Each part, so that one can change while another is read.
+    pub(super) fn parts(&mut self) -> (&mut View, &mut RoomViews, &mut Newest) {
+        (&mut self.service, &mut self.rooms, &mut self.newest)
     }
 }
 
@@ -50,6 +53,11 @@ impl ViewGuard<'_> {
     /// The views of the rooms that this node has opened.
     pub fn rooms(&self) -> &RoomViews {
         &self.0.rooms
+    }
+
+    /// The changes that others were told last, the newest first. They are bounded in number.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = &Announcement> {
+        self.0.newest.iter()
     }
 }
 

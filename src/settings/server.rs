@@ -31,6 +31,8 @@ pub struct ServerSettings {
     /// How long an HTTP connection may stay without a further answer.
     #[serde(rename = "request_timeout_ms", with = "duration_ms")]
     pub request_timeout: Duration,
+    /// Whether there is a page for people at `/`.
+    pub page: bool,
     /// Exact origins of web pages that may read presence, or `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
     /// Proxies before this node: networks like `10.0.0.0/8`, or single addresses.

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 use self::rooms::Rooms;
 use super::{
-    Audited, Beat, BeatReply, Claim, Dates, Examination, Intent, Join, LeaseState, Order, Outcome, PresenceStore,
-    StatementOutcome, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Dates, Examination, HeldNodes, Intent, Join, LeaseState, Order, Outcome,
+    PresenceStore, StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use crate::clock;
 use crate::domain::{
@@ -416,6 +416,11 @@ impl PresenceStore for MemoryStore {
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
         async { Ok(self.lock().examine(user)) }.boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, StoreResult<HeldNodes>> {
+        async { Ok(HeldNodes { position: self.lock().roster.position(), now: clock::now(), nodes: Vec::new() }) }
+            .boxed()
     }
 
     fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {

@@ -25,6 +25,7 @@
 
 pub mod memory;
 mod news;
+mod nodes;
 pub mod redis;
 pub mod rooms;
 
@@ -33,6 +34,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+pub use self::nodes::{HeldNode, HeldNodes};
 pub use self::rooms::{OpenRooms, RoomAccess, RoomHead, RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription};
 use crate::domain::{
     Device, HeldSocket, LastSeen, NodeId, OfflineReason, Position, Presence, RoomId, RoomPosition, Roster, Scope,
@@ -128,6 +130,12 @@ pub trait PresenceStore: RoomStore {
     /// # Errors
     /// [`StoreError`] if the store cannot be reached.
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>>;
+
+    /// The nodes that the store knows: for a person who asks how the service is.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be reached.
+    fn nodes(&self) -> BoxFuture<'_, StoreResult<HeldNodes>>;
 
     /// Subscribes to the signals for this node, in the same way as [`PresenceStore::subscribe`] and apart from it. So
     /// signals never push out a transition. A signal comes once at most: a slow receiver loses some.

@@ -47,6 +47,11 @@ impl Sids {
         self.n_max > 0
     }
 
+    /// How many sockets poll, and how many may.
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        (self.pipes().len(), self.n_max)
+    }
+
     /// Whether there is room for another one.
     pub(crate) fn has_room(&self) -> bool {
         self.pipes().len() < self.n_max

@@ -55,6 +55,8 @@ async fn the_documented_rights_are_enough_for_everything_and_none_is_refused() {
     // Questions among nodes.
     let explained = async || near.get("/api/users/ada/explain").await.1["data"]["nodes"].to_string();
     eventually(async || explained().await.matches(r#""answered":true"#).count() == 2, "both nodes answer").await;
+    let answered = async || near.get("/api/nodes").await.1["data"]["nodes"].to_string();
+    eventually(async || answered().await.matches(r#""answered":true"#).count() == 2, "both nodes answer").await;
     let disconnected = near.request(reqwest::Method::DELETE, "/api/users/carol/sockets", &[], "").await;
     assert_eq!(disconnected.status, 200, "{disconnected:?}");
     // A gap that the log fills.

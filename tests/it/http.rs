@@ -176,7 +176,7 @@ async fn a_parameter_that_is_not_utf_8_is_refused_and_never_becomes_another_text
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let node = node().await;
-    for path in ["/", "/api", "/api/online-users/", "/api/online-users/42", "/index.html", "/healthz/x", "//"] {
+    for path in ["/api", "/api/online-users/", "/api/online-users/42", "/index.html", "/page/", "/healthz/x", "//"] {
         for method in [Method::GET, Method::POST] {
             let answer = node.request(method, path, &[], "").await;
             assert_eq!(error(&answer), (404, failure("not_found")), "{path}");
@@ -187,7 +187,17 @@ async fn what_is_not_there_is_not_found() {
 #[tokio::test]
 async fn other_methods_are_not_allowed_and_told_which_is() {
     let node = node().await;
-    for path in ["/api/online-users", "/api/chatroom/a/online-users", "/api/rooms", "/healthz", "/readyz", "/ws"] {
+    for path in [
+        "/",
+        "/page/page.js",
+        "/api/online-users",
+        "/api/chatroom/a/online-users",
+        "/api/rooms",
+        "/api/nodes",
+        "/healthz",
+        "/readyz",
+        "/ws",
+    ] {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
             let answer = node.request(method.clone(), path, &[], "{}").await;
             assert_eq!(error(&answer), (405, failure("method_not_allowed")), "{method} {path}");

@@ -97,6 +97,8 @@ async fn what_speaks_of_one_node_is_not_passed_on() {
         "/api/rooms?limit=1",
         "/api/rooms/lobby",
         "/api/%72ooms",
+        "/api/nodes",
+        "/api//nodes",
     ];
     for path in hidden {
         let answer = answer_to(&balancer, path).await;

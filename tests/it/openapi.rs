@@ -93,9 +93,9 @@ impl Api {
                 String::new()
             }
             Some(content) => {
-                let (media, described) = content.iter().next().expect("a media type");
                 let told = headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.as_str());
-                assert_eq!(told.and_then(|told| told.split(';').next()), Some(media.as_str()), "{what}");
+                let media = told.and_then(|told| told.split(';').next()).unwrap_or_default();
+                let described = content.get(media).unwrap_or_else(|| panic!("{what}: {media:?} is not documented"));
                 let body = if media == "application/json" {
                     serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error}"))
                 } else {
@@ -281,6 +281,7 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
         ("/api/chatroom/lobby/online-users?limit=0", 400),
         ("/api/rooms?limit=1", 200),
         ("/api/rooms?cursor=x", 400),
+        ("/api/nodes", 200),
         ("/healthz", 200),
         ("/readyz", 200),
         ("/metrics", 200),
@@ -288,9 +289,18 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
         ("/docs", 200),
         ("/docs/docs.css", 200),
         ("/docs/docs.js", 200),
+        ("/", 200),
+        ("/page/page.js", 200),
+        ("/page/page.css", 200),
+        ("/page/icon.svg", 200),
+        ("/page/nothing", 404),
         ("/ws", 426),
     ] {
         assert_eq!(api.ask(node, Method::GET, path, "").await, status, "{path}");
+    }
+    for path in ["/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js", "/", "/page/page.js"] {
+        let known = [("if-none-match", "*")];
+        assert_eq!(api.ask_with(node, Method::GET, path, &known, "").await, 304, "{path}");
     }
     for path in ["/api/user-status/batch", "/api/users/query"] {
         for (body, status) in [
@@ -333,6 +343,7 @@ async fn ordinary_answers(api: &mut Api, node: &Endpoint) {
     assert_eq!(api.ask_with(node, Method::GET, "/api/users/ada/explain", &page, "").await, 403);
     assert_eq!(api.ask_with(node, Method::DELETE, "/api/users/ada/sockets", &page, "").await, 403);
     assert_eq!(api.ask_with(node, Method::GET, "/api/rooms", &page, "").await, 403);
+    assert_eq!(api.ask_with(node, Method::GET, "/api/nodes", &page, "").await, 403);
     for (method, path) in [
         (Method::PUT, "/api/rooms/lobby"),
         (Method::PUT, "/api/rooms/lobby/members/ada"),
@@ -359,7 +370,8 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
     let operations: Vec<_> =
         api.operations().iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
     for (path, method) in operations {
-        let (path, method) = (path.replace("{userId}", "ada").replace("{roomId}", "lobby"), method.to_uppercase());
+        let path = path.replace("{userId}", "ada").replace("{roomId}", "lobby").replace("{file}", "page.js");
+        let method = method.to_uppercase();
         assert_eq!(api.announce(node, &method, &path, 768 * 1024 + 1).await, 413, "{method} {path}");
     }
 }
@@ -367,7 +379,8 @@ async fn large_bodies(api: &mut Api, node: &Endpoint) {
 /// A node with limits that are reached at once.
 async fn narrow_answers(api: &mut Api) {
     let node = Node::start_with(|settings| {
-        settings.server.max_sockets = 2;
+        settings.server.max_sockets = 3;
+        settings.server.page = false;
         settings.websocket.max_frame_bytes = 1_048_576;
         settings.limits.profile_bytes = 65_536;
         settings.limits.rooms_per_socket = 500;
@@ -376,12 +389,14 @@ async fn narrow_answers(api: &mut Api) {
         settings.limits.bodies_bytes = 1_048_576;
     })
     .await;
+    assert_eq!(api.ask(&node, Method::GET, "/", "").await, 404);
     let mut sockets = Vec::new();
     // One is large, and one is in many rooms.
     let rooms: Vec<String> = (0..450).map(|n| format!("{n:0>128}")).collect();
     for request in [
         json!({"type": "join_user", "userId": "ada", "username": "x".repeat(65_500), "rooms": ["large"]}),
         json!({"type": "join_user", "userId": "bob", "rooms": rooms}),
+        json!({"type": "join_user", "userId": "cyd", "name": "x".repeat(65_500)}),
     ] {
         let mut socket = node.ws("/ws").await;
         socket.send_json(request).await;
@@ -391,7 +406,9 @@ async fn narrow_answers(api: &mut Api) {
     let list = async || node.get("/api/rooms").await.1["code"].clone();
     eventually_eq(list, "too_many_answers", "the list of rooms is large").await;
     // One user alone is more than all answers may have.
-    for path in ["/api/online-users", "/api/user-status/online", "/api/chatroom/large/online-users", "/api/rooms"] {
+    for path in
+        ["/api/online-users", "/api/user-status/online", "/api/chatroom/large/online-users", "/api/rooms", "/api/nodes"]
+    {
         assert_eq!(api.ask(&node, Method::GET, path, "").await, 503, "{path}");
     }
     let both = r#"{"userIds":["ada","bob"]}"#;
@@ -528,6 +545,7 @@ async fn answers_without_redis(api: &mut Api) {
         (Method::DELETE, "/api/users/nobody/sockets", "", 503),
         (Method::GET, "/api/chatroom/other/online-users", "", 503),
         (Method::GET, "/api/rooms", "", 503),
+        (Method::GET, "/api/nodes", "", 200),
         (Method::PUT, "/api/rooms/lobby", "", 503),
         (Method::DELETE, "/api/rooms/lobby", "", 503),
         (Method::PUT, "/api/rooms/lobby/members/ada", "", 503),

@@ -274,6 +274,7 @@ fn http_rows() -> Vec<HttpRow> {
         row("http_remove_room", Method::DELETE, "/api/rooms/a", "", admin),
         row("http_register_member", put, "/api/rooms/a/members/me", "", admin),
         row("http_remove_member", Method::DELETE, "/api/rooms/a/members/me", "", admin),
+        row("http_nodes", get.clone(), "/api/nodes", "", admin),
         row(
             "http_metrics",
             get,
@@ -326,7 +327,18 @@ async fn each_row_of_http_holds() {
 
 #[tokio::test]
 async fn no_documented_resource_is_open_by_mistake() {
-    const OPEN: [&str; 7] = ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/docs.css", "/docs/docs.js", "/ws"];
+    const OPEN: [&str; 9] = [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs",
+        "/docs/docs.css",
+        "/docs/docs.js",
+        "/ws",
+        // Its files are as in the repository. What the page shows, it asks for like any other client.
+        "/",
+        "/page/{file}",
+    ];
     // As at `/ws`, a session may begin there before the client shows who it is.
     const SOCKETIO: [&str; 2] = ["/socket.io/", "/api/socketio/"];
     let node = secret_node().await;
@@ -335,7 +347,7 @@ async fn no_documented_resource_is_open_by_mistake() {
         for method in methods.as_object().expect("methods").keys() {
             let method: Method = method.to_uppercase().parse().expect("a method");
             let answer = node.request(method.clone(), &path.replace(['{', '}'], ""), &[], "").await;
-            let is_open = OPEN.contains(&path.as_str()) || SOCKETIO.contains(&path.as_str()) || path == "/";
+            let is_open = OPEN.contains(&path.as_str()) || SOCKETIO.contains(&path.as_str());
             assert_eq!(answer.status == 401, !is_open, "{method} {path}: {answer:?}");
         }
     }

@@ -67,6 +67,11 @@ impl Engine {
         Self { settings, sids, patience: request_timeout * 2 / 3, noted_at: Mutex::new(None), metrics }
     }
 
+    /// How many clients poll, and how many may.
+    pub(super) fn fill(&self) -> (usize, usize) {
+        self.sids.fill()
+    }
+
     /// Where clients of Socket.IO connect, without a slash at the end.
     pub(super) fn paths(&self) -> &[String] {
         &self.settings.paths

@@ -8,8 +8,9 @@ use crate::clock;
 use crate::domain::{
     Change, ChosenStatus, LastSeen, Presence, SocketAccount, StatusText, Timestamp, Transition, UserId,
 };
+use crate::http::nodes::push_lease;
 use crate::http::{ApiError, Reads, ok_json, path};
-use crate::peers::{Explanation, Lease, NodeAccount, SocketStory, StoreAccount};
+use crate::peers::{Explanation, NodeAccount, SocketStory, StoreAccount};
 use crate::wire::json::{Object, push_user};
 
 /// Says why a user is, or is not, online. If the store does not answer, this says what the node knows, and `degraded`.
@@ -128,12 +129,7 @@ fn node(node: &NodeAccount) -> Object {
     if let Some(version) = &node.version {
         object.string("version", version);
     }
-    match node.lease {
-        Some(Lease::Lives(rest)) => object.boolean("leaseExpired", false).number("leaseEndsInMs", in_ms(rest)),
-        Some(Lease::RanOut(ago)) => object.boolean("leaseExpired", true).number("leaseExpiredMsAgo", in_ms(ago)),
-        Some(Lease::BeingSwept) => object.boolean("leaseExpired", true).boolean("beingSwept", true),
-        None => &mut object,
-    };
+    push_lease(&mut object, node.lease);
     object
 }
 

@@ -156,6 +156,11 @@ impl Keys {
         Key { family: &self.families[2], id: node }
     }
 
+    /// STRING: the generation of a node's writer, or `drained`.
+    pub(super) fn node_generation(&self, node: NodeId) -> Key<'_, NodeId> {
+        Key { family: &self.families[3], id: node }
+    }
+
     /// `KEYS` of every script, in the order of `lua/prelude.lua`.
     pub(super) fn fixed(&self) -> [&str; 8] {
         let ServiceKeys { revision, log, users, hidden, .. } = &self.service;

@@ -9,6 +9,7 @@
 //!   ends. The code that opened them opens new ones, with a delay, because no connection of the client library heals a
 //!   half-open link (docs/adr/0005).
 //! - `rooms.rs`: what is asked about rooms. `room_bus.rs`: the subscriptions to rooms, which can be opened and closed.
+//! - `nodes.rs`: what is asked about all nodes.
 //! - `people.rs`: what is stated, noted and asked about single users.
 //! - `snapshot.rs`: the long reads, in pages (`page.rs`). `audit.rs`: the search for ghosts, and `room_audit.rs` for those in
 //!   rooms. `bad_records.rs`: records that somebody wrote by hand among our data.
@@ -24,6 +25,7 @@ mod connection;
 pub(crate) mod doors;
 mod format;
 mod keys;
+mod nodes;
 mod page;
 mod people;
 mod room_audit;
@@ -55,7 +57,8 @@ use self::keys::{Keys, Partition};
 use self::scripts::{Preamble, Script, Scripts};
 pub use self::server::ServerFacts;
 use super::{
-    Audited, Examination, PresenceStore, StatementOutcome, StoreError, StoreResult, StoreWriter, Swept, SweptBatch,
+    Audited, Examination, HeldNodes, PresenceStore, StatementOutcome, StoreError, StoreResult, StoreWriter, Swept,
+    SweptBatch,
 };
 use crate::domain::{
     HeldSocket, LastSeen, NodeId, Position, Presence, RoomId, Roster, Signal, SocketId, Statement, Timestamp,
@@ -244,6 +247,10 @@ impl PresenceStore for RedisStore {
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
         self.read_examination(user).boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, StoreResult<HeldNodes>> {
+        self.read_nodes().boxed()
     }
 
     fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {

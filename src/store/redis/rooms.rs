@@ -108,7 +108,7 @@ impl RedisStore {
     }
 
     /// Makes calls that do not depend on one another. If the key of a call has another type, its reply is none.
-    async fn call_each(&self, pipeline: &mut Pipeline) -> StoreResult<Vec<Option<Value>>> {
+    pub(super) async fn call_each(&self, pipeline: &mut Pipeline) -> StoreResult<Vec<Option<Value>>> {
         let mut connection = self.connection().await?;
         let replies: Vec<RedisResult<Value>> =
             self.shared.within(pipeline.ignore_errors().query_async(&mut *connection)).await?;

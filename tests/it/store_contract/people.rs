@@ -26,6 +26,7 @@ rules! {
     a_departure_says_when_the_user_was_last_active
     signals_reach_the_node_that_they_are_for
     an_examination_shows_what_is_held
+    the_position_is_told_with_the_nodes
 }
 
 /// A choice that is made at `at`.
@@ -442,6 +443,21 @@ async fn an_examination_shows_what_is_held(truth: &impl Truth) {
     assert!(!gone.is_present && gone.sockets.is_empty());
     assert_eq!(node.store.sockets_of(&user("ada")).await.expect("an answer"), []);
     assert_eq!(stories(&gone.transitions), ["-ada connection_lost", "+ada"]);
+}
+
+async fn the_position_is_told_with_the_nodes(truth: &impl Truth) {
+    let mut node = TestNode::join(truth, 1).await;
+    let before = node.store.nodes().await.expect("an answer");
+    node.drive(1, "ada", super::join()).await;
+    let after = node.store.nodes().await.expect("an answer");
+    assert_eq!(after.position.epoch, before.position.epoch);
+    assert_eq!(after.position.revision, before.position.revision + 1);
+    assert!(after.now >= before.now);
+    // The embedded store gives no lease, and so names no node.
+    for held in &after.nodes {
+        assert_eq!((held.node, held.n_sockets, held.is_drained), (node.id, Some(1), false));
+        assert!(held.lease_end > after.now);
+    }
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ use rollcall::domain::{
 use rollcall::settings::PresenceSettings;
 use rollcall::store::memory::MemoryStore;
 use rollcall::store::{
-    Audited, Beat, BeatReply, Claim, Examination, Order, Outcome, PresenceStore, RoomAccess, RoomHead, RoomList,
-    RoomNews, RoomPage, RoomStore, RoomSubscription, StatementOutcome, StoreResult, StoreWriter, Swept,
+    Audited, Beat, BeatReply, Claim, Examination, HeldNodes, Order, Outcome, PresenceStore, RoomAccess, RoomHead,
+    RoomList, RoomNews, RoomPage, RoomStore, RoomSubscription, StatementOutcome, StoreResult, StoreWriter, Swept,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::timeout;
@@ -63,7 +63,7 @@ impl StagedStore {
         self.cut.notify_waiters();
     }
 
-    /// From now on calls of a method wait: `room_page` before the store is read, `room_access` after that. So the answer of
+    /// From now on calls of a method wait: `room_page` and `nodes` before the store is read, `room_access` after that. So the answer of
     /// the first is as new as can be, and that of the second may be out of date.
     pub(crate) fn hold(&self, method: &'static str) -> Arc<Hold> {
         let hold = Arc::new(Hold { n_held: watch::Sender::new(0), passes: Semaphore::new(0) });
@@ -100,6 +100,11 @@ impl Hold {
         let mut n_held = self.n_held.subscribe();
         let held = timeout(DEADLINE, n_held.wait_for(|n_held| *n_held >= n_calls)).await;
         held.expect("the calls come in time").expect("the hold is there");
+    }
+
+    /// How many calls have come.
+    pub(crate) fn n_held(&self) -> usize {
+        *self.n_held.borrow()
     }
 
     /// Lets one call go on.
@@ -197,6 +202,14 @@ impl PresenceStore for StagedStore {
 
     fn examine<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, StoreResult<Examination>> {
         self.inner.examine(user)
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, StoreResult<HeldNodes>> {
+        async {
+            self.hold_up("nodes").await;
+            self.inner.nodes().await
+        }
+        .boxed()
     }
 
     fn subscribe_signals(&self) -> BoxFuture<'_, StoreResult<mpsc::Receiver<Signal>>> {
