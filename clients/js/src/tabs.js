@@ -121,7 +121,8 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
     else if (kind === "ask") {
       session.ask(message, (error, answer) => {
         const fault = error && { code: error.code, message: error.message, retryAfterMs: error.retryAfterMs };
-        post({ kind: "answer", to: from, id, fault, message: answer });
+        // After the message itself: whoever has the answer must see it in the store, too.
+        queueMicrotask(() => post({ kind: "answer", to: from, id, fault, message: answer }));
       });
     }
   }

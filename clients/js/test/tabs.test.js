@@ -76,6 +76,24 @@ test("when the leading tab closes, another goes on, and nobody notices", async (
   watcher.close();
 });
 
+test("a profile that one tab changes is the same in all tabs", async () => {
+  const open = browser(node.url, "profile");
+  const [lead, follows] = [open(), open()];
+  lead.watchEveryone();
+  for (const tab of [lead, follows]) await until("the list", () => tab.getSnapshot().complete);
+  const names = (/** @type {typeof lead} */ tab) => tab.getSnapshot().users.map(({ name }) => name).join();
+  for (const [name, tab] of /** @type {const} */ ([["Ada", follows], ["Bea", lead], ["Cia", follows]])) {
+    assert.equal((await tab.updateProfile({ name })).name, name);
+    // Whoever has the answer sees it in the store, too.
+    assert.equal(names(tab), name);
+    await until("the other tab", () => names(lead) === name && names(follows) === name);
+  }
+  assert.equal((await follows.setStatus("dnd")).chosen, "dnd");
+  assert.equal(follows.getSnapshot().users[0].status, "dnd");
+  lead.close();
+  follows.close();
+});
+
 test("a tab that dies wants nothing any more", async () => {
   const open = browser(node.url, "dies");
   const lead = open();
