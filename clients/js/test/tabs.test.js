@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { sharedTabs } from "../src/tabs.js";
+import { sharedTabs } from "@rollcall/client/tabs";
 import { connect, connected, ids, isIn } from "./support/client.js";
 import { makeLocks } from "./support/locks.js";
 import { startProxy } from "./support/proxy.js";
