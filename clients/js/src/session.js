@@ -9,6 +9,7 @@ import { makeRequests } from "./requests.js";
 /**
  * @typedef {import("./requests.js").Done} Done
  * @typedef {import("./types.js").Message} Message
+ * @typedef {import("./wishes.js").Wanted} Wanted
  * @typedef {ReturnType<typeof makeSession>} Session
  */
 

@@ -11,6 +11,7 @@ import { makeTypists } from "./typing.js";
  * @typedef {import("./types.js").Presence} Presence
  * @typedef {import("./types.js").Room} Room
  * @typedef {import("./types.js").Snapshot} Snapshot
+ * @typedef {import("./types.js").TypingTarget} TypingTarget
  * @typedef {import("./types.js").User} User
  * @typedef {ReturnType<typeof makeStore>} Store
  */
