@@ -10,6 +10,8 @@ import { RollcallError } from "./error.js";
 
 /** Requests under way. They are few, so that few are refused when the service has enough. */
 const AT_ONCE = 16;
+/** A request holds its place for so long at least. So the service reads all of them: it reads 50 a second. (docs/protocol.md) */
+const PLACE_MS = 350;
 const WAITING_MAX = 256;
 
 /** @param {(message: Message) => void} send @param {number} answerMs */
@@ -21,6 +23,8 @@ export function makeRequests(send, answerMs) {
   let lastRef = 0;
   /** None while the client is not in. */
   let atOnce = 0;
+  /** Places that are held. */
+  let held = 0;
   /** The service has asked for a pause. @type {any} */
   let pause;
 
@@ -45,13 +49,18 @@ export function makeRequests(send, answerMs) {
   function dispatch(request) {
     const ref = (request.ref = ++lastRef);
     sent.set(ref, request);
+    held++;
+    setTimeout(() => {
+      held--;
+      go();
+    }, PLACE_MS);
     expect(request);
     send({ ...request.message, ref });
   }
 
   function go() {
     for (const request of waiting) {
-      if (pause || sent.size >= atOnce) return;
+      if (pause || sent.size >= atOnce || held >= AT_ONCE) return;
       waiting.delete(request);
       dispatch(request);
     }

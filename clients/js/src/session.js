@@ -19,6 +19,8 @@ const PATIENCE = 3;
 const UNHEARD = "-";
 /** A new token is fetched so long before the end of the old one, or at half of what is left. */
 const RENEW_BEFORE_MS = 60_000;
+/** The least time to the next one: the application may give the same again. */
+const RENEW_AFTER_MS = 1000;
 /** The longest delay that a timer can have. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
@@ -34,8 +36,8 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
   /** The first page of the present list: of `everyone`, and of each `room ID`. Pages of another are not followed. @type {Map<string, Message>} */
   const lists = new Map();
   let isIn = false;
-  /** How far the service's clock is ahead of ours. */
-  let skewMs = 0;
+  /** When our own time, which no clock moves, began for the service's clock. */
+  let beganMs = 0;
   /** @type {string | undefined} */
   let tokenEnds;
   /** @type {any} */
@@ -73,7 +75,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     requests.askNow(join, (error, answer) => {
       if (error) return refused(error);
       isIn = true;
-      skewMs = Date.parse(answer.timestamp) - Date.now() || 0;
+      beganMs = (Date.parse(answer.timestamp) || Date.now()) - performance.now();
       userId = answer.userId ?? userId;
       planRenewal();
       connection.good();
@@ -104,8 +106,8 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
 
   function planRenewal() {
     if (tokenEnds === undefined) return;
-    const leftMs = Date.parse(tokenEnds) - Date.now() - skewMs;
-    renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2));
+    const leftMs = Date.parse(tokenEnds) - beganMs - performance.now();
+    renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2, RENEW_AFTER_MS));
   }
 
   /** @param {number} delayMs @param {number} [attempt] */

@@ -144,6 +144,7 @@ export function makeStore() {
     if (onlineCount !== undefined && !message.roomId) learn({ count: onlineCount });
     if (type === "welcome") learn({ userId });
     if (message.effective) ownStatus(message);
+    if (/^user_(online|offline|changed|status)/.test(type)) return show(presenceOf(message));
     switch (type) {
       case "_connection":
         return learn({ connection: message.state, error: message.error });
@@ -177,12 +178,6 @@ export function makeStore() {
         data.counting = type === "online_count";
         changed = true;
         return;
-      case "user_online_status":
-      case "user_online":
-      case "user_changed":
-      case "user_status_changed":
-      case "user_offline":
-        return show(presenceOf(message));
       case "resumed":
         message.changes.forEach(apply);
     }
