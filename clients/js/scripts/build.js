@@ -25,12 +25,12 @@ const MODULES = {
  * the platform know them.
  */
 const INTERNAL =
-  /^(opened|heard|closed|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good|timer|curious|askNow)$/;
+  /^(opened|heard|closed|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good|timer|here|byId|lists|inList|curious|askNow)$/;
 
 /** The core may have so many bytes when it is compressed. */
 const CORE_MAX_BYTES = 6144;
 
-const BANNER = "/* @rollcall/client. MIT OR Apache-2.0 */\n";
+const BANNER = "/* Rollcall, MIT OR Apache-2.0 */\n";
 
 /** The core is a file of its own, wherever it is imported from. */
 const coreApart = {
@@ -57,7 +57,7 @@ async function bundled(entry) {
   const { code } = await minify(outputFiles[0].text, {
     module: true,
     ecma: 2020,
-    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, keep_fargs: false, pure_getters: true },
+    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, lhs_constants: false, keep_fargs: false, pure_getters: true },
     mangle: entry === MODULES["rollcall.js"] ? { properties: { regex: INTERNAL } } : true,
   });
   return BANNER + code + "\n";

@@ -54,7 +54,7 @@ export function makeConnection(options, owner) {
   /** The next try, or the next look at the connection. @type {any} */
   let timer;
 
-  const wasGood = () => goodSince > 0 && now() - goodSince > GOOD_AFTER_MS;
+  const wasGood = () => goodSince && now() - goodSince > GOOD_AFTER_MS;
 
   async function open() {
     const own = ++turn;
@@ -104,7 +104,7 @@ export function makeConnection(options, owner) {
 
   /** @param {{ code: number, reason: string }} event */
   function closed({ code, reason }) {
-    const isUnauthorized = code === UNAUTHORIZED || code === TOKEN_EXPIRED;
+    const isUnauthorized = [UNAUTHORIZED, TOKEN_EXPIRED].includes(code);
     // Once more with a new token, and not in a loop.
     if (FINAL.includes(code) || (isUnauthorized && (!getToken || refusals++))) {
       return stop(ABANDONED, "closed_" + code);

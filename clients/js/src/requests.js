@@ -5,7 +5,7 @@ import { RollcallError } from "./error.js";
 /**
  * @typedef {import("./types.js").Message} Message
  * @typedef {(error: RollcallError | undefined, answer: Message) => void} Done called before anything else sees the answer
- * @typedef {{ message: Message, done: Done, ref?: any, timer?: any }} Request
+ * @typedef {{ message: Message, done: Done, here?: boolean, ref?: any, timer?: any }} Request `here`: of no use on the next socket
  */
 
 /** Requests under way. They are few, so that few are refused when the service has enough. */
@@ -71,10 +71,10 @@ export function makeRequests(send, answerMs) {
     /** At once: what lets the client in. @param {Message} message @param {Done} done */
     askNow: (message, done) => dispatch({ message, done }),
 
-    /** As soon as the client is in. @param {Message} message @param {Done} done */
-    ask(message, done) {
+    /** As soon as the client is in. @param {Message} message @param {Done} done @param {boolean} [here] */
+    ask(message, done, here) {
       if (waiting.size >= WAITING_MAX) return done(new RollcallError({ code: "too_many_requests" }), {});
-      const request = { message, done };
+      const request = { message, done, here };
       waiting.add(request);
       if (atOnce) go();
       else expect(request);
@@ -92,7 +92,7 @@ export function makeRequests(send, answerMs) {
       atOnce = 0;
       clearTimeout(pause);
       pause = undefined;
-      waiting.forEach(expect);
+      waiting.forEach((request) => (request.here ? waiting.delete(request) : expect(request)));
       const lost = [...sent.values()];
       sent.clear();
       for (const request of lost) end(request, new RollcallError({ code: "disconnected" }));

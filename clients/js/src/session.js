@@ -49,7 +49,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     heard: take,
     closed() {
       isIn = false;
-      clearTimeout(renewal);
+      renewal = clearTimeout(renewal);
       interest.end();
       requests.close();
     },
@@ -60,7 +60,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     failed,
   });
   const requests = makeRequests(connection.send, PATIENCE * options.answerMs);
-  const interest = makeInterest(requests.ask, deliver, failed, observe);
+  const interest = makeInterest(requests.ask, deliver, failed, connection.retry, observe);
 
   /** What needs no answer, and is of no use later. @param {Message} message */
   function say(message) {
@@ -117,10 +117,10 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
       try {
         const token = await getToken?.();
         // If nobody is logged in any more, the service ends the connection in time, and it is not opened again.
-        if (token && renewal === own && isIn) authenticate(token);
+        if (token && renewal === own) authenticate(token);
       } catch {
         // The next connection tells of it, if it comes to that.
-        if (renewal === own && isIn) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
+        if (renewal === own) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
       }
     }, Math.min(delayMs, TIMER_MAX_MS)));
   }
@@ -156,7 +156,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     requests.ask({ type, roomId, cursor }, (error, next) => {
       if (!error) page(next, key, list);
       else if (lists.get(key) === list) interest.lost(key, "timeout");
-    });
+    }, true);
   }
 
   return {

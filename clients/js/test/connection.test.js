@@ -144,6 +144,23 @@ test("so many requests that the service would not read them all are spread", asy
   client.close();
 });
 
+test("what was wanted of a connection that broke is not asked for on the next one", async () => {
+  const slow = await startNode({ ROLLCALL__LIMITS__REQUEST_BURST: "3", ROLLCALL__LIMITS__REQUESTS_PER_SECOND: "1" });
+  const proxy = await startProxy(slow.port);
+  const client = await connected({ url: proxy.url, userId: "fickle", onError: () => {} });
+  const answers = Promise.allSettled([1, 2, 3, 4].map(() => client.check("nobody")));
+  // The service wants a pause, so this waits.
+  const release = client.joinRoom("stale");
+  await Promise.race([answers, client.check("fickle").catch(() => {})]);
+  release();
+  proxy.cut();
+  await answers;
+  await isIn(client, "connected");
+  assert.equal((await client.request({ type: "get_room_count", roomId: "stale" })).onlineCount, 0);
+  assert.equal(proxy.accepted(), 2);
+  client.close();
+});
+
 test("a handshake that is refused is tried again", async () => {
   let refused = 0;
   const server = createServer().unref();
