@@ -4,9 +4,10 @@
 //     node scripts/build.js --check    fails if a module in dist/ is not what src/ gives
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { minify } from "terser";
 
@@ -24,9 +25,12 @@ const MODULES = {
  * the platform know them.
  */
 const INTERNAL =
-  /^(opened|heard|closed|curious|askNow|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good)$/;
+  /^(opened|heard|closed|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good|timer|here|byId|lists|inList|curious|askNow)$/;
 
-const BANNER = "/* @rollcall/client. MIT OR Apache-2.0 */\n";
+/** The core may have so many bytes when it is compressed. */
+const CORE_MAX_BYTES = 6144;
+
+const BANNER = "/* Rollcall, MIT OR Apache-2.0 */\n";
 
 /** The core is a file of its own, wherever it is imported from. */
 const coreApart = {
@@ -53,30 +57,40 @@ async function bundled(entry) {
   const { code } = await minify(outputFiles[0].text, {
     module: true,
     ecma: 2020,
-    compress: { passes: 4, unsafe_arrows: true, unsafe_methods: true, keep_fargs: false, pure_getters: true },
+    compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, lhs_constants: false, keep_fargs: false, pure_getters: true },
     mangle: entry === MODULES["rollcall.js"] ? { properties: { regex: INTERNAL } } : true,
   });
   return BANNER + code + "\n";
 }
 
 /** @returns {Promise<[string, string][]>} each module's name and text */
-export const modules = () =>
+const modules = () =>
   Promise.all(Object.entries(MODULES).map(async ([name, entry]) => /** @type {[string, string]} */ ([name, await bundled(entry)])));
 
-async function main() {
-  const dist = join(ROOT, "dist");
-  if (process.argv.includes("--check")) {
-    for (const [name, text] of await modules()) {
-      if (readFileSync(join(dist, name), "utf8") !== text) throw new Error(`dist/${name} is old: run \`npm run build\``);
-    }
-    return;
-  }
-  mkdirSync(dist, { recursive: true });
-  for (const [name, text] of await modules()) writeFileSync(join(dist, name), text);
-  rmSync(join(dist, "types"), { recursive: true, force: true });
+const DIST = join(ROOT, "dist");
+
+/** @param {string} name */
+const present = (name) => existsSync(join(DIST, name)) && readFileSync(join(DIST, name), "utf8");
+
+function buildTypes() {
+  rmSync(join(DIST, "types"), { recursive: true, force: true });
   const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
   const types = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", "dist/types"];
   execFileSync(process.execPath, [compiler, "-p", ROOT, ...types], { cwd: ROOT, stdio: "inherit" });
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+async function main() {
+  const isCheck = process.argv.includes("--check");
+  mkdirSync(DIST, { recursive: true });
+  for (const [name, text] of await modules()) {
+    const bytes = gzipSync(text, { level: 9 }).length;
+    if (name === "rollcall.js" && bytes > CORE_MAX_BYTES) throw new Error(`dist/${name} has ${bytes} bytes (gzip): ${CORE_MAX_BYTES} at most`);
+    // Whoever reads the same file now must not find half of it.
+    if (present(name) === text) continue;
+    if (isCheck) throw new Error(`dist/${name} is old: run \`npm run build\``);
+    writeFileSync(join(DIST, name), text);
+  }
+  if (!isCheck) buildTypes();
+}
+
+await main();

@@ -23,4 +23,5 @@ const given = process.argv.slice(2);
 const files = given.length ? given : readdirSync(new URL("../test", import.meta.url)).filter((name) => name.endsWith(".test.js")).map((name) => `test/${name}`);
 // Node 20 has a WebSocket, and does not show it.
 const flags = "WebSocket" in globalThis ? [] : ["--experimental-websocket", "--disable-warning=ExperimentalWarning"];
-run(...flags, "--test", ...files);
+// They wait more than they work, and each file has nodes of its own.
+run(...flags, "--test", "--test-concurrency=2", "--test-reporter=spec", ...files);

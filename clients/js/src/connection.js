@@ -33,7 +33,6 @@ const LATE_MS = 1000;
 
 const now = () => performance.now();
 
-
 /** @param {Settled} options @param {Owner} owner */
 export function makeConnection(options, owner) {
   const { url, getToken, answerMs, heartbeatMs, reconnectMaxMs } = options;
@@ -41,7 +40,7 @@ export function makeConnection(options, owner) {
   let Socket;
   /** @type {SocketLike | undefined} */
   let socket;
-  /** Counts what was begun, so that a token of before is not mistaken for the next. */
+  /** Counts what was begun: what comes of a token or a socket of before is not heard. */
   let turn = 0;
   let isRunning = false;
   /** Until the next try. */
@@ -55,7 +54,7 @@ export function makeConnection(options, owner) {
   /** The next try, or the next look at the connection. @type {any} */
   let timer;
 
-  const wasGood = () => goodSince > 0 && now() - goodSince > GOOD_AFTER_MS;
+  const wasGood = () => goodSince && now() - goodSince > GOOD_AFTER_MS;
 
   async function open() {
     const own = ++turn;
@@ -72,31 +71,40 @@ export function makeConnection(options, owner) {
       if (getToken && !token) return stop(GOODBYE, "no_token");
       socket = new Socket(url);
     } catch (error) {
-      owner.failed(new RollcallError({ code: "cannot_connect", message: `${error}` }));
+      failed("cannot_connect", error);
       return own === turn ? retry() : undefined;
     }
-    socket.onopen = () => {
+    /** @param {(event: any) => void} take */
+    const mine = (take) => (/** @type {any} */ event) => {
+      if (own === turn) take(event);
+    };
+    socket.onopen = mine(() => {
       owner.opened(token);
       watch(answerMs, true);
-    };
-    socket.onmessage = ({ data }) => {
+    });
+    socket.onmessage = mine(({ data }) => {
       heardAt = now();
-      let message;
       try {
-        message = JSON.parse(data);
-      } catch {
+        const message = JSON.parse(data);
+        if (message?.type) owner.heard(message);
+      } catch (error) {
         // This is not the service. The test will tell.
+        failed("invalid_message", error);
       }
-      if (message?.type) owner.heard(message);
-    };
-    socket.onclose = closed;
-    // `onclose` follows.
-    socket.onerror = () => {};
+    });
+    socket.onclose = mine(closed);
+    // In Node, this alone tells of a handshake that is refused. Later, `onclose` follows.
+    socket.onerror = mine(() => goodSince || retry());
+  }
+
+  /** @param {string} code @param {unknown} error */
+  function failed(code, error) {
+    owner.failed(new RollcallError({ code, message: `${error}` }));
   }
 
   /** @param {{ code: number, reason: string }} event */
   function closed({ code, reason }) {
-    const isUnauthorized = code === UNAUTHORIZED || code === TOKEN_EXPIRED;
+    const isUnauthorized = [UNAUTHORIZED, TOKEN_EXPIRED].includes(code);
     // Once more with a new token, and not in a loop.
     if (FINAL.includes(code) || (isUnauthorized && (!getToken || refusals++))) {
       return stop(ABANDONED, "closed_" + code);
@@ -115,7 +123,6 @@ export function makeConnection(options, owner) {
     isWaiting = false;
     goodSince = 0;
     if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(code);
     socket = undefined;
     owner.closed();

@@ -19,12 +19,13 @@ const RETRY_MAX_MS = 30_000;
 const idsOf = (keys, kind) => [...keys].flatMap((key) => (key.startsWith(kind + " ") ? key.slice(5) : []));
 
 /**
- * @param {(message: Message, done: Done) => void} ask
+ * @param {(message: Message, done: Done, here: boolean) => void} ask
  * @param {(message: Message) => void} deliver
  * @param {(error: RollcallError) => void} failed
+ * @param {() => void} retry opens another connection
  * @param {boolean} [observes] the client is not online itself
  */
-export function makeInterest(ask, deliver, failed, observes) {
+export function makeInterest(ask, deliver, failed, retry, observes) {
   /** @type {Wanted} */
   let want = new Map();
   /** What the socket hears: nothing while the client is not in. @type {Wanted | undefined} */
@@ -93,6 +94,8 @@ export function makeInterest(ask, deliver, failed, observes) {
       const values = keys.map((key) => want.get(key));
       ask(message, (error) => {
         if (heard !== have) return;
+        // It may have happened, and nobody knows.
+        if (error?.code === "timeout") return retry();
         // Whoever is not in a room has left it.
         if (error && error.code !== "not_in_room") {
           failed(error);
@@ -108,7 +111,7 @@ export function makeInterest(ask, deliver, failed, observes) {
           if (type === "subscribe" || wasEveryone !== heard.has("everyone")) tellScope();
         }
         if (!--underWay) go();
-      });
+      }, true);
     }
   }
 

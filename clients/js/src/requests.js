@@ -5,11 +5,13 @@ import { RollcallError } from "./error.js";
 /**
  * @typedef {import("./types.js").Message} Message
  * @typedef {(error: RollcallError | undefined, answer: Message) => void} Done called before anything else sees the answer
- * @typedef {{ message: Message, done: Done, ref?: any, timer?: any }} Request
+ * @typedef {{ message: Message, done: Done, here?: boolean, ref?: any, timer?: any }} Request `here`: of no use on the next socket
  */
 
 /** Requests under way. They are few, so that few are refused when the service has enough. */
 const AT_ONCE = 16;
+/** A request holds its place for so long at least. So the service reads all of them: it reads 50 a second. (docs/protocol.md) */
+const PLACE_MS = 350;
 const WAITING_MAX = 256;
 
 /** @param {(message: Message) => void} send @param {number} answerMs */
@@ -21,6 +23,8 @@ export function makeRequests(send, answerMs) {
   let lastRef = 0;
   /** None while the client is not in. */
   let atOnce = 0;
+  /** Places that are held. */
+  let held = 0;
   /** The service has asked for a pause. @type {any} */
   let pause;
 
@@ -45,13 +49,18 @@ export function makeRequests(send, answerMs) {
   function dispatch(request) {
     const ref = (request.ref = ++lastRef);
     sent.set(ref, request);
+    held++;
+    setTimeout(() => {
+      held--;
+      go();
+    }, PLACE_MS);
     expect(request);
     send({ ...request.message, ref });
   }
 
   function go() {
     for (const request of waiting) {
-      if (pause || sent.size >= atOnce) return;
+      if (pause || sent.size >= atOnce || held >= AT_ONCE) return;
       waiting.delete(request);
       dispatch(request);
     }
@@ -62,10 +71,10 @@ export function makeRequests(send, answerMs) {
     /** At once: what lets the client in. @param {Message} message @param {Done} done */
     askNow: (message, done) => dispatch({ message, done }),
 
-    /** As soon as the client is in. @param {Message} message @param {Done} done */
-    ask(message, done) {
+    /** As soon as the client is in. @param {Message} message @param {Done} done @param {boolean} [here] */
+    ask(message, done, here) {
       if (waiting.size >= WAITING_MAX) return done(new RollcallError({ code: "too_many_requests" }), {});
-      const request = { message, done };
+      const request = { message, done, here };
       waiting.add(request);
       if (atOnce) go();
       else expect(request);
@@ -83,7 +92,7 @@ export function makeRequests(send, answerMs) {
       atOnce = 0;
       clearTimeout(pause);
       pause = undefined;
-      waiting.forEach(expect);
+      waiting.forEach((request) => (request.here ? waiting.delete(request) : expect(request)));
       const lost = [...sent.values()];
       sent.clear();
       for (const request of lost) end(request, new RollcallError({ code: "disconnected" }));

@@ -12,7 +12,7 @@ import { emptyRoster, finish, put, values } from "./roster.js";
 /** How the room looks. The same object until it changes. @param {Entry} entry @param {string} roomId @returns {Room} */
 export function showRoom(entry, roomId) {
   const { roster, joined, complete, error } = entry;
-  const count = complete ? roster.entries.size : entry.count;
+  const count = complete ? roster.byId.size : entry.count;
   return (entry.shown ??= { roomId, joined, users: values(roster), count, complete, error });
 }
 
@@ -31,7 +31,7 @@ export function takeOfRoom(rooms, message) {
   }
   if (!entry || !/^_refused|^room_/.test(type)) return false;
   const { roster } = entry;
-  if (type === "room_joined") roster.list++;
+  if (type === "room_joined") roster.lists++;
   if (users) {
     for (const each of users) put(roster, each.id, each);
     if (message.last) {
@@ -39,7 +39,7 @@ export function takeOfRoom(rooms, message) {
       entry.complete = true;
     }
   } else if (user) put(roster, userId, user);
-  else if (type === "room_user_left") roster.entries.delete(userId);
+  else if (type === "room_user_left") roster.byId.delete(userId);
   entry.count = message.total ?? message.onlineCount ?? entry.count;
   entry.shown = undefined;
   return true;

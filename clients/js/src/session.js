@@ -9,6 +9,7 @@ import { makeRequests } from "./requests.js";
 /**
  * @typedef {import("./requests.js").Done} Done
  * @typedef {import("./types.js").Message} Message
+ * @typedef {import("./wishes.js").Wanted} Wanted
  * @typedef {ReturnType<typeof makeSession>} Session
  */
 
@@ -18,6 +19,8 @@ const PATIENCE = 3;
 const UNHEARD = "-";
 /** A new token is fetched so long before the end of the old one, or at half of what is left. */
 const RENEW_BEFORE_MS = 60_000;
+/** The least time to the next one: the application may give the same again. */
+const RENEW_AFTER_MS = 1000;
 /** The longest delay that a timer can have. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
@@ -33,8 +36,8 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
   /** The first page of the present list: of `everyone`, and of each `room ID`. Pages of another are not followed. @type {Map<string, Message>} */
   const lists = new Map();
   let isIn = false;
-  /** How far the service's clock is ahead of ours. */
-  let skewMs = 0;
+  /** When our own time, which no clock moves, began for the service's clock. */
+  let beganMs = 0;
   /** @type {string | undefined} */
   let tokenEnds;
   /** @type {any} */
@@ -46,7 +49,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     heard: take,
     closed() {
       isIn = false;
-      clearTimeout(renewal);
+      renewal = clearTimeout(renewal);
       interest.end();
       requests.close();
     },
@@ -57,7 +60,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     failed,
   });
   const requests = makeRequests(connection.send, PATIENCE * options.answerMs);
-  const interest = makeInterest(requests.ask, deliver, failed, observe);
+  const interest = makeInterest(requests.ask, deliver, failed, connection.retry, observe);
 
   /** What needs no answer, and is of no use later. @param {Message} message */
   function say(message) {
@@ -72,7 +75,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     requests.askNow(join, (error, answer) => {
       if (error) return refused(error);
       isIn = true;
-      skewMs = Date.parse(answer.timestamp) - Date.now() || 0;
+      beganMs = (Date.parse(answer.timestamp) || Date.now()) - performance.now();
       userId = answer.userId ?? userId;
       planRenewal();
       connection.good();
@@ -103,8 +106,8 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
 
   function planRenewal() {
     if (tokenEnds === undefined) return;
-    const leftMs = Date.parse(tokenEnds) - Date.now() - skewMs;
-    renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2));
+    const leftMs = Date.parse(tokenEnds) - beganMs - performance.now();
+    renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2, RENEW_AFTER_MS));
   }
 
   /** @param {number} delayMs @param {number} [attempt] */
@@ -114,10 +117,10 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
       try {
         const token = await getToken?.();
         // If nobody is logged in any more, the service ends the connection in time, and it is not opened again.
-        if (token && renewal === own && isIn) authenticate(token);
+        if (token && renewal === own) authenticate(token);
       } catch {
         // The next connection tells of it, if it comes to that.
-        if (renewal === own && isIn) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
+        if (renewal === own) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
       }
     }, Math.min(delayMs, TIMER_MAX_MS)));
   }
@@ -153,7 +156,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     requests.ask({ type, roomId, cursor }, (error, next) => {
       if (!error) page(next, key, list);
       else if (lists.get(key) === list) interest.lost(key, "timeout");
-    });
+    }, true);
   }
 
   return {

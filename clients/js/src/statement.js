@@ -13,13 +13,8 @@ export function makeStatement({ userId, profile, device, status }) {
   return {
     userId,
 
-    /** The members of `join_user` that are about the user. */
-    fields: () => ({
-      userId,
-      ...profile,
-      device,
-      ...(!(Date.parse(choice?.expiresAt) <= Date.now()) && choice),
-    }),
+    /** The members of `join_user` that are about the user. Whether a choice has ended is for the service's clock to say. */
+    fields: () => ({ userId, ...profile, device, ...choice }),
 
     /** What was chosen on this or another socket of the user, and what became of the profile. @param {Message} message */
     take({ type, chosen, statusText, expiresAt, user }) {

@@ -11,6 +11,7 @@ import { makeTypists } from "./typing.js";
  * @typedef {import("./types.js").Presence} Presence
  * @typedef {import("./types.js").Room} Room
  * @typedef {import("./types.js").Snapshot} Snapshot
+ * @typedef {import("./types.js").TypingTarget} TypingTarget
  * @typedef {import("./types.js").User} User
  * @typedef {ReturnType<typeof makeStore>} Store
  */
@@ -98,8 +99,8 @@ export function makeStore() {
     const { facts, everyone, watched, people } = data;
     if (user && userId === facts.userId) data.me = user;
     if (!everyone && !watched.has(userId)) return;
-    const sameUser = same(people.entries.get(userId)?.value.user, user);
-    if (user || !everyone ? put(people, userId, presence) : people.entries.delete(userId)) changed = true;
+    const sameUser = same(people.byId.get(userId)?.value.user, user);
+    if (user || !everyone ? put(people, userId, presence) : people.byId.delete(userId)) changed = true;
     if (!sameUser) users = undefined;
   }
 
@@ -119,12 +120,12 @@ export function makeStore() {
     data.watched = new Set(ids);
     data.everyone = everyone;
     data.counting = count;
-    people.list++;
+    people.lists++;
     if (!everyone) {
       data.complete = false;
       for (const id of ids) {
-        const entry = people.entries.get(id);
-        if (entry) entry.list = people.list;
+        const entry = people.byId.get(id);
+        if (entry) entry.inList = people.lists;
       }
       finish(people);
     }
@@ -143,6 +144,8 @@ export function makeStore() {
     if (onlineCount !== undefined && !message.roomId) learn({ count: onlineCount });
     if (type === "welcome") learn({ userId });
     if (message.effective) ownStatus(message);
+    // All but `user_activity_ack` show a user.
+    if (/^user_[^a]/.test(type)) return show(presenceOf(message));
     switch (type) {
       case "_connection":
         return learn({ connection: message.state, error: message.error });
@@ -153,7 +156,7 @@ export function makeStore() {
         data.me = user;
         return;
       case "resync":
-        if (everyone) people.list++;
+        if (everyone) people.lists++;
         return;
       case "online_users_list":
         for (const each of message.users) show(online(each));
@@ -169,19 +172,13 @@ export function makeStore() {
         }
         return;
       case "unwatched":
-        for (const id of message.userIds) if (watched.delete(id) && !everyone) people.entries.delete(id);
+        for (const id of message.userIds) if (watched.delete(id) && !everyone) people.byId.delete(id);
         return crowdChanged();
       case "online_count":
       case "count_unwatched":
         data.counting = type === "online_count";
         changed = true;
         return;
-      case "user_online_status":
-      case "user_online":
-      case "user_changed":
-      case "user_status_changed":
-      case "user_offline":
-        return show(presenceOf(message));
       case "resumed":
         message.changes.forEach(apply);
     }
@@ -218,13 +215,13 @@ export function makeStore() {
     snapshot() {
       const { facts, people, complete, counting } = data;
       users ??= values(people).flatMap(({ user }) => user ?? []);
-      const count = complete ? people.entries.size : data.everyone || counting ? facts.count : undefined;
+      const count = complete ? people.byId.size : data.everyone || counting ? facts.count : undefined;
       return (snapshot ??= { ...facts, users, complete, count });
     },
 
     /** @param {string} userId @returns {Presence} */
     presence(userId) {
-      const known = data.people.entries.get(userId)?.value;
+      const known = data.people.byId.get(userId)?.value;
       return known ?? blank({ userId, status: data.complete ? "offline" : "unknown" });
     },
 

@@ -120,7 +120,7 @@ export interface SocketLike {
 export interface LocksLike {
   request(
     name: string,
-    options: { signal?: AbortSignal },
+    options: { signal?: AbortSignal; steal?: boolean },
     callback: () => Promise<unknown> | unknown,
   ): Promise<unknown>;
 }

@@ -1,6 +1,7 @@
 // Connections that break in all ways, on real nodes behind a proxy.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { before, mock, test } from "node:test";
 import WebSocket, { WebSocketServer } from "ws";
 import { connect, connected, ids, isIn } from "./support/client.js";
@@ -8,14 +9,14 @@ import { startProxy } from "./support/proxy.js";
 import { startNode, startRedis } from "./support/service.js";
 import { until } from "./support/wait.js";
 
-/** @type {string} */
+/** @type {Awaited<ReturnType<typeof startRedis>>} */
 let redis;
 /** @type {Awaited<ReturnType<typeof startNode>>} */
 let node;
 
 before(async () => {
   redis = await startRedis();
-  node = await startNode({ REDIS_URL: redis });
+  node = await startNode({ REDIS_URL: redis.url });
 });
 
 test("a connection that is cut comes back, and shows who came and went meanwhile", async () => {
@@ -68,7 +69,7 @@ test("a handshake that is never answered is given up", async () => {
 });
 
 test("a drain sends the client to another node, and nobody notices", async () => {
-  const other = await startNode({ REDIS_URL: redis });
+  const other = await startNode({ REDIS_URL: redis.url });
   const proxy = await startProxy(other.port);
   const watcher = await connected({ url: node.url, userId: "watcher" });
   watcher.watch("moves");
@@ -132,6 +133,49 @@ test("too many requests are spread, and all are answered", async () => {
   assert.ok(answers.every(({ online }, i) => online === false && answers[i].userId === `n${i}`));
   assert.deepEqual(client.errors, []);
   client.close();
+});
+
+test("so many requests that the service would not read them all are spread", async () => {
+  const client = await connected({ url: node.url, userId: "much" });
+  // To look at somebody who is online is bounded by nothing else.
+  const answers = await Promise.all(Array.from({ length: 256 }, () => client.check("much")));
+  assert.ok(answers.every(({ status }) => status === "online"));
+  assert.deepEqual(client.errors, []);
+  client.close();
+});
+
+test("what was wanted of a connection that broke is not asked for on the next one", async () => {
+  const slow = await startNode({ ROLLCALL__LIMITS__REQUEST_BURST: "3", ROLLCALL__LIMITS__REQUESTS_PER_SECOND: "1" });
+  const proxy = await startProxy(slow.port);
+  const client = await connected({ url: proxy.url, userId: "fickle", onError: () => {} });
+  const answers = Promise.allSettled([1, 2, 3, 4].map(() => client.check("nobody")));
+  // The service wants a pause, so this waits.
+  const release = client.joinRoom("stale");
+  await Promise.race([answers, client.check("fickle").catch(() => {})]);
+  release();
+  proxy.cut();
+  await answers;
+  await isIn(client, "connected");
+  assert.equal((await client.request({ type: "get_room_count", roomId: "stale" })).onlineCount, 0);
+  assert.equal(proxy.accepted(), 2);
+  client.close();
+});
+
+test("a handshake that is refused is tried again", async () => {
+  let refused = 0;
+  const server = createServer().unref();
+  const sockets = new WebSocketServer({ noServer: true });
+  server.on("upgrade", (request, socket, head) => {
+    if (++refused < 4) return socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+    sockets.handleUpgrade(request, socket, head, (client) => client.send('{"type":"welcome","ref":1}'));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  // A handshake may take long. This one does not.
+  const client = connect({ url: `http://127.0.0.1:${port}`, userId: "early", answerMs: 600_000 });
+  await isIn(client, "connected");
+  client.close();
+  server.close();
 });
 
 test("a request without a connection is refused in the end, and the queue is bounded", async () => {

@@ -261,6 +261,7 @@ test("what is no message of the service is not taken for one", async () => {
     socket.send("hello");
     socket.send("null");
     socket.send('{"type":"of a later version"}');
+    socket.send('{"type":"watching"}');
     socket.on("message", (data) => {
       const { ref } = JSON.parse(String(data));
       socket.send(JSON.stringify({ type: "welcome", userId: "x", ref }));
@@ -270,6 +271,7 @@ test("what is no message of the service is not taken for one", async () => {
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
   const client = connect({ url: `ws://127.0.0.1:${port}`, userId: "x" });
   await isIn(client, "connected");
+  assert.deepEqual(client.errors, ["invalid_message", "invalid_message"]);
   client.close();
   server.close();
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { sharedTabs } from "../src/tabs.js";
+import { sharedTabs } from "@rollcall/client/tabs";
 import { connect, connected, ids, isIn } from "./support/client.js";
 import { makeLocks } from "./support/locks.js";
 import { startProxy } from "./support/proxy.js";
@@ -21,8 +21,12 @@ function browser(url, userId) {
   const locks = makeLocks();
   return () => {
     const tab = locks.ofTab();
+    const { BroadcastChannel } = globalThis;
+    // It is looked for when the tab starts.
+    Object.assign(globalThis, { BroadcastChannel: tab.BroadcastChannel });
     const client = connect({ url, userId, tabs: sharedTabs(tab) });
-    return Object.assign(client, { end: tab.end });
+    Object.assign(globalThis, { BroadcastChannel });
+    return Object.assign(client, { end: tab.end, sleep: tab.sleep, wake: tab.wake });
   };
 }
 
@@ -76,6 +80,24 @@ test("when the leading tab closes, another goes on, and nobody notices", async (
   watcher.close();
 });
 
+test("a profile that one tab changes is the same in all tabs", async () => {
+  const open = browser(node.url, "profile");
+  const [lead, follows] = [open(), open()];
+  lead.watchEveryone();
+  for (const tab of [lead, follows]) await until("the list", () => tab.getSnapshot().complete);
+  const names = (/** @type {typeof lead} */ tab) => tab.getSnapshot().users.map(({ name }) => name).join();
+  for (const [name, tab] of /** @type {const} */ ([["Ada", follows], ["Bea", lead], ["Cia", follows]])) {
+    assert.equal((await tab.updateProfile({ name })).name, name);
+    // Whoever has the answer sees it in the store, too.
+    assert.equal(names(tab), name);
+    await until("the other tab", () => names(lead) === name && names(follows) === name);
+  }
+  assert.equal((await follows.setStatus("dnd")).chosen, "dnd");
+  assert.equal(follows.getSnapshot().users[0].status, "dnd");
+  lead.close();
+  follows.close();
+});
+
 test("a tab that dies wants nothing any more", async () => {
   const open = browser(node.url, "dies");
   const lead = open();
@@ -100,6 +122,63 @@ test("a leading tab that dies is replaced", async () => {
   await isIn(next, "connected");
   assert.equal((await next.check("replaced")).status, "online");
   next.close();
+});
+
+test("a leading tab that sleeps is replaced, and follows when it wakes", async () => {
+  const proxy = await startProxy(node.port);
+  const open = browser(proxy.url, "sleeps");
+  const lead = open();
+  await isIn(lead, "connected");
+  const next = open();
+  next.watchEveryone();
+  await until("the list", () => next.getSnapshot().complete);
+  lead.sleep();
+  await assert.rejects(next.check("sleeps"), { code: "disconnected" });
+  await isIn(next, "connected");
+  const comes = await connected({ url: node.url, userId: "comes" });
+  await until("who comes", () => next.presence("comes").status === "online");
+  // What it heard in its sleep is not heard by the others any more.
+  comes.close();
+  await until("a departure", () => next.presence("comes").status === "offline");
+  lead.wake();
+  await until("one connection", () => proxy.open() === 1);
+  await until("the same", () => JSON.stringify(lead.getSnapshot()) === JSON.stringify(next.getSnapshot()));
+  assert.equal(next.presence("comes").status, "offline");
+  assert.equal((await lead.check("sleeps")).status, "online");
+  assert.equal(proxy.accepted(), 2);
+  lead.close();
+  next.close();
+});
+
+test("a tab that closes and opens again at once follows as before", async () => {
+  const open = browser(node.url, "again");
+  const [lead, follows] = [open(), open()];
+  follows.watchEveryone();
+  await until("the list", () => follows.getSnapshot().complete);
+  const shown = [];
+  for (let i = 0; i < 5; i++) {
+    follows.close();
+    await lead.updateProfile({ name: `${i}` });
+    follows.connect();
+    await until("the same", () => JSON.stringify(lead.getSnapshot()) === JSON.stringify(follows.getSnapshot()));
+    shown.push(follows.getSnapshot().users[0].name);
+  }
+  assert.deepEqual(shown, ["0", "1", "2", "3", "4"]);
+  lead.close();
+  follows.close();
+});
+
+test("the end of the leading tab does not stop the others", async () => {
+  const open = browser(node.url, "others");
+  const tabs = [open(), open(), open()];
+  for (const tab of tabs) await isIn(tab, "connected");
+  const states = new Set();
+  for (const tab of tabs.slice(1)) tab.subscribe(() => states.add(tab.getSnapshot().connection));
+  tabs[0].close();
+  await until("another connection", () => states.has("connecting"));
+  for (const tab of tabs.slice(1)) await isIn(tab, "connected");
+  assert.ok(!states.has("stopped"), [...states].join());
+  tabs.forEach((tab) => tab.close());
 });
 
 test("the user is idle when nobody is at any tab", async () => {

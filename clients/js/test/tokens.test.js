@@ -86,6 +86,18 @@ test("a client whose user is not logged in stops", async () => {
   assert.equal(client.getSnapshot().error, "no_token");
 });
 
+test("an application that gives the same token again is not asked without end", async () => {
+  const lenient = await startNode({ ROLLCALL__AUTH__MODE: "jwt", ROLLCALL__AUTH__SECRET: SECRET, ROLLCALL__AUTH__LEEWAY_MS: "3000" });
+  let asked = 0;
+  const same = token("same", 2);
+  const client = await connected({ url: lenient.url, getToken: () => (asked++, same) });
+  // The service takes it for another three seconds.
+  await isIn(client, "stopped");
+  assert.equal(client.getSnapshot().error, "closed_4401");
+  // One for each second, and three for the connections.
+  assert.ok(asked < 12, `${asked}`);
+});
+
 test("a token that cannot be had is asked for again", async () => {
   let fetched = 0;
   const getToken = () => {

@@ -4,6 +4,7 @@ import { createElement } from "react";
 import { useComplete, useOnlineUsers, usePresence } from "./hooks.js";
 
 /**
+ * @typedef {import("react").ReactElement} ReactElement
  * @typedef {import("../types.js").Presence} Presence
  * @typedef {import("../types.js").User} User
  * @typedef {import("react").ReactNode} ReactNode
@@ -49,6 +50,7 @@ function dotStyle(status) {
 /**
  * A dot for a status. It has a name for screen readers, so the colour is not all that tells. `unstyled` leaves the looks to you.
  * @param {{ status: Status, labels?: Labels, unstyled?: boolean } & import("react").HTMLAttributes<HTMLSpanElement>} props
+ * @returns {ReactElement}
  */
 export function StatusDot({ status, labels, unstyled, style, ...rest }) {
   const label = labels?.[status] ?? LABELS[status];
@@ -66,6 +68,7 @@ export function StatusDot({ status, labels, unstyled, style, ...rest }) {
  * How one user is: a dot, and with `showLabel` the words beside it.
  * @param {{ userId: string, showLabel?: boolean, labels?: Labels, unstyled?: boolean }
  *   & import("react").HTMLAttributes<HTMLSpanElement>} props
+ * @returns {ReactElement}
  */
 export function UserStatusIndicator({ userId, showLabel, labels, unstyled, ...rest }) {
   const { status, user } = usePresence(userId);
@@ -82,6 +85,7 @@ export function UserStatusIndicator({ userId, showLabel, labels, unstyled, ...re
  *
  * @param {{ exclude?: string, label?: string, labels?: Labels, unstyled?: boolean, empty?: ReactNode,
  *   children?: (user: User) => ReactNode } & Omit<import("react").HTMLAttributes<HTMLUListElement>, "children">} props
+ * @returns {ReactNode}
  */
 export function OnlineUsersList({ exclude, label = "Online users", labels, unstyled, empty = null, children, ...rest }) {
   const users = useOnlineUsers({ exclude });

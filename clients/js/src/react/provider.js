@@ -15,6 +15,7 @@ const Context = createContext(/** @type {Rollcall | undefined} */ (undefined));
  * `userId` change, and not for other changes: give the provider a `key` for that. On a server, nothing is connected.
  *
  * @param {{ client?: Rollcall, children?: ReactNode } & Options} props
+ * @returns {import("react").ReactElement}
  */
 export function PresenceProvider({ client, children, ...options }) {
   const latest = useRef(options);

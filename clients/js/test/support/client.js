@@ -1,13 +1,13 @@
 // Clients that end with the test.
 
 import { after } from "node:test";
-import { Rollcall } from "../../src/index.js";
+import { Rollcall } from "@rollcall/client";
 import { until } from "./wait.js";
 
 /** A connection is tested soon, so that tests do not wait. An answer may take as long as on a machine that has more to do. */
 export const QUICK = { heartbeatMs: 300, answerMs: 1500, reconnectMaxMs: 500 };
 
-/** Connects. What goes wrong is in `errors`. @param {import("../../src/types.js").Options} options */
+/** Connects. What goes wrong is in `errors`. @param {import("@rollcall/client").Options} options */
 export function connect(options) {
   /** @type {string[]} */
   const errors = [];
@@ -17,7 +17,7 @@ export function connect(options) {
   return Object.assign(client, { errors });
 }
 
-/** Connects, and waits for it. @param {import("../../src/types.js").Options} options */
+/** Connects, and waits for it. @param {import("@rollcall/client").Options} options */
 export async function connected(options) {
   const client = connect(options);
   await isIn(client, "connected");

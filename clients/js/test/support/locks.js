@@ -1,7 +1,36 @@
-// `navigator.locks` for a Node that has none: exclusive locks by name, in the order of the requests. A tab can be ended as a
-// browser ends one: all its locks are free, and nothing of it runs any more.
+// `navigator.locks` and `BroadcastChannel` for tabs that share one process: exclusive locks by name, in the order of the requests.
+// A tab can be ended as a browser ends one: all its locks are free, and nothing of it runs any more. It can be put to sleep: it keeps
+// its locks, and hears and says nothing before it wakes.
 
-/** @typedef {{ tab: object, start: () => void, leave: () => void }} Waiting */
+/** @typedef {{ isAlive: boolean, later?: (() => void)[] }} Tab what it will do when it wakes, if it sleeps */
+/** @typedef {{ tab: Tab, start: () => void, leave: () => void, rob: () => void }} Waiting */
+
+/** @param {Tab} tab @param {() => void} act */
+const whenAwake = (tab, act) => (tab.later ? tab.later.push(act) : act());
+
+/** @param {Tab} tab @param {typeof BroadcastChannel} Channel */
+const channelOf = (tab, Channel) =>
+  class {
+    #channel;
+    /** @type {((event: any) => void) | null} */
+    onmessage = null;
+
+    /** @param {string} name */
+    constructor(name) {
+      this.#channel = new Channel(name);
+      this.#channel.onmessage = (event) => whenAwake(tab, () => this.onmessage?.(event));
+    }
+
+    /** @param {unknown} message */
+    postMessage(message) {
+      whenAwake(tab, () => this.#channel.postMessage(message));
+    }
+
+    close() {
+      this.onmessage = null;
+      this.#channel.close();
+    }
+  };
 
 export function makeLocks() {
   /** @type {Map<string, Waiting[]>} */
@@ -19,20 +48,22 @@ export function makeLocks() {
   return {
     /** The locks, as one tab has them. */
     ofTab() {
-      const tab = {};
-      let isAlive = true;
+      /** @type {Tab} */
+      const tab = { isAlive: true };
       return {
+        BroadcastChannel: channelOf(tab, globalThis.BroadcastChannel),
         locks: {
-          /** @param {string} name @param {{ signal?: AbortSignal }} options @param {() => unknown} callback */
-          request: (name, { signal }, callback) =>
+          /** @param {string} name @param {{ signal?: AbortSignal, steal?: boolean }} options @param {() => unknown} callback */
+          request: (name, { signal, steal }, callback) =>
             new Promise((resolve, reject) => {
               /** @type {Waiting} */
               const waiting = {
                 tab,
                 leave: () => leave(name, waiting),
+                rob: () => whenAwake(tab, () => reject(new Error("robbed"))),
                 start: () =>
                   queueMicrotask(async () => {
-                    if (!isAlive || !queues.get(name)?.includes(waiting)) return;
+                    if (!tab.isAlive || !queues.get(name)?.includes(waiting)) return;
                     signal?.removeEventListener("abort", abort);
                     try {
                       resolve(await callback());
@@ -49,12 +80,20 @@ export function makeLocks() {
               signal?.addEventListener("abort", abort);
               const queue = queues.get(name) ?? [];
               queues.set(name, queue);
-              queue.push(waiting);
-              if (queue.length === 1) waiting.start();
+              if (steal) queue.shift()?.rob();
+              if (steal) queue.unshift(waiting);
+              else queue.push(waiting);
+              if (queue[0] === waiting) waiting.start();
             }),
         },
+        sleep: () => void (tab.later = []),
+        wake() {
+          const { later = [] } = tab;
+          tab.later = undefined;
+          later.forEach((act) => act());
+        },
         end() {
-          isAlive = false;
+          tab.isAlive = false;
           for (const queue of queues.values()) {
             for (const waiting of queue.filter((each) => each.tab === tab)) waiting.leave();
           }

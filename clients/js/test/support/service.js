@@ -72,14 +72,14 @@ async function freePort() {
   return port;
 }
 
-/** A private Redis. @returns {Promise<string>} its URL */
+/** A private Redis, which may be killed. It keeps nothing. */
 export async function startRedis() {
   for (let tries = 5; ; tries--) {
     const port = await freePort();
     try {
       const args = ["--bind", "127.0.0.1", "--port", `${port}`, "--save", "", "--appendonly", "no"];
-      await start("redis-server", args, {}, /Ready to accept connections/);
-      return `redis://127.0.0.1:${port}`;
+      const { child } = await start("redis-server", args, {}, /Ready to accept connections/);
+      return { url: `redis://127.0.0.1:${port}`, port, kill: () => end(child, "SIGKILL") };
     } catch (error) {
       // Somebody else took the port meanwhile.
       if (!tries) throw error;
@@ -87,20 +87,24 @@ export async function startRedis() {
   }
 }
 
-/**
- * A node, ready.
- * @param {Record<string, string>} [settings] environment variables
- */
-export async function startNode(settings = {}) {
+/** A node, ready. @param {Record<string, string>} [settings] environment variables */
+export async function startNode(settings) {
+  const node = await launchNode(settings);
+  await until("a ready node", async () => (await fetch(`${node.url}/readyz`)).ok);
+  return node;
+}
+
+/** A node that may not know yet who is online. @param {Record<string, string>} [settings] environment variables */
+export async function launchNode(settings = {}) {
   const { child, found } = await start(BINARY, [], { ...SETTINGS, ...settings }, /listening on http:\/\/127\.0\.0\.1:(\d+)/);
   const port = Number(found[1]);
   const url = `http://127.0.0.1:${port}`;
-  await until("a ready node", async () => (await fetch(`${url}/readyz`)).ok);
   return {
     url,
     port,
     /** Asks it to end: it tells its clients to go elsewhere. */
     drain: () => end(child, "SIGTERM"),
+    kill: () => end(child, "SIGKILL"),
     /** The users that are online, as the service says. @param {HeadersInit} [headers] @returns {Promise<any[]>} */
     async online(headers) {
       const answer = await fetch(`${url}/api/online-users?limit=10000`, { headers });

@@ -1,1 +1,0 @@
-export function fullJitter(attempt: number, maxMs: number): number;
