@@ -9,10 +9,6 @@ use rollcall::store::{OpenRooms, RoomAccess, RoomNews, RoomPage, RoomSubscriptio
 
 use super::*;
 
-/// The interval of audits. An audit whose next step comes later than that is over: on a loaded machine, a step takes tens of
-/// milliseconds.
-const AUDIT: Duration = Duration::from_millis(200);
-
 rules! {
     only_the_first_entry_of_a_user_and_the_last_make_a_transition
     revisions_of_a_room_count_up_by_one_and_each_is_heard_once_in_order
