@@ -87,10 +87,11 @@ impl Layers {
         }
     }
 
-    /// Reads a text as the type of the default: a number, text, or a list with `separator` between its parts.
+    /// Reads a text as the type of the default: a number, `true` or `false`, text, or a list with `separator` between its parts.
     fn set_text(&mut self, key: &str, text: &str, separator: char, variable: &str) -> Result<(), SettingsError> {
         let kind = match self.values.get(key).map(|default| &default.kind) {
             Some(ValueKind::I64(_)) => text.parse().map_or_else(|_| text.into(), ValueKind::I64),
+            Some(ValueKind::Boolean(_)) => text.parse().map_or_else(|_| text.into(), ValueKind::Boolean),
             Some(ValueKind::Array(_)) => text.split(separator).map(str::trim).collect::<Vec<_>>().into(),
             _ => text.into(),
         };
@@ -110,9 +111,12 @@ impl Layers {
         };
         let is_string = |value: &Value| matches!(value.kind, ValueKind::String(_));
         let mismatch = match (&default.kind, &value.kind) {
-            (ValueKind::I64(_), ValueKind::I64(_)) | (ValueKind::String(_), ValueKind::String(_)) => None,
+            (ValueKind::I64(_), ValueKind::I64(_))
+            | (ValueKind::Boolean(_), ValueKind::Boolean(_))
+            | (ValueKind::String(_), ValueKind::String(_)) => None,
             (ValueKind::Array(_), ValueKind::Array(items)) if items.iter().all(is_string) => None,
             (ValueKind::I64(_), _) => Some("an integer"),
+            (ValueKind::Boolean(_), _) => Some("true or false"),
             (ValueKind::Array(_), _) => Some("a list of strings"),
             _ => Some("a string"),
         };

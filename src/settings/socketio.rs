@@ -31,18 +31,20 @@ pub struct SocketioSettings {
 }
 
 /// The paths of our own resources. A path of Socket.IO must not hide one of them.
-const TAKEN: [&str; 11] = [
+const TAKEN: [&str; 13] = [
     "/ws",
     "/healthz",
     "/readyz",
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/page",
     "/api/online-users",
     "/api/user-status",
     "/api/chatroom",
     "/api/users",
     "/api/rooms",
+    "/api/nodes",
 ];
 
 impl SocketioSettings {
@@ -89,8 +91,21 @@ mod tests {
         for path in ["/socket.io", "/api/socketio", "/a/b-c_d~", "/wss"] {
             assert!(is_good(path), "{path}");
         }
-        for path in ["", "/", "socket.io", "/socket.io/", "//a", "/a//b", "/a?b", "/{a}", "/ws", "/ws/x", "/api/users"]
-        {
+        for path in [
+            "",
+            "/",
+            "socket.io",
+            "/socket.io/",
+            "//a",
+            "/a//b",
+            "/a?b",
+            "/{a}",
+            "/ws",
+            "/ws/x",
+            "/api/users",
+            "/page",
+            "/api/nodes",
+        ] {
             assert!(!is_good(path), "{path}");
         }
     }

@@ -38,6 +38,7 @@ fn every_key_of_the_default_file_is_read_and_explained() {
     for (key, value) in Layers::defaults().values {
         let other = match (key.as_str(), &value.kind) {
             (_, ValueKind::I64(number)) => ValueKind::I64(number + 1),
+            (_, ValueKind::Boolean(is_on)) => ValueKind::Boolean(!is_on),
             ("redis.url", _) => "redis://elsewhere".into(),
             ("rooms.access", _) => "registered".into(),
             ("auth.mode", _) => "jwt".into(),
@@ -178,6 +179,16 @@ fn each_contradiction_names_both_settings_and_who_set_them() {
 }
 
 #[test]
+fn what_is_on_or_off_is_read_from_the_file_and_from_the_environment() {
+    let page =
+        |toml: &str, variable: &str| load(toml, &[("ROLLCALL__SERVER__PAGE", variable)]).map(|read| read.server.page);
+    assert_eq!(page("", ""), Ok(true));
+    assert_eq!(page("server.page = false", ""), Ok(false));
+    assert_eq!(page("", "false"), Ok(false));
+    assert_eq!(page("server.page = false", "true"), Ok(true));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
     for (toml, environment, line) in [
         ("[server]\nprot = 1", ("", ""), "unknown setting \"server.prot\" in FILE"),
@@ -193,6 +204,13 @@ fn what_is_wrong_is_said_in_one_line_that_names_setting_and_source() {
             "",
             ("PORT", "x"),
             "server.port must be an integer, not \"x\" (server.port comes from PORT in the environment)",
+        ),
+        ("server.page = 0", ("", ""), "server.page must be true or false, not 0 (server.page comes from FILE)"),
+        (
+            "",
+            ("ROLLCALL__SERVER__PAGE", "no"),
+            "server.page must be true or false, not \"no\" \
+             (server.page comes from ROLLCALL__SERVER__PAGE in the environment)",
         ),
         (
             "rooms.access = 'closed'",
