@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,8 +19,12 @@ use rollcall::settings::{LogFormat, ServerSettings, Settings};
 use rollcall::{clock, shutdown, telemetry};
 
 use self::cli::announcement::Announcement;
+use self::cli::destination::Destination;
 use self::cli::doctor::Line;
 use self::cli::healthcheck::Question;
+use self::cli::join::Presence;
+use self::cli::top::Asked;
+use self::cli::watch::Watched;
 use self::cli::way::{Trust, Way};
 
 /// A presence service: who is online, right now.
@@ -61,6 +65,34 @@ enum Command {
         /// Print the answer as the node gives it
         #[arg(long)]
         json: bool,
+    },
+    /// Print who comes, changes and goes, a line for each event
+    Watch {
+        /// The node to hear, or the load balancer: http://, https://, ws:// or wss:// [default: the node with the same settings]
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+        #[command(flatten)]
+        watched: Watched,
+        #[command(flatten)]
+        token: Token,
+    },
+    /// Be online until SIGINT or SIGTERM, or while a command runs: for scripts. The first line says that others can see it
+    Join {
+        /// Where to connect to, as for `watch` [default: the node with the same settings]
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        #[command(flatten)]
+        presence: Presence,
+        #[command(flatten)]
+        token: Token,
+    },
+    /// Show the nodes, their sockets and rates, and who comes and goes, every second
+    Top {
+        #[command(flatten)]
+        node: AskedNode,
+        /// Print it once, without rates. Where there is no terminal, that happens anyway
+        #[arg(long)]
+        once: bool,
     },
     /// Print a token of a user, signed with auth.secret: for development, not for a service
     Token {
@@ -103,9 +135,20 @@ struct AskedNode {
     key_file: Option<PathBuf>,
 }
 
+/// What a client shows.
+#[derive(clap::Args)]
+struct Token {
+    /// A file with a token, for auth.mode = "jwt" [default: the file that ROLLCALL_TOKEN_FILE names]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {
+        Command::Join { url, presence, token } => return exit_code(join(config, url, presence, token)),
+        Command::Watch { url, watched, token } => watch(config, url, watched, token),
+        Command::Top { node, once } => top(config, node, once),
         Command::Serve => serve(config),
         Command::Healthcheck { ready } => healthcheck(config, if ready { Question::Ready } else { Question::Alive }),
         Command::Doctor { node } => doctor(config, node),
@@ -116,8 +159,12 @@ fn main() -> ExitCode {
         }
         Command::ApiKey { name, scopes } => api_key(&name, &scopes),
     };
+    exit_code(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The alternate form is the whole chain on one line, joined with ": ".
             eprintln!("rollcall: {error:#}");
@@ -148,7 +195,7 @@ fn healthcheck(config: Option<PathBuf>, question: Question) -> anyhow::Result<()
 
 /// The way to a node with these settings.
 fn way(server: ServerSettings, trust: Option<Trust>) -> Way {
-    Way { trust, proxies: Some(Rc::new(move |ip| server.expects_proxy_header_of(ip))) }
+    Way { trust, proxies: Some(Arc::new(move |ip| server.expects_proxy_header_of(ip))) }
 }
 
 /// Looks at everything from here, and asks a node which versions run.
@@ -174,20 +221,53 @@ fn explain(config: Option<PathBuf>, node: AskedNode, user: &str, as_json: bool) 
     cli::explain::run(&url, way, user, key_file.as_deref(), as_json)
 }
 
-/// Where the asked node is, the way to it, and the file with the key.
-fn asked(server: ServerSettings, node: AskedNode) -> anyhow::Result<(String, Way, Option<PathBuf>)> {
-    let scheme = if server.tls_certificate_path.is_some() { "https" } else { "http" };
-    let url = match node.url {
-        Some(url) => url,
-        None => format!("{scheme}://{}", address(&server)?),
-    };
-    let trust = server.tls_certificate_path.clone().map(Trust::Only);
-    Ok((url, way(server, trust), node.key_file.or_else(key_file_of_environment)))
+fn watch(config: Option<PathBuf>, url: Option<String>, watched: Watched, token: Token) -> anyhow::Result<()> {
+    let destination = destination(config, url, token)?;
+    client_runtime()?.block_on(cli::watch::run(&destination, watched))
 }
 
-/// An empty variable counts as unset, as it does for settings.
-fn key_file_of_environment() -> Option<PathBuf> {
-    std::env::var_os("ROLLCALL_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
+fn join(config: Option<PathBuf>, url: Option<String>, presence: Presence, token: Token) -> anyhow::Result<ExitCode> {
+    let destination = destination(config, url, token)?;
+    client_runtime()?.block_on(cli::join::run(&destination, presence))
+}
+
+fn top(config: Option<PathBuf>, node: AskedNode, once: bool) -> anyhow::Result<()> {
+    let server = server_settings(config)?;
+    let trust = Trust::OrAuthority(server.tls_certificate_path.clone());
+    let (url, way, key_file) = asked(server, node)?;
+    let way = Way { trust: Some(trust), ..way };
+    client_runtime()?.block_on(cli::top::run(Asked { url, way, key_file }, once))
+}
+
+/// Where a client connects to. Without a URL, that is the node with the same settings.
+fn destination(config: Option<PathBuf>, url: Option<String>, token: Token) -> anyhow::Result<Destination> {
+    let server = server_settings(config)?;
+    let url = url.map_or_else(|| own_url(&server), Ok)?;
+    let trust = Trust::OrAuthority(server.tls_certificate_path.clone());
+    let token_file = token.token_file.or_else(|| file_of_environment("ROLLCALL_TOKEN_FILE"));
+    Destination::parse(&url, way(server, Some(trust)), token_file)
+}
+
+fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Where the asked node is, the way to it, and the file with the key.
+fn asked(server: ServerSettings, node: AskedNode) -> anyhow::Result<(String, Way, Option<PathBuf>)> {
+    let url = node.url.map_or_else(|| own_url(&server), Ok)?;
+    let trust = server.tls_certificate_path.clone().map(Trust::Only);
+    Ok((url, way(server, trust), node.key_file.or_else(|| file_of_environment("ROLLCALL_KEY_FILE"))))
+}
+
+/// Where the node listens that runs with these settings, for a client.
+fn own_url(server: &ServerSettings) -> anyhow::Result<String> {
+    let scheme = if server.tls_certificate_path.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", address(server)?))
+}
+
+/// The file that a variable names. An empty variable counts as unset, as it does for settings.
+fn file_of_environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn token(config: Option<PathBuf>, wish: &TokenWish) -> anyhow::Result<()> {

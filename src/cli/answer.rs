@@ -2,18 +2,19 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+use serde_json::Value;
 
+use super::printout::clean;
 use super::way::{Conversation, Way};
 
 /// What a node answered.
-pub(super) struct Answer {
-    /// The status.
-    pub(super) status: u16,
-    /// The body.
-    pub(super) body: String,
+struct Answer {
+    status: u16,
+    body: String,
 }
 
 /// How long the connecting and each read may take. A node answers within a second or two, also if others do not answer the
@@ -23,19 +24,44 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// No answer is longer.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// Asks for `path` with GET. Shows the API key in `key_file`, if there is one.
+///
+/// # Errors
+/// The file cannot be read, or the node does not answer, or refuses. Or `way` is not the way to it ([`get`]).
+pub(super) fn get_json(url: &str, way: &Way, path: &str, key_file: Option<&Path>) -> anyhow::Result<Value> {
+    let key = key_file.map(key_in).transpose()?;
+    let Answer { status, body } = get(url, way, path, key.as_deref())?;
+    let answer: Value =
+        serde_json::from_str(&body).with_context(|| format!("{url} answered {status}, and no JSON: not a node"))?;
+    if status != 200 {
+        bail!("{url} answered {status}: {}", clean(answer["message"].as_str().unwrap_or("no message")));
+    }
+    Ok(answer)
+}
+
+/// The key in a file, without the end of its line. It is never shown: neither is it an argument, which other users of the machine
+/// can see.
+fn key_in(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let key = text.trim();
+    let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(is_plain, "{} must have an API key, and nothing else", path.display());
+    Ok(key.to_owned())
+}
+
 /// Asks for `path` with GET, and shows `key` if there is one. It uses no HTTP client: one request of HTTP/1.0 needs none. `way`
 /// says who may answer at an `https://` URL.
 ///
 /// # Errors
 /// `url` is no `http://host:port` or `https://host:port`, nobody listens there, or what listens there does not speak HTTP, or
 /// is not whom `way` trusts.
-pub(super) fn get(url: &str, way: Way, path: &str, key: Option<&str>) -> anyhow::Result<Answer> {
+fn get(url: &str, way: &Way, path: &str, key: Option<&str>) -> anyhow::Result<Answer> {
     let (authority, default_port) = authority(url)?;
     let way = match way {
-        way if default_port == PLAIN_PORT => Way { trust: None, ..way },
+        way if default_port == PLAIN_PORT => Way { trust: None, ..way.clone() },
         way => {
             ensure!(way.trust.is_some(), "{url:?} needs the certificate of the node (server.tls_certificate_path)");
-            way
+            way.clone()
         }
     };
     let mut stream = connect(authority, default_port, &way).with_context(|| format!("cannot connect to {url}"))?;
@@ -47,8 +73,8 @@ pub(super) fn get(url: &str, way: Way, path: &str, key: Option<&str>) -> anyhow:
 }
 
 /// The port of a URL that has none.
-const PLAIN_PORT: u16 = 80;
-const TLS_PORT: u16 = 443;
+pub(super) const PLAIN_PORT: u16 = 80;
+pub(super) const TLS_PORT: u16 = 443;
 
 /// The `host:port` of a URL, and the port if it has none.
 fn authority(url: &str) -> anyhow::Result<(&str, u16)> {
@@ -62,13 +88,27 @@ fn authority(url: &str) -> anyhow::Result<(&str, u16)> {
     Ok((authority, port))
 }
 
-fn connect(authority: &str, default_port: u16, way: &Way) -> anyhow::Result<Box<dyn Conversation>> {
+/// The host in a `host:port`, without the brackets of an IPv6 address.
+pub(super) fn host_of(authority: &str) -> &str {
+    let has_port = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let host = has_port.map_or(authority, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The addresses of an authority.
+///
+/// # Errors
+/// The host has none.
+pub(super) fn addresses(authority: &str, default_port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{default_port}") };
-    let addresses: Vec<SocketAddr> = with_port.to_socket_addrs()?.collect();
+    Ok(with_port.to_socket_addrs()?.collect())
+}
+
+fn connect(authority: &str, default_port: u16, way: &Way) -> anyhow::Result<Box<dyn Conversation>> {
     let mut failure = None;
-    for address in addresses {
-        match way.open(address, PATIENCE) {
+    for address in addresses(authority, default_port)? {
+        match way.open(host_of(authority), address, PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }

@@ -43,7 +43,7 @@ impl Question {
 /// The node does not answer, or the answer is no.
 pub(crate) fn run(address: SocketAddr, way: &Way, question: Question) -> anyhow::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let mut stream = way.open(address, PATIENCE).context("not listening")?;
+    let mut stream = way.open(&address.ip().to_string(), address, PATIENCE).context("not listening")?;
     let path = question.path();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = BufReader::new(stream.take(ANSWER_BYTES_MAX));

@@ -1,10 +1,19 @@
-//! What the command line says, and the commands that ask a running node. They speak HTTP with it, as any other program does, and use
-//! nothing of the service.
+//! What the command line says, and the commands that ask a running node or hear it. They speak HTTP and WebSocket with it, as any
+//! other program does, and use nothing of the service.
 
 pub(crate) mod announcement;
 mod answer;
+mod colour;
+pub(crate) mod destination;
 pub(crate) mod doctor;
+mod event;
 pub(crate) mod explain;
 pub(crate) mod healthcheck;
+pub(crate) mod join;
 mod printout;
+mod reconnect;
+mod signals;
+mod socket;
+pub(crate) mod top;
+pub(crate) mod watch;
 pub(crate) mod way;

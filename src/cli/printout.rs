@@ -183,7 +183,7 @@ fn ms_between(earlier: &str, later: &str) -> Option<u64> {
 }
 
 /// A duration of so many ms, with as many digits as a person wants.
-fn duration(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

@@ -1,18 +1,24 @@
-//! The way to a node on this machine: what comes before HTTP.
+//! The way to a node: what comes before HTTP.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// What a connection begins with.
 #[derive(Default, Clone)]
@@ -20,10 +26,10 @@ pub(crate) struct Way {
     /// Who may answer, if the node encrypts.
     pub(crate) trust: Option<Trust>,
     /// Whether the node expects a PROXY header from an address.
-    pub(crate) proxies: Option<Rc<dyn Fn(IpAddr) -> bool>>,
+    pub(crate) proxies: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
 }
 
-/// Who may answer. No authority is asked, because the node is on this machine.
+/// Who may answer. About a node on this machine, no authority is asked.
 #[derive(Debug, Clone)]
 pub(crate) enum Trust {
     /// Anybody: for a question without secrets, whose answer matters little. A certificate that has just been replaced, and
@@ -31,6 +37,8 @@ pub(crate) enum Trust {
     Anybody,
     /// Whoever has the key of the first certificate in this file.
     Only(PathBuf),
+    /// The same, if there is a file. Or whoever has a certificate for the host, from an authority that the system knows.
+    OrAuthority(Option<PathBuf>),
 }
 
 /// A connection that is read and written.
@@ -38,57 +46,138 @@ pub(crate) trait Conversation: Read + Write {}
 
 impl<T: Read + Write> Conversation for T {}
 
+/// The same, for a task.
+pub(crate) trait AsyncConversation: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncConversation for T {}
+
+/// What a connection to a trusted proxy's node begins with. It names no client.
+const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
+
 impl Way {
-    /// Opens a connection. The connecting, and each read and write, may take as long as `patience`.
+    /// Opens a connection to `host`, at one of its addresses. The connecting, and each read and write, may take as long as
+    /// `patience`.
     ///
     /// # Errors
     /// Nobody listens, or the certificate cannot be read. A wrong certificate shows with the first write.
-    pub(crate) fn open(&self, address: SocketAddr, patience: Duration) -> anyhow::Result<Box<dyn Conversation>> {
+    pub(crate) fn open(
+        &self,
+        host: &str,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> anyhow::Result<Box<dyn Conversation>> {
         let mut tcp = TcpStream::connect_timeout(&address, patience)?;
         tcp.set_read_timeout(Some(patience))?;
         tcp.set_write_timeout(Some(patience))?;
-        let own = tcp.local_addr()?.ip();
-        if self.proxies.as_ref().is_some_and(|expects_header_of| expects_header_of(own)) {
-            tcp.write_all(b"PROXY UNKNOWN\r\n")?;
+        if self.begins_with_header(tcp.local_addr()?.ip()) {
+            tcp.write_all(PROXY_HEADER)?;
         }
         let Some(trust) = &self.trust else { return Ok(Box::new(tcp)) };
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let only = match trust {
-            Trust::Anybody => None,
-            Trust::Only(path) => Some(certificate(path)?),
-        };
-        let verifier = Arc::new(Verifier { only, provider: provider.clone() });
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(address.ip().into()))?;
+        let connection = ClientConnection::new(Arc::new(trust.config()?), server_name(host)?)?;
         Ok(Box::new(StreamOwned::new(connection, tcp)))
     }
+
+    /// Does the same for a task, within `patience`, and does the TLS handshake. Reads and writes have no deadline.
+    ///
+    /// # Errors
+    /// Nobody listens, the certificate cannot be read, or the node has another one.
+    ///
+    /// # Cancel safety
+    /// The connection is dropped.
+    pub(crate) async fn open_async(
+        &self,
+        host: &str,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> anyhow::Result<Box<dyn AsyncConversation>> {
+        let opened = timeout(patience, async {
+            let mut tcp = tokio::net::TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            if self.begins_with_header(tcp.local_addr()?.ip()) {
+                tcp.write_all(PROXY_HEADER).await?;
+            }
+            let Some(trust) = &self.trust else { return Ok(Box::new(tcp) as Box<dyn AsyncConversation>) };
+            let connector = TlsConnector::from(Arc::new(trust.config()?));
+            Ok(Box::new(connector.connect(server_name(host)?, tcp).await?) as Box<dyn AsyncConversation>)
+        });
+        opened.await.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", patience.as_secs())))
+    }
+
+    fn begins_with_header(&self, own: IpAddr) -> bool {
+        self.proxies.as_ref().is_some_and(|expects_header_of| expects_header_of(own))
+    }
+}
+
+impl Trust {
+    fn config(&self) -> anyhow::Result<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (own, others) = match self {
+            Self::Anybody => (None, Others::Welcome),
+            Self::Only(path) => (Some(certificate(path)?), Others::Refused),
+            Self::OrAuthority(path) => {
+                (path.as_deref().map(certificate).transpose()?, Others::of_authorities(&provider)?)
+            }
+        };
+        let verifier = Arc::new(Verifier { own, others, provider: provider.clone() });
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+}
+
+fn server_name(host: &str) -> anyhow::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).with_context(|| format!("{host:?} is no name of a host"))
 }
 
 fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
     CertificateDer::from_pem_file(path).with_context(|| format!("{} has no certificate", path.display()))
 }
 
-/// Accepts one certificate, or all. Whoever shows it must have its key.
+/// Accepts the certificate of the node, and perhaps others. Whoever shows one must have its key.
 #[derive(Debug)]
 struct Verifier {
-    only: Option<CertificateDer<'static>>,
+    own: Option<CertificateDer<'static>>,
+    others: Others,
     provider: Arc<CryptoProvider>,
+}
+
+/// What becomes of other certificates.
+#[derive(Debug)]
+enum Others {
+    Welcome,
+    Refused,
+    /// An authority must have signed them.
+    Verified(Arc<WebPkiServerVerifier>),
+}
+
+impl Others {
+    /// Those that the authorities of this system have signed.
+    fn of_authorities(provider: &Arc<CryptoProvider>) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Ok(Self::Refused);
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+        Ok(Self::Verified(verifier))
+    }
 }
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.only.as_ref().is_none_or(|only| only == shown) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+        if self.own.as_ref() == Some(shown) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.others {
+            Others::Welcome => Ok(ServerCertVerified::assertion()),
+            Others::Refused => Err(CertificateError::ApplicationVerificationFailure.into()),
+            Others::Verified(verifier) => verifier.verify_server_cert(shown, intermediates, host, ocsp, now),
         }
     }
 

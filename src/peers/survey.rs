@@ -1,6 +1,6 @@
 //! How the nodes of the service are: what the store says of each, and what each says of itself.
 //!
-//! People look at this again and again, and several at once. So those who ask within a second share one look.
+//! People ask for this again and again, and several at once. So those who ask within a second share one survey.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,7 +43,7 @@ pub(crate) struct SurveyedNode {
     pub(crate) itself: Option<SelfAccount>,
 }
 
-/// The look that is under way, or was the last one.
+/// The survey that is under way, or was the last one.
 #[derive(Default)]
 pub(super) struct Surveys(Mutex<Option<Taken>>);
 
@@ -52,14 +52,14 @@ struct Taken {
     outcome: Shared<BoxFuture<'static, Option<Arc<Survey>>>>,
 }
 
-/// How long a look is shown to those who ask. Each look costs every node a signal.
+/// How long a survey is shown to those who ask. Each costs every node a signal.
 const KEPT_FOR: Duration = Duration::from_secs(1);
 
 impl Peers {
     /// How the nodes are. It is from the last second, or has just been found out.
     ///
     /// # Cancel safety
-    /// The look goes on for others.
+    /// The survey goes on for others.
     pub(crate) async fn survey(self: &Arc<Self>) -> Arc<Survey> {
         let outcome = {
             let mut last = self.surveys.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,18 +73,18 @@ impl Peers {
         match outcome.await {
             Some(survey) => survey,
             // The thread of the task has ended.
-            None => Arc::new(self.look_at_nodes().await),
+            None => Arc::new(self.ask_all_nodes().await),
         }
     }
 
-    /// Begins a look, as a task of its own. It ends by the deadlines of the store and of [`Peers::ask_others`].
+    /// Begins a survey, as a task of its own. It ends by the deadlines of the store and of [`Peers::ask_others`].
     fn begin_survey(self: &Arc<Self>) -> Taken {
         let peers = self.clone();
-        let look = tokio::spawn(async move { Arc::new(peers.look_at_nodes().await) });
-        Taken { began_at: Instant::now(), outcome: look.map(Result::ok).boxed().shared() }
+        let surveyed = tokio::spawn(async move { Arc::new(peers.ask_all_nodes().await) });
+        Taken { began_at: Instant::now(), outcome: surveyed.map(Result::ok).boxed().shared() }
     }
 
-    async fn look_at_nodes(&self) -> Survey {
+    async fn ask_all_nodes(&self) -> Survey {
         let held = self.store.nodes().await;
         let held = held.inspect_err(|error| debug!(error = %error, "Could not read the nodes")).ok();
         let here = self.table.node();

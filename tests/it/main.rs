@@ -59,6 +59,7 @@ mod socketio_upgrade;
 mod startup;
 mod status;
 mod store_contract;
+mod terminal;
 mod tls;
 mod typing;
 mod user_status;

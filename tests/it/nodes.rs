@@ -173,19 +173,19 @@ async fn a_node_that_knows_nothing_yet_says_so() {
 }
 
 #[tokio::test]
-async fn those_who_ask_within_a_second_share_one_look() {
+async fn those_who_ask_within_a_second_share_one_survey() {
     let settings = test_settings();
     let store = StagedStore::new(&settings.presence);
     let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
     node.wait_ready().await;
-    let looks = store.hold("nodes");
-    looks.release();
+    let surveys = store.hold("nodes");
+    surveys.release();
     let began_at = Instant::now();
     let answers = join_all((0..50).map(|_| nodes(&node))).await;
     assert!(answers.iter().all(|data| data["store"]["kind"] == "embedded" && data["store"]["answered"] == true));
-    // A look begins a second after the one before, at the earliest.
+    // A survey begins a second after the one before, at the earliest.
     let most = 1 + began_at.elapsed().as_secs() as usize;
-    assert!((1..=most).contains(&looks.n_held()), "{} looks", looks.n_held());
+    assert!((1..=most).contains(&surveys.n_held()), "{} surveys", surveys.n_held());
 }
 
 #[tokio::test]

@@ -218,4 +218,17 @@ async fn the_command_line_reaches_a_node_that_encrypts_and_trusts_its_certificat
     assert!(explained.status.success() && explained.stdout.contains("Online: 1 socket"), "{explained:?}");
     let refused = run(&["explain", "ada"], &other).await;
     assert!(!refused.status.success() && refused.stderr.contains("certificate"), "{refused:?}");
+    let shown = run(&["top", "--once"], &issued).await;
+    assert!(shown.status.success() && shown.stdout.contains("+ ada"), "{shown:?}");
+    let join = ["join", "--user", "bob", "--", "true"];
+    let joined = run(&join, &issued).await;
+    assert!(joined.status.success() && joined.stdout == "joined\n", "{joined:?}");
+    let refused = run(&join, &other).await;
+    assert!(!refused.status.success() && refused.stderr.contains("certificate"), "{refused:?}");
+    // From another machine, an authority says who the node is.
+    let ca = pki.ca().to_str().expect("a path in UTF-8").to_owned();
+    let by_name = format!("https://localhost:{port}");
+    let join = ["join", "--url", &by_name, "--user", "bob", "--", "true"];
+    let joined = NodeProcess::try_spawn(&join, &[("SSL_CERT_FILE", &ca)]).await.err().expect("it ends");
+    assert!(joined.status.success() && joined.stdout == "joined\n", "{joined:?}");
 }

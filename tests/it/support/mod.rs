@@ -31,6 +31,7 @@
 mod balancer;
 mod chaos_proxy;
 mod cluster;
+mod command;
 mod endpoint;
 mod eventually;
 mod issuer;
@@ -61,6 +62,7 @@ pub(crate) use chaos_proxy::ChaosProxy;
 pub(crate) use cluster::{
     Cluster, ClusterNode, node_behind_proxy, test_environment, test_settings, test_settings_with_redis,
 };
+pub(crate) use command::RunningCommand;
 pub(crate) use endpoint::{Endpoint, HttpAnswer, percent_encoded};
 pub(crate) use eventually::{eventually, eventually_eq, eventually_eq_within, eventually_within};
 pub(crate) use issuer::{Issuer, Mood, SECRET, SigningKey, seconds_from_now, token, token_of, with_secret};

@@ -398,14 +398,14 @@ impl Announcement {
 }
 
 /// A pipe that is read to its end on a thread, so that the process never blocks on it.
-struct Captured {
+pub(super) struct Captured {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Captured {
     /// Collects everything and shows every line to `seen`.
-    fn drain(pipe: impl Read + Send + 'static, mut seen: impl FnMut(&str) + Send + 'static) -> Captured {
+    pub(super) fn drain(pipe: impl Read + Send + 'static, mut seen: impl FnMut(&str) + Send + 'static) -> Captured {
         let text = Arc::new(Mutex::new(String::new()));
         let collected = text.clone();
         let reader = std::thread::spawn(move || {
@@ -422,12 +422,12 @@ impl Captured {
     }
 
     /// What has come so far.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads on to the end, of a process that has ended.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

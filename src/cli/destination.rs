@@ -1,0 +1,175 @@
+//! Where a command connects to over WebSocket, and how.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, RETRY_AFTER};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, handshake::client::Response};
+
+use super::answer::{PLAIN_PORT, TLS_PORT, host_of};
+use super::printout::clean;
+use super::socket::Socket;
+use super::way::Way;
+
+/// A node, or a load balancer.
+pub(crate) struct Destination {
+    /// For people.
+    url: String,
+    authority: String,
+    default_port: u16,
+    path: String,
+    way: Way,
+    /// The file with the token. It is read anew for each connection, because tokens end.
+    token_file: Option<PathBuf>,
+}
+
+/// Why there is no connection.
+pub(super) enum Failure {
+    /// Nobody answers, or not as a node does. Another try may help.
+    Unreachable(anyhow::Error),
+    /// The node asks to come later, perhaps after this time.
+    Later(String, Option<Duration>),
+    /// Another try does not help.
+    Refused(anyhow::Error),
+}
+
+/// How long all may take until the socket is there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest message of a node. A page of a list has about 1 MiB.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Destination {
+    /// The node at `url`: `ws://`, `wss://`, `http://` or `https://`, and a path, `/ws` unless given. `way` says how to get there.
+    ///
+    /// # Errors
+    /// `url` is not of this form.
+    pub(crate) fn parse(url: &str, way: Way, token_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let (scheme, rest) = url.split_once("://").with_context(|| format!("{url:?} is no URL"))?;
+        let (default_port, way) = match scheme {
+            "ws" | "http" => (PLAIN_PORT, Way { trust: None, ..way }),
+            "wss" | "https" => (TLS_PORT, way),
+            _ => return Err(anyhow!("{url:?} does not begin with ws://, wss://, http:// or https://")),
+        };
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        let is_plain = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@".contains(c));
+        ensure!(!authority.is_empty() && is_plain(rest), "{url:?} must be {scheme}://host:port/path");
+        let path = if path == "/" { "/ws" } else { path };
+        Ok(Self {
+            url: url.to_owned(),
+            authority: authority.to_owned(),
+            default_port,
+            path: path.to_owned(),
+            way,
+            token_file,
+        })
+    }
+
+    /// The URL, for people.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Connects, within ten seconds.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    ///
+    /// # Cancel safety
+    /// The connection is dropped.
+    pub(super) async fn connect(&self) -> Result<Socket, Failure> {
+        let authorization = match &self.token_file {
+            Some(path) => Some(bearer(path).map_err(Failure::Refused)?),
+            None => None,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let host = host_of(&self.authority);
+        let port = self.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(self.default_port);
+        let addresses = timeout_at(deadline, tokio::net::lookup_host((host, port))).await;
+        let addresses = addresses.map_err(|_| unreachable("the name service does not answer"))?;
+        let mut failure = anyhow!("the host has no address");
+        for address in addresses.map_err(|error| Failure::Unreachable(error.into()))? {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.way.open_async(host, address, patience).await {
+                Ok(stream) => {
+                    // The scheme says nothing here: the stream is encrypted already, if it is.
+                    let url = format!("ws://{}{}", self.authority, self.path);
+                    let mut request = url.into_client_request().map_err(|error| Failure::Refused(error.into()))?;
+                    if let Some(authorization) = &authorization {
+                        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+                    }
+                    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
+                    let shaken = timeout_at(deadline, client_async_with_config(request, stream, Some(config))).await;
+                    return match shaken {
+                        Ok(Ok((stream, _))) => Ok(Socket::new(stream)),
+                        Ok(Err(Error::Http(response))) => Err(refusal(&response)),
+                        Ok(Err(error)) => Err(Failure::Unreachable(error.into())),
+                        Err(_) => Err(unreachable("no answer to the handshake")),
+                    };
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(Failure::Unreachable(failure))
+    }
+}
+
+fn unreachable(what: &'static str) -> Failure {
+    Failure::Unreachable(anyhow!(what))
+}
+
+/// The token in a file, as a header. It is never shown.
+fn bearer(path: &Path) -> anyhow::Result<HeaderValue> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let token = text.trim();
+    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(is_plain, "{} must have a token, and nothing else", path.display());
+    let mut header = HeaderValue::try_from(format!("Bearer {token}"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// What an HTTP answer in place of a socket means.
+fn refusal(response: &Response) -> Failure {
+    let status = response.status().as_u16();
+    let body = response.body().as_deref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    let said = body.as_ref().and_then(|body| body["message"].as_str()).map(|message| format!(": {}", clean(message)));
+    let told = format!("the node answered {status}{}", said.unwrap_or_default());
+    match status {
+        429 | 500.. => {
+            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            Failure::Later(told, seconds.map(Duration::from_secs))
+        }
+        401 => Failure::Refused(anyhow!("{told} (--token-file)")),
+        _ => Failure::Refused(anyhow!(told)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_have_a_path_and_nothing_that_is_secret() {
+        let parse = |url: &str| Destination::parse(url, Way::default(), None).ok();
+        for (url, authority, path) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", "/ws"),
+            ("ws://node1/", "node1", "/ws"),
+            ("wss://chat.example.com/presence/ws", "chat.example.com", "/presence/ws"),
+            ("https://[::1]:1", "[::1]:1", "/ws"),
+        ] {
+            let parsed = parse(url).unwrap();
+            assert_eq!((&*parsed.authority, &*parsed.path), (authority, path), "{url}");
+        }
+        for url in ["", "node1", "ftp://node1", "ws://", "ws:///ws", "ws://a/ws?token=x", "ws://me:pw@a", "ws://a b"] {
+            assert!(parse(url).is_none(), "{url}");
+        }
+    }
+}

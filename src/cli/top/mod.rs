@@ -1,0 +1,180 @@
+//! `rollcall top`.
+
+mod history;
+mod line;
+mod screen;
+mod terminal;
+
+use std::io::{ErrorKind, IsTerminal, Write, stdin, stdout};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::history::History;
+use self::line::Line;
+use self::screen::{Picture, whole};
+use self::terminal::Terminal;
+use super::answer;
+use super::colour::{Colour, Colours};
+use super::signals::Signals;
+use super::way::Way;
+
+/// The node that is asked.
+pub(crate) struct Asked {
+    /// Where it is.
+    pub(crate) url: String,
+    /// How to get there.
+    pub(crate) way: Way,
+    /// The file with the API key.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How often the node is asked, and the screen drawn.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How many keys may wait.
+const KEYS_WAITING: usize = 16;
+
+/// How many characters a line has if it is not for a terminal.
+const WIDTH_MAX: usize = 4096;
+
+impl Asked {
+    fn ask(&self) -> anyhow::Result<Value> {
+        let answer = answer::get_json(&self.url, &self.way, "/api/nodes", self.key_file.as_deref())?;
+        Ok(answer["data"].clone())
+    }
+}
+
+/// Shows how the nodes are, every second, until `q`, Ctrl-C or a signal. Prints it once if nobody sees a screen, or if `once` asks
+/// for that.
+///
+/// # Errors
+/// The node does not answer the first question, or refuses. Or the terminal is gone.
+pub(crate) async fn run(asked: Asked, once: bool) -> anyhow::Result<()> {
+    let data = asked.ask()?;
+    if once || !stdout().is_terminal() || !stdin().is_terminal() {
+        return print(&data);
+    }
+    let signals = Signals::listen()?;
+    let url = asked.url.clone();
+    let mut top = Top { url, data, history: History::default(), answered_at: Instant::now(), failure: None };
+    top.history.push(&top.data, top.answered_at);
+    let terminal = Terminal::take()?;
+    top.show_until_end(&terminal, ask_again_and_again(asked), signals).await
+}
+
+fn print(data: &Value) -> anyhow::Result<()> {
+    let colours = Colours::of_stdout();
+    let mut out = stdout().lock();
+    for line in whole(data) {
+        match writeln!(out, "{}", line.painted(WIDTH_MAX, colours).trim_end()) {
+            // Nobody wants to read on.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
+    }
+    Ok(())
+}
+
+struct Top {
+    url: String,
+    data: Value,
+    history: History,
+    answered_at: Instant,
+    /// Why the last question has no answer.
+    failure: Option<String>,
+}
+
+impl Top {
+    async fn show_until_end(
+        &mut self,
+        terminal: &Terminal,
+        mut answers: mpsc::Receiver<(Instant, anyhow::Result<Value>)>,
+        mut signals: Signals,
+    ) -> anyhow::Result<()> {
+        let mut events = events();
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.show(terminal)?;
+            tokio::select! {
+                _ = signals.next() => return Ok(()),
+                event = events.recv() => match event {
+                    Some(event) if is_end(&event) => return Ok(()),
+                    Some(_) => {}
+                    // The terminal is gone.
+                    None => return Ok(()),
+                },
+                Some((at, answer)) = answers.recv() => self.take(at, answer),
+                _ = ticks.tick() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, at: Instant, answer: anyhow::Result<Value>) {
+        match answer {
+            Ok(data) => {
+                self.history.push(&data, at);
+                (self.data, self.answered_at, self.failure) = (data, at, None);
+            }
+            Err(error) => self.failure = Some(format!("{error:#}")),
+        }
+    }
+
+    fn show(&self, terminal: &Terminal) -> std::io::Result<()> {
+        let (width, height) = terminal.size();
+        let footer = match &self.failure {
+            None => Line::of(Colour::Dim, format!("{}  every second  q: quit", self.url)),
+            Some(why) => {
+                let since = self.answered_at.elapsed().as_secs();
+                Line::of(Colour::Red, format!("no answer for {since} s: {}", super::printout::clean(why)))
+            }
+        };
+        let picture = Picture { data: &self.data, history: &self.history, footer };
+        let colours = Colours::of_stdout();
+        terminal.show(picture.lines(width, height).iter().map(|line| line.painted(width, colours)))
+    }
+}
+
+/// Whether a key ends it: q, Escape or Ctrl-C.
+fn is_end(event: &Event) -> bool {
+    let Event::Key(key) = event else { return false };
+    let is_ctrl_c = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind == KeyEventKind::Press && (is_ctrl_c || matches!(key.code, KeyCode::Char('q' | 'Q') | KeyCode::Esc))
+}
+
+/// What is typed, and when the size of the terminal changes. The thread ends with the process.
+fn events() -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(KEYS_WAITING);
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if sender.blocking_send(event).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The answers to a question every second. The thread ends when nobody hears it any more.
+fn ask_again_and_again(asked: Asked) -> mpsc::Receiver<(Instant, anyhow::Result<Value>)> {
+    let (sender, receiver) = mpsc::channel(1);
+    thread::spawn(move || {
+        let mut due = Instant::now();
+        loop {
+            // An answer may take its second, too.
+            due = (due + EVERY).max(Instant::now());
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let answer = asked.ask();
+            if sender.blocking_send((Instant::now(), answer)).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
