@@ -21,19 +21,20 @@ RUN cargo build --release --frozen --bin rollcall \
     && test -n "$(target/release/rollcall --version)" \
     && objcopy --only-keep-debug target/release/rollcall rollcall.debug \
     && objcopy --strip-all --add-gnu-debuglink=rollcall.debug target/release/rollcall rollcall
+# All that the image has: the program, the libraries that it is linked with, and the authorities of the system, for rediss:// and
+# auth.jwks_url. No shell, no package manager. Every file has the same time, so that two builds have the same layers.
+RUN install -D -t root/usr/local/bin rollcall \
+    && ldd rollcall | grep -o '/[^ ]*' | xargs -I{} cp --dereference --parents {} root \
+    && cp --dereference --parents /etc/ssl/certs/ca-certificates.crt root \
+    && chroot root /usr/local/bin/rollcall --version \
+    && find root rollcall.debug -exec touch --date=@0 {} +
 
 FROM scratch AS symbols
 COPY --from=build /build/rollcall.debug /
 
-FROM debian:bookworm-slim
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="Rollcall" \
-      org.opencontainers.image.description="A presence service: who is online right now" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.revision="$REVISION"
-COPY --from=build /build/rollcall /usr/local/bin/rollcall
-# The authorities of the system, for rediss:// and auth.jwks_url. The slim image has none.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+FROM scratch
+COPY --from=build /build/root /
+ENV PATH=/usr/local/bin
 
 # A number, not a name, so that an orchestrator can check that it is not root. The service writes no files.
 USER 10001:10001
@@ -48,3 +49,11 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 CMD ["roll
 # Exec form: rollcall is process 1 and gets the SIGTERM of `docker stop` itself, which starts the drain.
 ENTRYPOINT ["rollcall"]
 CMD ["serve"]
+
+# Last, so that another revision changes no layer.
+ARG REVISION=unknown VERSION=unknown
+LABEL org.opencontainers.image.title="Rollcall" \
+      org.opencontainers.image.description="A presence service: who is online right now" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"

@@ -18,7 +18,7 @@ use rollcall::doctor::{Finding, Verdict};
 use rollcall::settings::{LogFormat, ServerSettings, Settings};
 use rollcall::{clock, shutdown, telemetry};
 
-use self::cli::announcement::Announcement;
+use self::cli::announcement::{self, Announcement};
 use self::cli::destination::Destination;
 use self::cli::doctor::Line;
 use self::cli::healthcheck::Question;
@@ -146,10 +146,10 @@ struct Token {
 fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {
-        Command::Join { url, presence, token } => return exit_code(join(config, url, presence, token)),
+        Command::Serve => return serve(config),
+        Command::Join { url, presence, token } => return join(config, url, presence, token).unwrap_or_else(fail),
         Command::Watch { url, watched, token } => watch(config, url, watched, token),
         Command::Top { node, once } => top(config, node, once),
-        Command::Serve => serve(config),
         Command::Healthcheck { ready } => healthcheck(config, if ready { Question::Ready } else { Question::Alive }),
         Command::Doctor { node } => doctor(config, node),
         Command::Explain { user, node, json } => explain(config, node, &user, json),
@@ -159,24 +159,39 @@ fn main() -> ExitCode {
         }
         Command::ApiKey { name, scopes } => api_key(&name, &scopes),
     };
-    exit_code(result.map(|()| ExitCode::SUCCESS))
+    result.map_or_else(fail, |()| ExitCode::SUCCESS)
 }
 
-fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            // The alternate form is the whole chain on one line, joined with ": ".
-            eprintln!("rollcall: {error:#}");
+fn fail(error: anyhow::Error) -> ExitCode {
+    // The alternate form is the whole chain on one line, joined with ": ".
+    eprintln!("rollcall: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// What makes it end is said in the format of the log, and whatever `telemetry.log_filter` leaves out.
+fn serve(config: Option<PathBuf>) -> ExitCode {
+    let start_log = || {
+        let settings = Settings::load(config.as_deref(), environment())?;
+        telemetry::init(&settings.telemetry, &settings.server.node_name())?;
+        Ok(settings)
+    };
+    let settings = match start_log() {
+        Ok(settings) => settings,
+        Err(error) => return fail(error),
+    };
+    let (name, format) = (settings.server.node_name(), settings.telemetry.log_format);
+    match (run(settings), format) {
+        (Ok(()), _) => ExitCode::SUCCESS,
+        (Err(error), LogFormat::Text) => fail(error),
+        (Err(error), LogFormat::Json) => {
+            eprint!("{}", announcement::failure(&name, &error, &clock::rfc3339(clock::now())));
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(config: Option<PathBuf>) -> anyhow::Result<()> {
-    let settings = Settings::load(config.as_deref(), environment())?;
+fn run(settings: Settings) -> anyhow::Result<()> {
     let (name, format) = (settings.server.node_name(), settings.telemetry.log_format);
-    telemetry::init(&settings.telemetry, &name)?;
     actix_rt::System::new().block_on(async {
         let app = App::build(settings).await?;
         // This comes before the announcement, because a reader of the announcement may send a signal at once.

@@ -1,4 +1,4 @@
-//! What start-up says, for a person or for a collector of logs.
+//! What start-up says, and what a failed one says, for a person or for a collector of logs.
 
 use serde_json::json;
 
@@ -38,4 +38,11 @@ impl Announcement<'_> {
     fn greeting(&self) -> String {
         format!("rollcall {} listening on {}", env!("CARGO_PKG_VERSION"), self.url)
     }
+}
+
+/// What makes a node end, as one line of the log. `timestamp` is now, as RFC 3339 writes it.
+pub(crate) fn failure(node: &str, error: &anyhow::Error, timestamp: &str) -> String {
+    // The alternate form is the whole chain on one line, joined with ": ".
+    let line = json!({"node": node, "timestamp": timestamp, "level": "ERROR", "message": format!("{error:#}")});
+    format!("{line}\n")
 }

@@ -1,6 +1,5 @@
 //! `rollcall doctor`.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::ensure;
@@ -24,10 +23,9 @@ pub(crate) struct Line {
 /// # Errors
 /// Something is bad.
 pub(crate) fn run(lines: &[Line]) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for Line { verdict, about, what } in lines {
-        writeln!(out, "{verdict:<5} {about:<12} {}", super::printout::clean(what))?;
-    }
+    let row =
+        |Line { verdict, about, what }: &Line| format!("{verdict:<5} {about:<12} {}\n", super::printout::clean(what));
+    super::print(&lines.iter().map(row).collect::<String>())?;
     let n_bad = lines.iter().filter(|line| line.verdict == "bad").count();
     ensure!(n_bad == 0, "{n_bad} of {} checks failed", lines.len());
     Ok(())

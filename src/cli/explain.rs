@@ -1,6 +1,5 @@
 //! `rollcall explain USER`.
 
-use std::io::Write;
 use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -18,8 +17,7 @@ use super::way::Way;
 pub(crate) fn run(url: &str, way: Way, user: &str, key_file: Option<&Path>, as_json: bool) -> anyhow::Result<()> {
     let answer = ask(url, way, user, key_file)?;
     let text = if as_json { format!("{answer:#}\n") } else { printout::of(&answer) };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(super::print(&text)?)
 }
 
 /// Asks the node at `url` about a user. Shows the API key in `key_file`, if there is one.

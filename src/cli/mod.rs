@@ -17,3 +17,17 @@ mod socket;
 pub(crate) mod top;
 pub(crate) mod watch;
 pub(crate) mod way;
+
+use std::io::{self, ErrorKind, Write};
+
+/// Prints a whole answer. Who reads may stop before its end, as `head` does: that is no error.
+///
+/// # Errors
+/// The answer cannot be written.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

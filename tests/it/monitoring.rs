@@ -11,11 +11,11 @@ use tokio::time::timeout;
 
 use rollcall::settings::{AuthMode, MetricsRule, ProxyProtocol, Settings};
 
+use crate::slow_consumer::{CHANGES, flood, node_with_slow_client};
 use crate::support::*;
 
-/// Alerts whose cause takes longer than a test should. `deploy/prometheus/tests.yml` has them, with made-up numbers. The causes
-/// have tests of their own: `slow_consumer.rs`.
-const WITH_MADE_UP_NUMBERS: [&str; 1] = ["RollcallSlowConsumers"];
+/// Its cause needs a node of its own. `deploy/prometheus/tests.yml` says how many are too many.
+const SLOW_CONSUMERS: &str = "RollcallSlowConsumers";
 
 /// All alerts of the rules, in their order.
 fn alerts() -> Vec<String> {
@@ -144,12 +144,24 @@ async fn each_alert_fires_for_its_cause_and_each_panel_has_data() {
     paused.sigcont();
 
     let alerts = alerts();
-    let expected: Vec<_> =
-        alerts.iter().map(String::as_str).filter(|name| !WITH_MADE_UP_NUMBERS.contains(name)).collect();
+    let expected: Vec<_> = alerts.iter().map(String::as_str).filter(|name| *name != SLOW_CONSUMERS).collect();
     prometheus.wait_for_alerts(&expected).await;
     for query in panel_queries() {
         assert!(prometheus.has_data(&query).await, "a panel shows nothing: {query}");
     }
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_fire_their_alert() {
+    let (node, mut busy, mut slow) = node_with_slow_client().await;
+    let prometheus = Prometheus::start(&[node.addr()], &[]).await;
+    let is_scraped = async || prometheus.has_data("rollcall_slow_consumers_total == 0").await;
+    eventually_within(3 * DEADLINE, is_scraped, "the node is scraped").await;
+    flood(&mut busy, 0..CHANGES).await;
+    slow.wait_for_type("resync").await;
+    flood(&mut busy, CHANGES..2 * CHANGES).await;
+    assert_eq!(slow.expect_close().await.0, 4008);
+    prometheus.wait_for_alerts(&[SLOW_CONSUMERS]).await;
 }
 
 /// All queries of the board, with what Grafana puts in.

@@ -17,11 +17,11 @@ fn profile(version: u64) -> Value {
 }
 
 /// 8 MB of events: the kernel holds at most 4 MB of them, and the broadcast log of these nodes less than 1 MB.
-const CHANGES: u64 = 4000;
+pub(crate) const CHANGES: u64 = 4000;
 const LOG_BYTES: usize = 1_000_000;
 
 /// Changes a profile this often, as fast as the node answers. Returns what the changing user heard meanwhile.
-async fn flood(busy: &mut WsClient, versions: std::ops::Range<u64>) -> Vec<Value> {
+pub(crate) async fn flood(busy: &mut WsClient, versions: std::ops::Range<u64>) -> Vec<Value> {
     const AHEAD: u64 = 20;
     let mut heard = Vec::new();
     let (mut sent, mut answered) = (versions.start, versions.start);
@@ -41,7 +41,7 @@ async fn flood(busy: &mut WsClient, versions: std::ops::Range<u64>) -> Vec<Value
 }
 
 /// A node with a small broadcast log, one user who will be busy, and one who does not read.
-async fn node_with_slow_client() -> (Node, WsClient, RawWs) {
+pub(crate) async fn node_with_slow_client() -> (Node, WsClient, RawWs) {
     node_with_slow_client_and(|_| ()).await
 }
 

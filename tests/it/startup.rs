@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::support::*;
 
 /// Starts a node that must refuse: its exit status is 1, and all it says is one line, which is returned.
@@ -53,6 +55,50 @@ async fn start_up_says_where_it_listens_which_store_it_uses_and_who_it_is() {
     let node = node.unwrap_or_else(|ended| panic!("{ended:?}"));
     assert!(node.stdout().contains("\nstore: redis://127.0.0.1:1/3 (prefix online)\n"), "{}", node.stdout());
     assert!(!node.stdout().contains("secret") && !node.stderr().contains("secret"), "{}", node.stderr());
+}
+
+/// What a line of a collected log has: the node, when, how bad, and what.
+fn logged(line: &str) -> [String; 4] {
+    let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    ["node", "timestamp", "level", "message"]
+        .map(|member| line[member].as_str().unwrap_or_else(|| panic!("no {member}: {line}")).to_owned())
+}
+
+#[tokio::test]
+async fn each_line_of_a_log_in_json_is_json_and_names_the_node() {
+    let mut redis = RedisServer::start().await;
+    let json = ("ROLLCALL__TELEMETRY__LOG_FORMAT", "json");
+    let named = ("ROLLCALL__SERVER__NAME", "berlin-1");
+    let filter = ("ROLLCALL__TELEMETRY__LOG_FILTER", "debug");
+    let mut node = NodeProcess::spawn(&[json, named, filter, ("REDIS_URL", &redis.url())]).await;
+    node.wait_ready().await;
+    node.join("ada").await.close(1000).await;
+    redis.kill();
+    eventually_eq(async || node.is_degraded().await, Some(true), "the node is degraded").await;
+    node.sigterm();
+    node.wait().await;
+    let text = node.stdout() + &node.stderr();
+    assert!(text.lines().count() > 10, "{text}");
+    for line in text.lines() {
+        assert_eq!(logged(line)[0], "berlin-1", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_to_start_says_so_in_json_where_the_log_is_json() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let environment =
+        [("ROLLCALL__TELEMETRY__LOG_FORMAT", "json"), ("ROLLCALL__SERVER__NAME", "berlin-1"), ("PORT", &*port)];
+    let silent = [&environment[..], &[("ROLLCALL__TELEMETRY__LOG_FILTER", "off")]].concat();
+    let ended = NodeProcess::try_spawn(&[], &silent).await.err().expect("it refuses to start");
+    assert_eq!((ended.status.code(), &*ended.stdout), (Some(1), ""), "{ended:?}");
+    let [node, _, level, message] = logged(ended.stderr.lines().last().expect("a line"));
+    assert_eq!((&*node, &*level), ("berlin-1", "ERROR"), "{ended:?}");
+    assert!(message.contains("in use"), "{message}");
+    for line in ended.stderr.lines() {
+        logged(line);
+    }
 }
 
 #[tokio::test]

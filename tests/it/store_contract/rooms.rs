@@ -956,10 +956,13 @@ async fn the_rooms_of_a_drained_node_are_left_when_its_time_is_over_or_with_a_go
     assert_eq!(heard, ["+ada", "+bob", "+carol", "-carol left", "-ada node_drained", "+end"]);
 }
 
+/// An audit that is paused for about this long between two steps leaves the rest to the next one.
+const AUDIT: Duration = Duration::from_millis(300);
+
 #[tokio::test]
 async fn an_audit_notes_and_mends_ghosts_in_rooms() {
     let mut truth = Shared::start().await;
-    truth.audit = Duration::from_millis(50);
+    truth.audit = AUDIT;
     let mut node = TestNode::join(&truth, 1).await;
     let mut listener = RoomListener::to(&node, &["r", "b:c"]).await;
     let real = node.enter("r", 1, "ada").await;
@@ -995,7 +998,7 @@ async fn an_audit_notes_and_mends_ghosts_in_rooms() {
 #[tokio::test]
 async fn while_sweeps_are_suspended_nobody_in_a_room_is_mended() {
     let mut truth = Shared::start().await;
-    truth.audit = Duration::from_millis(20);
+    truth.audit = AUDIT;
     let mut node = TestNode::join(&truth, 1).await;
     node.enter("r", 1, "ada").await;
     truth.redis.command(&["SADD", "online:room:r:users:set", "ghost"]).await;
@@ -1014,7 +1017,7 @@ async fn while_sweeps_are_suspended_nobody_in_a_room_is_mended() {
 #[tokio::test]
 async fn an_audit_leaves_alone_whoever_comes_back_before_it_mends() {
     let mut truth = Shared::start().await;
-    truth.audit = Duration::from_millis(50);
+    truth.audit = AUDIT;
     let mut node = TestNode::join(&truth, 1).await;
     node.enter("r", 1, "ada").await;
     truth.redis.command(&["DEL", "online:room:r:user:socket:ada"]).await;
@@ -1036,7 +1039,7 @@ async fn an_audit_leaves_alone_whoever_comes_back_before_it_mends() {
 #[tokio::test]
 async fn a_key_of_a_room_of_another_type_is_there_again_after_an_audit_and_an_assertion() {
     let mut truth = Shared::start().await;
-    truth.audit = Duration::from_millis(20);
+    truth.audit = AUDIT;
     let mut node = TestNode::join(&truth, 1).await;
     let registry = format!("online:node:rooms:{}", node.id);
     node.enter("r", 1, "ada").await;
@@ -1078,7 +1081,7 @@ async fn a_key_of_a_room_of_another_type_is_there_again_after_an_audit_and_an_as
 #[tokio::test]
 async fn whose_entries_were_of_another_type_has_time_to_assert_them_before_anybody_suspects() {
     let mut truth = Shared::start().await;
-    truth.audit = Duration::from_millis(20);
+    truth.audit = AUDIT;
     let mut node = TestNode::join(&truth, 1).await;
     let position = node.enter("r", 1, "ada").await;
     for (key, is_retyped) in

@@ -157,6 +157,14 @@ impl Endpoint {
     /// # Panics
     /// When it is not there.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
+        self.sample(name).await
+    }
+
+    /// A metric without labels, as the node's `/metrics` tells it.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub(crate) async fn sample<T: std::str::FromStr>(&self, name: &str) -> T {
         let text = self.get_raw("/metrics").await.body;
         let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let sample = sample.unwrap_or_else(|| panic!("no {name} in {text}"));

@@ -125,6 +125,17 @@ impl RedisServer {
         self.restart_from_rdb().await;
     }
 
+    /// Lets a save fail, as on a full disk. Returns once Redis knows of it.
+    pub(crate) async fn break_saving(&self) {
+        fs::create_dir(self.directory.join(RDB)).expect("a folder can stand where the file would be");
+        let has_failed = async || {
+            // While the append-only file is written anew, no other save goes.
+            let _ = self.try_query::<redis::Value>(&["BGSAVE"]).await;
+            self.info("persistence").await.contains("rdb_last_bgsave_status:err")
+        };
+        eventually(has_failed, "a save has failed").await;
+    }
+
     /// Makes this a replica of `primary`, as an operator or a Sentinel does; returns once it has the primary's data.
     pub(crate) async fn replicate(&self, primary: &RedisServer) {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
