@@ -133,7 +133,7 @@ async fn a_node_that_was_killed_does_not_answer_and_one_that_was_shut_down_is_dr
     assert_eq!((killed.get("name"), killed.get("version")), (None, None));
     assert!(killed["leaseEndsInMs"].is_u64(), "{killed}");
     let shut_down = data["nodes"].as_array().expect("an array").iter().find(|one| one["nodeId"] == stopped);
-    // A sweep may have taken it out since.
+    // A sweep may have taken it out since, as a whole.
     if let Some(one) = shut_down {
         assert_eq!((&one["answered"], &one["drained"]), (&json!(false), &json!(true)), "{one}");
     }

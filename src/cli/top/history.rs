@@ -30,8 +30,7 @@ impl History {
         let here = &data["here"];
         let node = here["nodeId"].as_str().unwrap_or_default().to_owned();
         let counts = COUNTERS.map(|(name, _)| here["counters"][name].as_u64().unwrap_or_default());
-        if let Some((before, known, old)) = self.last.take().filter(|(_, known, _)| *known == node) {
-            debug_assert_eq!(known, node);
+        if let Some((before, _, old)) = self.last.take().filter(|(_, known, _)| *known == node) {
             let seconds = at.saturating_duration_since(before).max(Duration::from_millis(1)).as_secs_f64();
             for ((rates, new), old) in self.rates.iter_mut().zip(counts).zip(old) {
                 if rates.len() == KEPT {

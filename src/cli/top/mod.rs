@@ -5,7 +5,7 @@ mod line;
 mod screen;
 mod terminal;
 
-use std::io::{ErrorKind, IsTerminal, Write, stdin, stdout};
+use std::io::{IsTerminal, stdin, stdout};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,15 +70,8 @@ pub(crate) async fn run(asked: Asked, once: bool) -> anyhow::Result<()> {
 
 fn print(data: &Value) -> anyhow::Result<()> {
     let colours = Colours::of_stdout();
-    let mut out = stdout().lock();
-    for line in whole(data) {
-        match writeln!(out, "{}", line.painted(WIDTH_MAX, colours).trim_end()) {
-            // Nobody wants to read on.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
-        }
-    }
-    Ok(())
+    let lines = whole(data).into_iter().map(|line| format!("{}\n", line.painted(WIDTH_MAX, colours).trim_end()));
+    Ok(super::print(&lines.collect::<String>())?)
 }
 
 struct Top {

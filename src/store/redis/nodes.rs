@@ -9,10 +9,10 @@ use crate::store::{HeldNode, HeldNodes, StoreResult};
 type Bytes = Vec<u8>;
 
 /// What is read first, in its order.
-type Stored = ([Option<Bytes>; 2], Option<Bytes>, String, (u64, u64), Vec<(Bytes, f64)>);
+type Stored = ([Option<Bytes>; 2], Option<Bytes>, String, (u64, u64), Vec<Bytes>);
 
 /// Calls about one node.
-const CALLS_A_NODE: usize = 2;
+const CALLS_A_NODE: usize = 3;
 
 /// What `lua/drain.lua` writes in place of a generation.
 const DRAINED: &[u8] = b"drained";
@@ -24,37 +24,43 @@ impl RedisStore {
         pipeline.atomic();
         pipeline.cmd("HMGET").arg(&keys.epoch).arg(&["run_id", "epoch"]).get(&keys.service.revision);
         pipeline.cmd("INFO").arg("server").cmd("TIME");
-        pipeline.cmd("ZRANGE").arg(&keys.nodes).arg(0).arg(-1).arg("WITHSCORES");
+        pipeline.cmd("ZRANGE").arg(&keys.nodes).arg(0).arg(-1);
         let mut connection = self.connection().await?;
         let stored: Stored = self.shared.within(pipeline.query_async(&mut *connection)).await?;
         drop(connection);
-        let (epoch, revision, server, time, leases) = stored;
-        let lease = |(node, end): &(Bytes, f64)| Some((format::parsed::<NodeId>(node)?, Timestamp(*end as u64)));
-        let mut leases: Vec<_> = leases.iter().filter_map(lease).collect();
-        leases.sort_unstable_by_key(|(node, _)| *node);
+        let (epoch, revision, server, time, nodes) = stored;
+        let mut nodes: Vec<NodeId> = nodes.iter().filter_map(|node| format::parsed(node)).collect();
+        nodes.sort_unstable();
         Ok(HeldNodes {
             position: format::head(&epoch, revision.as_deref(), &server)?,
             now: format::timestamp(time),
-            nodes: self.read_each_node(leases).await?,
+            nodes: self.read_each_node(&nodes).await?,
         })
     }
 
-    async fn read_each_node(&self, leases: Vec<(NodeId, Timestamp)>) -> StoreResult<Vec<HeldNode>> {
-        if leases.is_empty() {
+    /// Reads what is held of each node. A node that was swept meanwhile is left out.
+    async fn read_each_node(&self, nodes: &[NodeId]) -> StoreResult<Vec<HeldNode>> {
+        if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = Pipeline::with_capacity(leases.len() * CALLS_A_NODE);
-        for (node, _) in &leases {
-            pipeline.cmd("HLEN").arg(self.shared.keys.node_sockets(*node));
-            pipeline.cmd("GET").arg(self.shared.keys.node_generation(*node));
+        let keys = &self.shared.keys;
+        let mut pipeline = Pipeline::with_capacity(nodes.len() * CALLS_A_NODE);
+        for node in nodes {
+            pipeline.cmd("HLEN").arg(keys.node_sockets(*node)).cmd("GET").arg(keys.node_generation(*node));
+            // This comes last: a sweep takes all of a node out at once, so what was read before is whole if this is there.
+            pipeline.cmd("ZSCORE").arg(&keys.nodes).arg(node.as_str());
         }
         let replies = self.call_each(&mut pipeline).await?;
-        let held = leases.into_iter().zip(replies.chunks(CALLS_A_NODE)).map(|((node, lease_end), replies)| HeldNode {
-            node,
-            lease_end,
-            is_drained: matches!(&replies[1], Some(Value::BulkString(stored)) if stored == DRAINED),
-            n_sockets: replies[0].as_ref().and_then(|reply| from_redis_value_ref(reply).ok()),
-        });
-        Ok(held.collect())
+        let held = |(node, replies): (&NodeId, &[Option<Value>])| {
+            let [n_sockets, generation, lease_end] = replies else { return None };
+            let lease_end: f64 = from_redis_value_ref(lease_end.as_ref()?).ok()?;
+            Some(HeldNode {
+                node: *node,
+                lease_end: Timestamp(lease_end as u64),
+                is_drained: matches!(generation, Some(Value::BulkString(stored)) if stored == DRAINED),
+                n_sockets: n_sockets.as_ref().and_then(|reply| from_redis_value_ref(reply).ok()),
+            })
+        };
+        Ok(nodes.iter().zip(replies.chunks(CALLS_A_NODE)).filter_map(held).collect())
     }
 }
