@@ -146,9 +146,6 @@ struct Token {
 fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command.unwrap_or(Command::Serve) {
-        Command::Join { url, presence, token } => return exit_code(join(config, url, presence, token)),
-        Command::Watch { url, watched, token } => watch(config, url, watched, token),
-        Command::Top { node, once } => top(config, node, once),
         Command::Serve => return serve(config),
         Command::Join { url, presence, token } => return join(config, url, presence, token).unwrap_or_else(fail),
         Command::Watch { url, watched, token } => watch(config, url, watched, token),
@@ -162,11 +159,7 @@ fn main() -> ExitCode {
         }
         Command::ApiKey { name, scopes } => api_key(&name, &scopes),
     };
-    exit_code(result.map(|()| ExitCode::SUCCESS))
-}
-
-fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(fail)
+    result.map_or_else(fail, |()| ExitCode::SUCCESS)
 }
 
 fn fail(error: anyhow::Error) -> ExitCode {

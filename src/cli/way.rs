@@ -53,7 +53,8 @@ pub(super) fn why_unread(error: io::Error, patience: Duration) -> anyhow::Error 
         _ => error.into(),
     }
 }
-/// The same, for a task.
+
+/// The same as a [`Conversation`], for a task.
 pub(crate) trait AsyncConversation: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncConversation for T {}
