@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::shared::process::OwnedProcess;
 use crate::support::*;
-use crate::terminal::{start, url};
+use crate::terminal::{ENTER, LEAVE, OnTerminal, start, url};
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
@@ -86,4 +86,41 @@ async fn a_token_that_is_just_being_written_is_waited_for() {
     holding.signal("TERM");
     assert!(holding.wait().await.success());
     std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn top_gives_the_terminal_back_while_it_is_stopped() {
+    let node = Node::start_with(|_| ()).await;
+    for stop in ["\u{1a}", "TSTP"] {
+        let mut top = OnTerminal::top(&node, &[]);
+        top.expect("q: quit").await;
+        let pid = top.child.id().to_string();
+        let send =
+            |signal: &str| Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs").success();
+        match stop {
+            "TSTP" => assert!(send("TSTP")),
+            key => top.type_in(key.as_bytes()),
+        }
+        let is_stopped = async || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+            state.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        };
+        eventually(is_stopped, "it stops").await;
+        top.expect(LEAVE).await;
+        assert!(send("CONT"));
+        eventually(async || top.shown().matches(ENTER).count() == 2, "it takes the terminal again").await;
+        top.type_in(b"q");
+        top.until_ended().await;
+        eventually(async || top.shown().matches(LEAVE).count() == 2, "it gives the terminal back").await;
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_without_a_screen_gets_plain_lines() {
+    let node = Node::start_with(|_| ()).await;
+    let _ada = node.join("ada").await;
+    let mut top = OnTerminal::top(&node, &[("TERM", "dumb")]);
+    top.until_ended().await;
+    top.expect("since its start").await;
+    assert!(!top.shown().contains('\u{1b}'), "{:?}", top.shown());
 }
