@@ -43,7 +43,7 @@ async fn a_signal_ends_watch_while_its_reader_stands_still() {
     let frames =
         async || node.get("/api/nodes").await.1["data"]["here"]["counters"]["frames"].as_u64().expect("a number");
     let before = frames().await;
-    let mut ada = start(&["join", "--url"], &node, &["--user", "ada", "--room", "kitchen"]);
+    let ada = start(&["join", "--url"], &node, &["--user", "ada", "--room", "kitchen"]);
     ada.expect("joined").await;
     // Ada is told two things: `welcome` and `room_joined`. The third is for the watcher.
     eventually(async || frames().await >= before + 3, "the watcher is told").await;

@@ -45,6 +45,10 @@ async fn a_node_that_never_reached_redis_gets_no_client_and_no_read() {
             balancer.wait_until("node3", "is DOWN").await;
         }
         let _ada = balancer.join("ada").await;
+        for node in &cluster.nodes {
+            let known = async || node.online_ids().await.contains(&"ada".to_owned());
+            eventually(known, "each node has heard of ada").await;
+        }
         for _ in 0..9 {
             assert!(balancer.online_ids().await.contains(&"ada".to_owned()));
         }
