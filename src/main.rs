@@ -164,7 +164,7 @@ fn main() -> ExitCode {
 
 fn fail(error: anyhow::Error) -> ExitCode {
     // The alternate form is the whole chain on one line, joined with ": ".
-    eprintln!("rollcall: {error:#}");
+    cli::say(format_args!("{error:#}"));
     ExitCode::FAILURE
 }
 
@@ -184,7 +184,9 @@ fn serve(config: Option<PathBuf>) -> ExitCode {
         (Ok(()), _) => ExitCode::SUCCESS,
         (Err(error), LogFormat::Text) => fail(error),
         (Err(error), LogFormat::Json) => {
-            eprint!("{}", announcement::failure(&name, &error, &clock::rfc3339(clock::now())));
+            let line = announcement::failure(&name, &error, &clock::rfc3339(clock::now()));
+            // If it cannot be written, the status says enough.
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
             ExitCode::FAILURE
         }
     }
@@ -238,12 +240,12 @@ fn explain(config: Option<PathBuf>, node: AskedNode, user: &str, as_json: bool) 
 
 fn watch(config: Option<PathBuf>, url: Option<String>, watched: Watched, token: Token) -> anyhow::Result<()> {
     let destination = destination(config, url, token)?;
-    client_runtime()?.block_on(cli::watch::run(&destination, watched))
+    as_client(cli::watch::run(&destination, watched))
 }
 
 fn join(config: Option<PathBuf>, url: Option<String>, presence: Presence, token: Token) -> anyhow::Result<ExitCode> {
     let destination = destination(config, url, token)?;
-    client_runtime()?.block_on(cli::join::run(&destination, presence))
+    as_client(cli::join::run(&destination, presence))
 }
 
 fn top(config: Option<PathBuf>, node: AskedNode, once: bool) -> anyhow::Result<()> {
@@ -251,7 +253,7 @@ fn top(config: Option<PathBuf>, node: AskedNode, once: bool) -> anyhow::Result<(
     let trust = Trust::OrAuthority(server.tls_certificate_path.clone());
     let (url, way, key_file) = asked(server, node)?;
     let way = Way { trust: Some(trust), ..way };
-    client_runtime()?.block_on(cli::top::run(Asked { url, way, key_file }, once))
+    as_client(cli::top::run(Asked { url, way, key_file }, once))
 }
 
 /// Where a client connects to. Without a URL, that is the node with the same settings.
@@ -263,8 +265,12 @@ fn destination(config: Option<PathBuf>, url: Option<String>, token: Token) -> an
     Destination::parse(&url, way(server, Some(trust)), token_file)
 }
 
-fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+/// Runs a client. What still waits when it is over is left alone: a reader who stands still, or a name service.
+fn as_client<T>(client: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(client);
+    runtime.shutdown_background();
+    result
 }
 
 /// Where the asked node is, the way to it, and the file with the key.
@@ -294,7 +300,10 @@ fn token(config: Option<PathBuf>, wish: &TokenWish) -> anyhow::Result<()> {
 /// The key goes to stdout, so that it can be written to a file. What a person needs besides goes to stderr.
 fn api_key(name: &str, scopes: &[String]) -> anyhow::Result<()> {
     let NewApiKey { key, entry } = NewApiKey::generate(name, scopes)?;
-    eprintln!("Keep the key: it cannot be shown again. The service needs only its entry in auth.api_keys:\n{entry}");
+    writeln!(
+        std::io::stderr().lock(),
+        "Keep the key: it cannot be shown again. The service needs only its entry in auth.api_keys:\n{entry}"
+    )?;
     Ok(writeln!(std::io::stdout().lock(), "{key}")?)
 }
 

@@ -1,9 +1,9 @@
 //! One HTTP answer of a node.
 
-use std::io::Read;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
@@ -17,12 +17,12 @@ struct Answer {
     body: String,
 }
 
-/// How long the connecting and each read may take. A node answers within a second or two, also if others do not answer the
+/// How long the connecting may take, and then the answer. A node answers within a second or two, also if others do not answer the
 /// node.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No answer is longer.
-const BYTES_MAX: u64 = 8 * 1024 * 1024;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Asks for `path` with GET. Shows the API key in `key_file`, if there is one.
 ///
@@ -30,7 +30,7 @@ const BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The file cannot be read, or the node does not answer, or refuses. Or `way` is not the way to it ([`get`]).
 pub(super) fn get_json(url: &str, way: &Way, path: &str, key_file: Option<&Path>) -> anyhow::Result<Value> {
     let key = key_file.map(key_in).transpose()?;
-    let Answer { status, body } = get(url, way, path, key.as_deref())?;
+    let Answer { status, body } = get(url, way, path, key.as_deref(), PATIENCE)?;
     let answer: Value =
         serde_json::from_str(&body).with_context(|| format!("{url} answered {status}, and no JSON: not a node"))?;
     if status != 200 {
@@ -55,7 +55,7 @@ fn key_in(path: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// `url` is no `http://host:port` or `https://host:port`, nobody listens there, or what listens there does not speak HTTP, or
 /// is not whom `way` trusts.
-fn get(url: &str, way: &Way, path: &str, key: Option<&str>) -> anyhow::Result<Answer> {
+fn get(url: &str, way: &Way, path: &str, key: Option<&str>, patience: Duration) -> anyhow::Result<Answer> {
     let (authority, default_port) = authority(url)?;
     let way = match way {
         way if default_port == PLAIN_PORT => Way { trust: None, ..way.clone() },
@@ -64,13 +64,34 @@ fn get(url: &str, way: &Way, path: &str, key: Option<&str>) -> anyhow::Result<An
             way.clone()
         }
     };
-    let mut stream = connect(authority, default_port, &way).with_context(|| format!("cannot connect to {url}"))?;
+    let mut stream =
+        connect(authority, default_port, &way, patience).with_context(|| format!("cannot connect to {url}"))?;
     let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n").as_bytes())?;
-    let mut bytes = Vec::new();
-    let read = stream.take(BYTES_MAX).read_to_end(&mut bytes).map_err(|error| why_unread(error, PATIENCE));
-    read.with_context(|| format!("{url} does not answer"))?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n");
+    stream.write_all(request.as_bytes()).with_context(|| format!("cannot speak with {url}"))?;
+    let read = read_all(&mut *stream, patience).map_err(|error| why_unread(error, patience));
+    let bytes = read.with_context(|| format!("{url} does not answer"))?;
     parse(&String::from_utf8_lossy(&bytes)).with_context(|| format!("{url} does not speak HTTP"))
+}
+
+/// Reads all that comes, within this time. A read that waits for its first byte has a deadline of its own.
+fn read_all(stream: &mut dyn Conversation, patience: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let (mut bytes, mut piece) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(n_bytes) => bytes.extend_from_slice(&piece[..n_bytes]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() > BYTES_MAX {
+            return Err(io::Error::other("the answer is too long"));
+        }
+        if Instant::now() > deadline {
+            return Err(ErrorKind::TimedOut.into());
+        }
+    }
 }
 
 /// The port of a URL that has none.
@@ -106,10 +127,10 @@ pub(super) fn addresses(authority: &str, default_port: u16) -> anyhow::Result<Ve
     Ok(with_port.to_socket_addrs()?.collect())
 }
 
-fn connect(authority: &str, default_port: u16, way: &Way) -> anyhow::Result<Box<dyn Conversation>> {
+fn connect(authority: &str, default_port: u16, way: &Way, patience: Duration) -> anyhow::Result<Box<dyn Conversation>> {
     let mut failure = None;
     for address in addresses(authority, default_port)? {
-        match way.open(host_of(authority), address, PATIENCE) {
+        match way.open(host_of(authority), address, patience) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }
@@ -126,7 +147,26 @@ fn parse(text: &str) -> anyhow::Result<Answer> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn an_answer_that_never_ends_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let mut client = listener.accept().unwrap().0;
+            while client.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let error = get(&url, &Way::default(), "/", None, Duration::from_secs(1)).err().expect("it never ends");
+        assert!(format!("{error:#}").ends_with("does not answer: no answer within 1 s"), "{error:#}");
+        server.join().unwrap();
+    }
 
     #[test]
     fn a_url_is_a_host_and_a_port() {

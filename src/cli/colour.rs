@@ -17,11 +17,16 @@ pub(super) enum Colour {
     Yellow,
 }
 
+/// Whether the terminal can do nothing but print lines.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 impl Colours {
-    /// Colours if stdout is a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
+    /// Colours if stdout is a terminal that has some, and `NO_COLOR` is not set (<https://no-color.org>).
     pub(super) fn of_stdout() -> Self {
         let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(std::io::stdout().is_terminal() && !is_unwanted)
+        Self(std::io::stdout().is_terminal() && !is_dumb() && !is_unwanted)
     }
 
     /// No colours.

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, handshake::client::Response};
 
 use super::answer::{PLAIN_PORT, TLS_PORT, host_of};
 use super::printout::clean;
+use super::reconnect::DELAY_MAX;
 use super::socket::Socket;
 use super::way::Way;
 
@@ -32,7 +33,7 @@ pub(crate) struct Destination {
 
 /// Why there is no connection.
 pub(super) enum Failure {
-    /// Nobody answers, or not as a node does. Another try may help.
+    /// Nobody answers, or not as a node does. Or there is no token now: somebody may be about to write it. Another try may help.
     Unreachable(anyhow::Error),
     /// The node asks to come later, perhaps after this time.
     Later(String, Option<Duration>),
@@ -86,7 +87,7 @@ impl Destination {
     /// The connection is dropped.
     pub(super) async fn connect(&self) -> Result<Socket, Failure> {
         let authorization = match &self.token_file {
-            Some(path) => Some(bearer(path).map_err(Failure::Refused)?),
+            Some(path) => Some(bearer(path).map_err(Failure::Unreachable)?),
             None => None,
         };
         let deadline = Instant::now() + PATIENCE;
@@ -145,7 +146,7 @@ fn refusal(response: &Response) -> Failure {
     match status {
         429 | 500.. => {
             let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            Failure::Later(told, seconds.map(Duration::from_secs))
+            Failure::Later(told, seconds.map(|seconds| Duration::from_secs(seconds).min(DELAY_MAX)))
         }
         401 => Failure::Refused(anyhow!("{told} (--token-file)")),
         _ => Failure::Refused(anyhow!(told)),
@@ -154,7 +155,20 @@ fn refusal(response: &Response) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tokio_tungstenite::tungstenite::http::StatusCode;
+
     use super::*;
+
+    #[test]
+    fn nobody_is_sent_away_for_longer_than_between_other_tries() {
+        for (said, expected) in [("2", 2), ("18446744073709551615", 30)] {
+            let mut response = Response::new(None);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(said));
+            let Failure::Later(_, least) = refusal(&response) else { panic!("it may be tried again") };
+            assert_eq!(least, Some(Duration::from_secs(expected)));
+        }
+    }
 
     #[test]
     fn a_url_may_have_a_path_and_nothing_that_is_secret() {

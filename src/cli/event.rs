@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::printout::clean;
+use super::columns::pad;
+use super::printout::{clean, quoted};
 
 /// The names of users. An event that somebody went has no name, so the last one is remembered.
 #[derive(Default)]
@@ -67,8 +68,8 @@ impl Names {
             self.0.remove(id);
         }
         let provisional = if event["provisional"] == true { " (not confirmed yet)" } else { "" };
-        let (time, id) = (time(&event["timestamp"]), clean(id));
-        Some(format!("{time}  {} {id:<16} {name:<20} {what}{provisional}", sign(mark)))
+        let (time, id, name) = (time(&event["timestamp"]), pad(&clean(id), 16), pad(&name, 20));
+        Some(format!("{time}  {} {id} {name} {what}{provisional}", sign(mark)))
     }
 }
 
@@ -84,7 +85,7 @@ fn time(value: &Value) -> String {
 /// A status, with the words beside it.
 pub(super) fn status(user: &Value) -> String {
     match user["statusText"].as_str() {
-        Some(words) => format!("{} {:?}", word(&user["status"]), clean(words)),
+        Some(words) => format!("{} {}", word(&user["status"]), quoted(words)),
         None => word(&user["status"]),
     }
 }

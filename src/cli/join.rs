@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 use super::destination::Destination;
 use super::printout::clean;
 use super::reconnect::{Role, Step, stay};
+use super::say;
 use super::signals::{End, Signals};
-use super::watch::{print, refused};
+use super::watch::refused;
 
 /// Who is there, and for how long.
 #[derive(clap::Args)]
@@ -67,7 +68,7 @@ pub(crate) async fn run(destination: &Destination, presence: Presence) -> anyhow
     }
     match held {
         Err(error) if has_begun.get() => {
-            eprintln!("rollcall: the user is not online any more, and the command goes on: {error:#}");
+            say(format_args!("the user is not online any more, and the command goes on: {error:#}"));
             stop.await;
         }
         held => held?,
@@ -136,14 +137,14 @@ impl Role for Holder {
             Some("welcome") => {
                 self.is_in = true;
                 if message["degraded"] == true {
-                    eprintln!("rollcall: the node cannot tell the other nodes now");
+                    say("the node cannot tell the other nodes now");
                 }
             }
             Some("room_joined") => _ = message["roomId"].as_str().map(|room| self.awaited.remove(room)),
-            Some("room_left") => eprintln!(
-                "rollcall: the application's server has made the user leave the room {}",
+            Some("room_left") => say(format_args!(
+                "the application's server has made the user leave the room {}",
                 clean(message["roomId"].as_str().unwrap_or_default())
-            ),
+            )),
             _ => {}
         }
         if !self.is_settled() || self.is_announced {
@@ -152,7 +153,7 @@ impl Role for Holder {
         self.is_announced = true;
         self.joined.notify_one();
         // Whoever does not read it any more may still want the user to be there.
-        let _ = print("joined");
+        let _ = super::print("joined\n");
         Step::On
     }
 

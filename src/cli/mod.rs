@@ -4,6 +4,7 @@
 pub(crate) mod announcement;
 mod answer;
 mod colour;
+mod columns;
 pub(crate) mod destination;
 pub(crate) mod doctor;
 mod event;
@@ -11,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod healthcheck;
 pub(crate) mod join;
 mod printout;
+mod reader;
 mod reconnect;
 mod signals;
 mod socket;
@@ -18,7 +20,13 @@ pub(crate) mod top;
 pub(crate) mod watch;
 pub(crate) mod way;
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+
+/// Says something to a person, on stderr. If that cannot be written, the command goes on all the same.
+pub(crate) fn say(what: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "rollcall: {what}");
+}
 
 /// Prints a whole answer. Who reads may stop before its end, as `head` does: that is no error.
 ///

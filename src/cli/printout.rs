@@ -1,8 +1,11 @@
 //! The answer to `explain`, printed for a person.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use serde_json::Value;
+
+use super::columns;
 
 /// Prints the whole answer. A member that this version does not know is left out.
 pub(super) fn of(answer: &Value) -> String {
@@ -17,12 +20,33 @@ pub(super) fn of(answer: &Value) -> String {
     out
 }
 
+/// Characters that nobody sees, or that change the order in which others are seen.
+const TRICKY: [RangeInclusive<char>; 14] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{e0000}'..='\u{e0fff}',
+];
+
 /// A text with everything visible that could play tricks on a terminal or on a reader. Clients choose many of these texts.
 pub(super) fn clean(text: &str) -> String {
-    let is_tricky = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_tricky = |c: char| c.is_control() || TRICKY.iter().any(|tricky| tricky.contains(&c));
     text.chars().map(|c| if is_tricky(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+/// The words of a client between quotation marks.
+pub(super) fn quoted(words: &str) -> String {
+    format!("\"{}\"", clean(&words.replace('\\', r"\\").replace('"', r#"\""#)))
 }
 
 fn push_user(out: &mut String, data: &Value, now: &str) {
@@ -41,7 +65,7 @@ fn push_user(out: &mut String, data: &Value, now: &str) {
 fn choice(chosen: &Value, now: &str) -> Option<String> {
     let mut choice = clean(chosen["status"].as_str()?);
     if let Some(words) = chosen["statusText"].as_str() {
-        let _ = write!(choice, ", {:?}", clean(words));
+        let _ = write!(choice, ", {}", quoted(words));
     }
     if let Some(at) = moment(&chosen["at"], now) {
         let _ = write!(choice, ", said {at}");
@@ -141,13 +165,13 @@ fn push_table<const N: usize>(out: &mut String, head: &[&str], rows: Vec<[String
     let head: Vec<Vec<String>> =
         if head.is_empty() { Vec::new() } else { vec![head.iter().map(|name| (*name).to_owned()).collect()] };
     let rows: Vec<Vec<String>> = head.into_iter().chain(rows.into_iter().map(Vec::from)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().map(|row| columns::width(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     out.push('\n');
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
+            let _ = write!(line, "{}  ", columns::pad(cell, *width));
         }
         let _ = writeln!(out, "{}", line.trim_end());
     }
@@ -201,6 +225,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_nobody_sees_is_shown() {
+        let shown = clean("a\u{1b}\u{61c}\u{feff}\u{2060}\u{ad}\u{e0041}é日");
+        assert_eq!(shown, r"a\u{1b}\u{61c}\u{feff}\u{2060}\u{ad}\u{e0041}é日");
+        assert_eq!(quoted("a \"b\" \\ \u{1b}"), r#""a \"b\" \\ \u{1b}""#);
+    }
 
     #[test]
     fn durations_are_short() {

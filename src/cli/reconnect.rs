@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::destination::{Destination, Failure};
 use super::socket::{Ending, Heard, Socket, Verdict};
+use super::{reader, say};
 
 /// What a command does with its connection.
 pub(super) trait Role {
@@ -31,6 +32,8 @@ pub(super) trait Role {
 pub(super) enum Step {
     /// The command goes on.
     On,
+    /// The command goes on, and this is a line for whoever reads it.
+    Print(String),
     /// The node cannot do it now: another try may help.
     Again(String),
     /// It is over.
@@ -72,7 +75,7 @@ pub(super) async fn stay(
         let parted = match connected {
             Ok(socket) => {
                 if was_connected {
-                    eprintln!("rollcall: connected again");
+                    say("connected again");
                 }
                 was_connected = true;
                 let parted = talk(socket, role, &mut stop).await;
@@ -91,10 +94,10 @@ pub(super) async fn stay(
         let (why, delay) = match parted {
             Parted::Stopped => return Ok(()),
             Parted::Over(result) => return result,
-            Parted::Lost(why, delay) => (why, delay.unwrap_or_else(|| full_jitter(n_failures))),
+            Parted::Lost(why, wish) => (why, delay(wish, n_failures)),
         };
         n_failures += 1;
-        eprintln!("rollcall: not connected ({why}): trying again in {:.1} s", delay.as_secs_f64());
+        say(format_args!("not connected ({why}): trying again in {:.1} s", delay.as_secs_f64()));
         tokio::select! {
             () = sleep(delay) => {}
             () = &mut stop => return Ok(()),
@@ -125,6 +128,19 @@ async fn talk(mut socket: Socket, role: &mut impl Role, stop: &mut (impl Future<
         match heard {
             Heard::Message(message, text) => match role.hear(&message, &text) {
                 Step::On => {}
+                Step::Print(line) => {
+                    let printed = tokio::select! {
+                        printed = reader::print(line) => printed,
+                        () = &mut *stop => {
+                            socket.close().await;
+                            return Parted::Stopped;
+                        }
+                    };
+                    if !matches!(printed, Ok(true)) {
+                        socket.close().await;
+                        return Parted::Over(printed.map(|_| ()).map_err(Into::into));
+                    }
+                }
                 Step::Again(why) => {
                     socket.close().await;
                     return Parted::Lost(why, None);
@@ -144,8 +160,26 @@ async fn talk(mut socket: Socket, role: &mut impl Role, stop: &mut (impl Future<
     }
 }
 
+/// How long to wait, if the node wishes this. Only the first try may be at once: a node that sends everybody back at once may do so
+/// again.
+fn delay(wish: Option<Duration>, n_failures: u32) -> Duration {
+    wish.filter(|wish| n_failures == 0 || !wish.is_zero()).unwrap_or_else(|| full_jitter(n_failures))
+}
+
 /// Full jitter: anything up to 1 s, 2 s, 4 s and so on. Many clients of a lost node do not come back together.
 fn full_jitter(n_failures: u32) -> Duration {
     let ceiling = DELAY_FIRST.saturating_mul(1 << n_failures.min(16)).min(DELAY_MAX);
     ceiling.mul_f64(rand::rng().random_range(0.0..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_always_says_at_once_is_not_asked_without_a_pause() {
+        assert_eq!(delay(Some(Duration::ZERO), 0), Duration::ZERO);
+        assert!((0..100).any(|_| delay(Some(Duration::ZERO), 1) > Duration::ZERO));
+        assert_eq!(delay(Some(DELAY_MAX), 3), DELAY_MAX);
+    }
 }

@@ -1,7 +1,6 @@
 //! `rollcall watch`.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use super::event::{Names, is_event};
 use super::printout::clean;
 use super::reconnect::{Role, Step, stay};
 use super::signals::Signals;
+use super::{reader, say};
 
 /// What is watched.
 #[derive(clap::Args)]
@@ -46,7 +46,13 @@ pub(crate) async fn run(destination: &Destination, watched: Watched) -> anyhow::
         awaited: BTreeSet::new(),
         was_connected: false,
     };
-    stay(destination, &mut watcher, async { _ = signals.next().await }).await
+    let stop = async {
+        tokio::select! {
+            _ = signals.next() => {}
+            () = reader::gone() => {}
+        }
+    };
+    stay(destination, &mut watcher, stop).await
 }
 
 struct Watcher {
@@ -80,7 +86,7 @@ impl Role for Watcher {
     fn begin(&mut self) {
         self.awaited = (0..self.requests().len() as u64).collect();
         if self.was_connected {
-            eprintln!("rollcall: what happened meanwhile is not shown");
+            say("what happened meanwhile is not shown");
         }
         self.was_connected = true;
     }
@@ -95,12 +101,12 @@ impl Role for Watcher {
         }
         self.names.learn(&message["users"]);
         match kind {
-            Some("resync") => eprintln!("rollcall: some events were missed"),
-            Some("room_left") => eprintln!(
-                "rollcall: the application's server has made {} leave the room {}",
+            Some("resync") => say("some events were missed"),
+            Some("room_left") => say(format_args!(
+                "the application's server has made {} leave the room {}",
                 clean(self.watched.own.as_deref().unwrap_or_default()),
                 clean(message["roomId"].as_str().unwrap_or_default())
-            ),
+            )),
             _ => {}
         }
         if !is_event(message) {
@@ -110,7 +116,7 @@ impl Role for Watcher {
             true => Some(one_line(text)),
             false => self.names.line(message, |sign| self.colours.paint(colour(sign), &sign.to_string())),
         };
-        line.map_or(Step::On, |line| print(&line))
+        line.map_or(Step::On, Step::Print)
     }
 
     fn is_settled(&self) -> bool {
@@ -139,15 +145,5 @@ fn colour(sign: char) -> Colour {
         '+' => Colour::Green,
         '-' => Colour::Red,
         _ => Colour::Yellow,
-    }
-}
-
-/// Prints a line. If nobody reads it any more, the command is over.
-pub(super) fn print(line: &str) -> Step {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Ok(()) => Step::On,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Step::Over(Ok(())),
-        Err(error) => Step::Over(Err(error.into())),
     }
 }

@@ -62,6 +62,7 @@ mod startup;
 mod status;
 mod store_contract;
 mod terminal;
+mod terminal_faults;
 mod tls;
 mod typing;
 mod user_status;

@@ -162,6 +162,19 @@ async fn without_redis_the_node_tells_what_it_knows_of_itself() {
 }
 
 #[tokio::test]
+async fn a_full_redis_still_says_what_it_has() {
+    let cluster = Cluster::start(2).await;
+    let _ada = cluster[0].join("ada").await;
+    let shown = async || cluster[1].get("/api/users/ada/explain").await.1["data"]["presence"].clone();
+    eventually_eq(shown, json!("online"), "the store has the user").await;
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let data = nodes(&cluster[1]).await;
+    assert_eq!(data["store"]["answered"], true, "{data}");
+    assert_eq!(of_node(&data, &cluster[0])["sockets"], 1, "{data}");
+    assert_eq!(shown().await, "online");
+}
+
+#[tokio::test]
 async fn a_node_that_knows_nothing_yet_says_so() {
     let mut redis = RedisServer::start().await;
     redis.kill();

@@ -12,15 +12,14 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
 
 use crate::auth::secret_node;
-use crate::support::shared::process::OwnedProcess;
 use crate::support::*;
 
-fn url(node: &Endpoint) -> String {
+pub(crate) fn url(node: &Endpoint) -> String {
     format!("http://{}", node.addr())
 }
 
 /// Starts a command with a node's URL behind `before`, and these arguments.
-fn start(before: &[&str], node: &Endpoint, arguments: &[&str]) -> RunningCommand {
+pub(crate) fn start(before: &[&str], node: &Endpoint, arguments: &[&str]) -> RunningCommand {
     let url = url(node);
     RunningCommand::start(&[before, &[&*url], arguments].concat(), &[])
 }
@@ -114,19 +113,6 @@ async fn watch_connects_again_when_a_node_is_there_again() {
     watching.expect_complaint("connected again").await;
     until_heard(&node, &watching, "after").await;
     assert!(watching.stderr().contains("what happened meanwhile is not shown"), "{}", watching.stderr());
-}
-
-#[tokio::test]
-async fn watch_ends_when_nobody_reads_it() {
-    let node = Node::start_with(|_| ()).await;
-    let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
-    let mut watching = OwnedProcess::spawn(command.args(["watch", &url(&node)]).stdout(Stdio::piped()));
-    drop(watching.child().stdout.take());
-    let ended = async || {
-        node.join("ada").await.close(1000).await;
-        watching.exited().is_some_and(|status| status.success())
-    };
-    eventually(ended, "the first event ends it").await;
 }
 
 #[tokio::test]
@@ -248,14 +234,14 @@ async fn top_prints_once_where_there_is_no_terminal() {
 }
 
 /// `rollcall top` on a terminal of 80 columns and 24 rows.
-struct OnTerminal {
+pub(crate) struct OnTerminal {
     terminal: OwnedFd,
-    child: Child,
+    pub(crate) child: Child,
     shown: Arc<Mutex<String>>,
 }
 
 impl OnTerminal {
-    fn top(node: &Endpoint, environment: &[(&str, &str)]) -> OnTerminal {
+    pub(crate) fn top(node: &Endpoint, environment: &[(&str, &str)]) -> OnTerminal {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
         let path = ptsname(&terminal, Vec::new()).expect("it has a name").into_string().expect("in UTF-8");
@@ -263,7 +249,11 @@ impl OnTerminal {
         tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).expect("it has a size");
         let stdio = || Stdio::from(ours.try_clone().expect("another handle"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
-        command.args(["top", "--url", &url(node)]).env_remove("NO_COLOR").envs(environment.iter().copied());
+        command
+            .args(["top", "--url", &url(node)])
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .envs(environment.iter().copied());
         // It ends when its terminal does.
         let child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().expect("it starts");
         let shown = Arc::new(Mutex::new(String::new()));
@@ -278,19 +268,19 @@ impl OnTerminal {
         OnTerminal { terminal, child, shown }
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn expect(&self, text: &str) {
+    pub(crate) async fn expect(&self, text: &str) {
         eventually(async || self.shown().contains(text), &format!("{text:?} is shown")).await;
     }
 
-    fn type_in(&self, keys: &[u8]) {
+    pub(crate) fn type_in(&self, keys: &[u8]) {
         File::from(self.terminal.try_clone().expect("another handle")).write_all(keys).expect("it is a terminal");
     }
 
-    async fn until_ended(&mut self) {
+    pub(crate) async fn until_ended(&mut self) {
         let child = &mut self.child;
         eventually(async || child.try_wait().expect("a child").is_some_and(|status| status.success()), "it ends").await;
     }
@@ -304,8 +294,8 @@ impl Drop for OnTerminal {
     }
 }
 
-const ENTER: &str = "\u{1b}[?1049h";
-const LEAVE: &str = "\u{1b}[?1049l";
+pub(crate) const ENTER: &str = "\u{1b}[?1049h";
+pub(crate) const LEAVE: &str = "\u{1b}[?1049l";
 
 #[tokio::test]
 async fn top_gives_the_terminal_back_however_it_ends() {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::super::colour::Colour;
+use super::super::columns::{pad, width};
 use super::super::event::status;
 use super::super::printout::{clean, duration};
 use super::history::{COUNTERS, History};
@@ -131,7 +132,7 @@ fn nodes(data: &Value, n_lines: usize) -> Vec<Line> {
     let rows: Vec<_> = nodes[..n_shown].iter().map(columns).collect();
     let mut widths = NAMES.map(str::len);
     for row in &rows {
-        widths.iter_mut().zip(row).for_each(|(width, (_, text))| *width = text.chars().count().clamp(*width, WIDEST));
+        widths.iter_mut().zip(row).for_each(|(widest, (_, text))| *widest = width(text).clamp(*widest, WIDEST));
     }
     let mut lines = vec![row(' ', &NAMES.map(|name| (Colour::Bold, name.to_owned())), widths)];
     for (node, columns) in nodes.iter().zip(&rows) {
@@ -151,7 +152,7 @@ const WIDEST: usize = 24;
 /// One row. What is too long for its column pushes the others.
 fn row(mark: char, columns: &[(Colour, String); COLUMNS], widths: [usize; COLUMNS]) -> Line {
     columns.iter().zip(widths).fold(Line::plain(format!("{mark} ")), |line, ((colour, text), width)| {
-        line.and(*colour, format!("{text:<width$}")).and(Colour::Plain, "  ")
+        line.and(*colour, pad(text, width)).and(Colour::Plain, "  ")
     })
 }
 
@@ -193,11 +194,11 @@ fn transition_line(transition: &Value) -> Line {
         Some("changed") => (Colour::Yellow, '~', "profile".to_owned()),
         _ => (Colour::Yellow, '~', status(transition)),
     };
-    let (user, name) = (text(&transition["userId"]), text(&transition["name"]));
+    let (user, name) = (pad(&text(&transition["userId"]), 20), pad(&text(&transition["name"]), 20));
     let provisional = if transition.get("revision").is_some() { "" } else { " (not confirmed yet)" };
     Line::plain(format!("  {}  ", clock(&transition["at"])))
         .and(colour, sign.to_string())
-        .and(Colour::Plain, format!(" {user:<20} {name:<20} {what}{provisional}"))
+        .and(Colour::Plain, format!(" {user} {name} {what}{provisional}"))
 }
 
 fn array(value: &Value) -> &[Value] {

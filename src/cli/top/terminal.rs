@@ -10,6 +10,7 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use crossterm::{execute, queue};
+use rustix::process::{Signal, getpid, getsid, kill_process};
 
 /// The whole screen. Dropping it gives the terminal back.
 pub(super) struct Terminal(());
@@ -25,9 +26,8 @@ impl Terminal {
             give_back();
             hook(info);
         }));
-        enable_raw_mode()?;
         let terminal = Self(());
-        execute!(stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
+        begin()?;
         Ok(terminal)
     }
 
@@ -43,13 +43,23 @@ impl Terminal {
     /// # Errors
     /// The terminal is gone.
     pub(super) fn show(&self, lines: impl IntoIterator<Item = String>) -> std::io::Result<()> {
-        let mut out = stdout().lock();
-        queue!(out, BeginSynchronizedUpdate)?;
-        for (row, line) in (0..u16::MAX).zip(lines) {
-            queue!(out, MoveTo(0, row), Print(line), Clear(ClearType::UntilNewLine))?;
+        draw(&mut stdout().lock(), lines)
+    }
+
+    /// Stops the process, as Ctrl-Z does, with the terminal given back meanwhile. Returns when the process goes on. It does not stop
+    /// if no shell is there to let it go on.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub(super) fn stop(&self) -> std::io::Result<()> {
+        let own = getpid();
+        if getsid(None)? == own {
+            return Ok(());
         }
-        queue!(out, EndSynchronizedUpdate)?;
-        out.flush()
+        give_back();
+        // SIGTSTP is ours, and stops nothing.
+        kill_process(own, Signal::STOP)?;
+        begin()
     }
 }
 
@@ -59,8 +69,38 @@ impl Drop for Terminal {
     }
 }
 
+fn begin() -> std::io::Result<()> {
+    enable_raw_mode()?;
+    execute!(stdout(), EnterAlternateScreen, Hide, DisableLineWrap)
+}
+
+/// Each line of the screen is erased before it is written: behind a line as wide as the screen, the cursor stands on its last
+/// character.
+fn draw(out: &mut impl Write, lines: impl IntoIterator<Item = String>) -> std::io::Result<()> {
+    queue!(out, BeginSynchronizedUpdate)?;
+    for (row, line) in (0..u16::MAX).zip(lines) {
+        queue!(out, MoveTo(0, row), Clear(ClearType::CurrentLine), Print(line))?;
+    }
+    queue!(out, EndSynchronizedUpdate)?;
+    out.flush()
+}
+
 fn give_back() {
     // A terminal that is gone needs nothing.
     let _ = execute!(stdout(), EnableLineWrap, Show, LeaveAlternateScreen);
     let _ = disable_raw_mode();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_erased_behind_a_line() {
+        let mut out = Vec::new();
+        draw(&mut out, ["as wide as the screen".to_owned()]).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let behind = out.split_once("as wide as the screen").unwrap().1;
+        assert_eq!(behind, "\u{1b}[?2026l");
+    }
 }

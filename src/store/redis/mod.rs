@@ -142,6 +142,19 @@ impl RedisStore {
         })
     }
 
+    /// Reads all this in one step. A full Redis refuses transactions, and answers what only reads. Then other clients may come
+    /// between: that is better than no answer for a person who looks at what is wrong.
+    async fn read_at_once<T: FromRedisValue>(&self, pipeline: &Pipeline) -> StoreResult<T> {
+        let mut connection = self.connection().await?;
+        let read = async {
+            match pipeline.clone().atomic().query_async(&mut *connection).await {
+                Err(error) if is_full(&error) => pipeline.query_async(&mut *connection).await,
+                read => read,
+            }
+        };
+        self.shared.within(read).await
+    }
+
     async fn sweep_expired(&self) -> StoreResult<Swept> {
         let mut connection = self.connection().await?;
         let time: (u64, u64) = self.shared.within(redis::cmd("TIME").query_async(&mut *connection)).await?;
@@ -410,6 +423,12 @@ fn extend(key: impl ToRedisArgs, ttl_ms: &str) -> Cmd {
     let mut command = Cmd::with_capacity(3, ROOM_BYTES);
     command.arg("PEXPIRE").arg(key).arg(ttl_ms);
     command
+}
+
+/// Whether Redis has no memory left. Each command of a transaction says so.
+fn is_full(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    error.code() == Some("OOM") || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
 }
 
 fn store_error(error: RedisError) -> StoreError {

@@ -21,14 +21,10 @@ impl RedisStore {
     pub(super) async fn read_nodes(&self) -> StoreResult<HeldNodes> {
         let keys = &self.shared.keys;
         let mut pipeline = redis::pipe();
-        pipeline.atomic();
         pipeline.cmd("HMGET").arg(&keys.epoch).arg(&["run_id", "epoch"]).get(&keys.service.revision);
         pipeline.cmd("INFO").arg("server").cmd("TIME");
         pipeline.cmd("ZRANGE").arg(&keys.nodes).arg(0).arg(-1);
-        let mut connection = self.connection().await?;
-        let stored: Stored = self.shared.within(pipeline.query_async(&mut *connection)).await?;
-        drop(connection);
-        let (epoch, revision, server, time, nodes) = stored;
+        let (epoch, revision, server, time, nodes): Stored = self.read_at_once(&pipeline).await?;
         let mut nodes: Vec<NodeId> = nodes.iter().filter_map(|node| format::parsed(node)).collect();
         nodes.sort_unstable();
         Ok(HeldNodes {

@@ -121,7 +121,6 @@ impl RedisStore {
         let keys = &self.shared.keys;
         let service = &keys.service;
         let mut pipeline = redis::pipe();
-        pipeline.atomic();
         pipeline.cmd("HMGET").arg(&keys.epoch).arg(&["run_id", "epoch"]).get(&service.revision);
         pipeline.cmd("INFO").arg("server").cmd("TIME").cmd("GET").arg(keys.presence(user));
         pipeline.cmd("SISMEMBER").arg(&service.users).arg(user.as_str());
@@ -130,8 +129,7 @@ impl RedisStore {
         pipeline.cmd("ZRANGE").arg(&keys.nodes).arg(0).arg(-1).arg("WITHSCORES");
         pipeline.cmd("GET").arg(keys.last_seen(user));
         pipeline.cmd("XREVRANGE").arg(&service.log).arg("+").arg("-").arg("COUNT").arg(SEARCHED_ENTRIES);
-        let mut connection = self.connection().await?;
-        let stored: Stored = self.shared.within(pipeline.query_async(&mut *connection)).await?;
+        let stored: Stored = self.read_at_once(&pipeline).await?;
         self.examination(user, stored)
     }
 

@@ -46,8 +46,8 @@ async fn a_node_that_never_reached_redis_gets_no_client_and_no_read() {
         }
         let _ada = balancer.join("ada").await;
         for node in &cluster.nodes {
-            let knows = async || node.online_ids().await.contains(&"ada".to_owned());
-            eventually(knows, "each node knows of ada").await;
+            let known = async || node.online_ids().await.contains(&"ada".to_owned());
+            eventually(known, "each node has heard of ada").await;
         }
         for _ in 0..9 {
             assert!(balancer.online_ids().await.contains(&"ada".to_owned()));

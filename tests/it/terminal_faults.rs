@@ -1,0 +1,126 @@
+//! What goes wrong around the commands for a terminal: readers, disks, tokens, signals.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::shared::process::OwnedProcess;
+use crate::support::*;
+use crate::terminal::{ENTER, LEAVE, OnTerminal, start, url};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
+    command.args(arguments);
+    command
+}
+
+fn full_disk() -> Stdio {
+    Stdio::from(File::options().write(true).open("/dev/full").expect("Linux has it"))
+}
+
+#[tokio::test]
+async fn watch_ends_as_soon_as_nobody_reads_it() {
+    let node = Node::start_with(|_| ()).await;
+    let mut watching = OwnedProcess::spawn(command(&["watch", &url(&node)]).stdout(Stdio::piped()));
+    drop(watching.child().stdout.take());
+    eventually(async || watching.exited().is_some_and(|status| status.success()), "no event is needed").await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_watch_while_its_reader_stands_still() {
+    let node = Node::start_with(|_| ()).await;
+    let (reader, mut out) = UnixStream::pair().expect("a pair");
+    out.set_nonblocking(true).expect("it can wait");
+    while out.write(&[b'x'; 4096]).is_ok() {}
+    out.set_nonblocking(false).expect("it can wait");
+    let arguments = ["watch", &url(&node), "--as", "watcher", "--room", "kitchen"];
+    let mut watching = OwnedProcess::spawn(command(&arguments).stdout(OwnedFd::from(out)));
+    eventually_eq(async || node.room_ids("kitchen").await, ["watcher"], "it is in the room").await;
+    let frames =
+        async || node.get("/api/nodes").await.1["data"]["here"]["counters"]["frames"].as_u64().expect("a number");
+    let before = frames().await;
+    let ada = start(&["join", "--url"], &node, &["--user", "ada", "--room", "kitchen"]);
+    ada.expect("joined").await;
+    // Ada is told two things: `welcome` and `room_joined`. The third is for the watcher.
+    eventually(async || frames().await >= before + 3, "the watcher is told").await;
+    watching.signal("TERM");
+    assert!(watching.wait().await.success());
+    eventually_eq(async || node.room_ids("kitchen").await, ["ada"], "it has said goodbye").await;
+    drop(reader);
+}
+
+#[tokio::test]
+async fn complaints_that_cannot_be_written_end_nothing() {
+    let mut refused = OwnedProcess::spawn(command(&["watch", "http://127.0.0.1:1"]).stderr(full_disk()));
+    assert_eq!(refused.wait().await.code(), Some(1));
+    let mut node = NodeProcess::spawn(&[]).await;
+    let port = node.addr().port().to_string();
+    let arguments = ["join", "--url", &url(&node), "--user", "42"];
+    let mut holding = OwnedProcess::spawn(command(&arguments).stdout(Stdio::null()).stderr(full_disk()));
+    eventually_eq(async || node.online_ids().await, ["42"], "the user is there").await;
+    node.sigterm();
+    node.wait().await;
+    let node = NodeProcess::spawn(&[("PORT", &port)]).await;
+    eventually_eq(async || node.online_ids().await, ["42"], "the user comes back").await;
+    holding.signal("TERM");
+    assert!(holding.wait().await.success());
+}
+
+#[tokio::test]
+async fn a_token_that_is_just_being_written_is_waited_for() {
+    let node = Node::start_with(with_secret).await;
+    let path = std::env::temp_dir().join(format!("rollcall-token-{}", std::process::id()));
+    let short = token(json!({"sub": "ada", "exp": seconds_from_now(2.0), "scope": "presence:write"}));
+    std::fs::write(&path, short).expect("a file");
+    let arguments = ["--user", "ada", "--token-file", path.to_str().expect("a path in UTF-8")];
+    let mut holding = start(&["join", "--url"], &node, &arguments);
+    holding.expect("joined").await;
+    std::fs::write(&path, "").expect("a file");
+    holding.expect_complaint("must have a token, and nothing else): trying again").await;
+    std::fs::write(&path, token_of("ada", "presence:write")).expect("a file");
+    holding.expect_complaint("connected again").await;
+    holding.signal("TERM");
+    assert!(holding.wait().await.success());
+    std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn top_gives_the_terminal_back_while_it_is_stopped() {
+    let node = Node::start_with(|_| ()).await;
+    for stop in ["\u{1a}", "TSTP"] {
+        let mut top = OnTerminal::top(&node, &[]);
+        top.expect("q: quit").await;
+        let pid = top.child.id().to_string();
+        let send =
+            |signal: &str| Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs").success();
+        match stop {
+            "TSTP" => assert!(send("TSTP")),
+            key => top.type_in(key.as_bytes()),
+        }
+        let is_stopped = async || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+            state.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        };
+        eventually(is_stopped, "it stops").await;
+        top.expect(LEAVE).await;
+        assert!(send("CONT"));
+        eventually(async || top.shown().matches(ENTER).count() == 2, "it takes the terminal again").await;
+        top.type_in(b"q");
+        top.until_ended().await;
+        eventually(async || top.shown().matches(LEAVE).count() == 2, "it gives the terminal back").await;
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_without_a_screen_gets_plain_lines() {
+    let node = Node::start_with(|_| ()).await;
+    let _ada = node.join("ada").await;
+    let mut top = OnTerminal::top(&node, &[("TERM", "dumb")]);
+    top.until_ended().await;
+    top.expect("since its start").await;
+    assert!(!top.shown().contains('\u{1b}'), "{:?}", top.shown());
+}
