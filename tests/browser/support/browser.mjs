@@ -102,6 +102,9 @@ export async function noteTexts(page, selector) {
   return () => notes.evaluate((list) => [...list]);
 }
 
+/** The id of what has the focus. @param {import("puppeteer-core").Page} page */
+export const focused = (page) => page.evaluate(() => document.activeElement?.id);
+
 /** What axe-core finds, one text for each element. @param {import("puppeteer-core").Page} page @returns {Promise<string[]>} */
 export async function violations(page) {
   await page.evaluate(AXE);
