@@ -475,8 +475,10 @@ test("long words and forced colours leave the list readable", async (t) => {
   await shows(ann, "#people-rows", "Do not disturb: TTT");
   const height = await ann.$eval("#people-rows tr", (row) => row.getBoundingClientRect().height);
   assert.ok(height < 640, `a person has ${height} pixels`);
-  const overflow = await ann.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  assert.equal(overflow, 0);
+  const overflow = () => ann.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(await overflow(), 0);
+  await ann.evaluate(() => (document.documentElement.style.fontSize = "200%"));
+  assert.equal(await overflow(), 0, "texts of twice the size");
   const devtools = await ann.createCDPSession();
   await devtools.send("Emulation.setEmulatedMedia", { features: [{ name: "forced-colors", value: "active" }] });
   const adjusts = (/** @type {string} */ selector) => ann.$eval(selector, (element) => getComputedStyle(element).forcedColorAdjust);
