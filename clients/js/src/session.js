@@ -130,11 +130,11 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
   function take(message) {
     const { type, roomId, ref, code, users } = message;
     const isAnswer = requests.take(message);
+    const key = roomId === undefined ? "everyone" : "room " + roomId;
     if (type === "error" && !isAnswer && ref !== UNHEARD) {
-      if (roomId !== undefined) interest.lost("room " + roomId, code);
+      if (roomId !== undefined) interest.lost(key, code);
       failed(new RollcallError(/** @type {any} */ (message)));
     }
-    const key = roomId === undefined ? "everyone" : "room " + roomId;
     if (message.removed) return interest.lost(key, "removed");
     // A page that was asked for is delivered by whoever asked: it belongs to a list.
     if (isAnswer && /^(online|room)_users/.test(type)) return;

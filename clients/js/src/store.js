@@ -163,8 +163,9 @@ export function makeStore() {
         for (const each of message.users) show(online(each));
         if (!everyone) return;
         learn({ count: message.total });
-        if (message.last && (finish(people) || !data.complete)) crowdChanged();
-        if (message.last) data.complete = true;
+        if (!message.last) return;
+        if (finish(people) || !data.complete) crowdChanged();
+        data.complete = true;
         return;
       case "watching":
         for (const state of message.users) {
