@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { DESKTOP, PHONE, noteTexts, sees, shoot, startBrowser, texts, violations } from "./support/browser.mjs";
+import { DESKTOP, PHONE, focused, noteTexts, sees, shoot, startBrowser, texts, violations } from "./support/browser.mjs";
 import { ROOT } from "./support/process.mjs";
 import { startService } from "./support/service.mjs";
 import { until } from "./support/wait.mjs";
@@ -149,14 +149,12 @@ test("a killed node takes nobody along, and its visitor comes back by themselves
   await sees(ann, NAMES, ["Ann", "Bob"]);
   const node = await texts(ann, "#you-node");
   const people = await noteTexts(ann, "#people-rows");
-  const states = await noteTexts(ann, "#connection");
   await service.kill(await service.nodeOf("Ann"));
   await until("another node", async () => `${await texts(ann, "#you-node")}` !== `${node}`);
   await sees(ann, "#connection", "Connected");
   await sees(ann, NAMES, ["Ann", "Bob"]);
   await sees(bob, NAMES, ["Ann", "Bob"]);
   for (const seen of await people()) assert.ok(seen.includes("Ann") && seen.includes("Bob"), seen);
-  assert.ok((await states()).includes("Not connected"), `${await states()}`);
   assert.deepEqual((await texts(bob, NEWS)).filter((text) => text.includes("went")), []);
   await sees(ann, "#banners", "");
 });
@@ -341,6 +339,153 @@ test("with tokens, the page asks for one, keeps it in memory alone, and asks aga
   assert.deepEqual(page.problems, []);
 });
 
+test("a token that lets nobody in is said to be one, and another is taken", async (t) => {
+  const service = await startService(t, { nodes: 1, settings: JWT });
+  const page = await (await browser.visitor(t)).open(service.url);
+  for (const scope of ["presence:read", "presence:write", "observe"]) {
+    await fill(page, "#token", await token("--user", "ann", "--scope", scope));
+    await click(page, "#token-form button");
+    await sees(page, "#you-problem", "The token does not allow this.");
+    await sees(page, "#connection", "Token needed");
+    assert.ok(!(await isHidden(page, "#token-form")), scope);
+    await sees(page, "#banners", "");
+  }
+  await fill(page, "#token", await token("--user", "ann"));
+  await click(page, "#token-form button");
+  await page.waitForSelector("#joined", { visible: true });
+  await sees(page, "#you-problem", "");
+  await sees(page, NAMES, ["ann"]);
+  assert.deepEqual(page.problems, []);
+});
+
+test("what is no key is said to be none, and the next one is taken", async (t) => {
+  const service = await startService(t, { nodes: 1, settings: JWT });
+  const page = await (await browser.visitor(t)).open(service.nodeUrls[0]);
+  await fill(page, "#key", "“key”");
+  await click(page, "#key-form button");
+  await sees(page, "#operator-note", "This is no API key.");
+  await fill(page, "#key", await token("--user", "ann", "--scope", "admin"));
+  await click(page, "#key-form button");
+  await page.waitForSelector("#operator", { visible: true });
+  assert.equal(await focused(page), "service");
+  assert.deepEqual(page.problems, []);
+});
+
+test("a room that is entered before the connection is back is entered then", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const ann = await joined(t, service.nodeUrls[0], "Ann");
+  await service.disconnect("Ann");
+  await sees(ann, "#connection", "Ended");
+  await service.kill(0);
+  await click(ann, "#banners button");
+  await shows(ann, "#banners", "The connection to the service is broken.");
+  await fill(ann, "#room-id", "kitchen");
+  await click(ann, "#room-form button");
+  await service.start(0);
+  await sees(ann, "#room-count", "has 1 person");
+});
+
+test("a join that is refused leaves nothing behind", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const page = await (await browser.visitor(t)).open(service.url);
+  await page.waitForSelector("#join-form", { visible: true });
+  await sees(page, "#people-count", "0");
+  const devtools = await page.createCDPSession();
+  const listeners = async () => {
+    await devtools.send("HeapProfiler.collectGarbage");
+    return (await page.metrics()).JSEventListeners ?? 0;
+  };
+  const refused = async () => {
+    await fill(page, "#join-name", "€".repeat(50));
+    await click(page, "#join-form button.main");
+    await sees(page, "#you-problem", "The service does not accept this name or user id.");
+    await page.waitForSelector("#join-form button:not([disabled])");
+  };
+  await refused();
+  const before = await listeners();
+  for (let i = 0; i < 5; i++) await refused();
+  await until("no more listeners", async () => (await listeners()) <= before);
+});
+
+test("who came while the connection was broken is not said to have been there before", async (t) => {
+  const service = await startService(t, { nodes: 2 });
+  const guest = await (await browser.visitor(t)).open(service.nodeUrls[0]);
+  await joined(t, service.nodeUrls[1], "Ann");
+  await sees(guest, NAMES, ["Ann"]);
+  await service.kill(0);
+  await shows(guest, "#banners", "The connection to the service is broken.");
+  const cameAt = Date.now();
+  await joined(t, service.nodeUrls[1], "Bob");
+  await service.start(0);
+  await sees(guest, NAMES, ["Ann", "Bob"]);
+  const since = await guest.$$eval("#people-rows .time", (cells) =>
+    cells.map((cell) => ({ text: cell.textContent, time: cell.querySelector("time")?.dateTime ?? "" })),
+  );
+  assert.doesNotMatch(since[0].text ?? "", /before/);
+  assert.match(since[1].text ?? "", /^before /);
+  assert.ok(Date.parse(since[1].time) >= cameAt, JSON.stringify(since));
+});
+
+test("who uses a keyboard keeps their place, whatever comes and goes", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const bob = await joined(t, service.url, "Bob");
+  const ann = await (await browser.visitor(t)).open(service.url);
+  await fill(ann, "#join-name", "Ann");
+  await ann.keyboard.press("Enter");
+  await ann.waitForSelector("#joined", { visible: true });
+  assert.equal(await focused(ann), "you");
+  await fill(ann, "#room-id", "kitchen");
+  await ann.keyboard.press("Enter");
+  await ann.waitForSelector("#room-open", { visible: true });
+  assert.equal(await focused(ann), "room");
+  await click(ann, "#room-leave");
+  await ann.waitForSelector("#room-form", { visible: true });
+  assert.equal(await focused(ann), "room");
+  // The person goes on whose name has the focus.
+  await sees(ann, NAMES, ["Ann", "Bob"]);
+  await ann.focus("#people-rows tr:last-child button");
+  await bob.close();
+  await sees(ann, NAMES, ["Ann"]);
+  assert.equal(await ann.$eval("#people-rows button", (button) => button === document.activeElement), true);
+  await service.disconnect("Ann");
+  await click(ann, "#banners button");
+  await sees(ann, "#banners", "");
+  assert.equal(await focused(ann), "people");
+  await click(ann, "#leave");
+  await ann.waitForSelector("#join-form", { visible: true });
+  assert.equal(await focused(ann), "you");
+});
+
+test("a user id that a browser cannot ask for is said to be one", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const page = await joined(t, service.nodeUrls[0], "..");
+  await click(page, "#people-rows button.name");
+  await sees(page, "#explain-problem", "A browser cannot ask for this user id.");
+  await fill(page, "#explain-id", "a/..");
+  await click(page, "#explain-form button");
+  await shows(page, "#explanation-summary", "Offline");
+});
+
+test("long words and forced colours leave the list readable", async (t) => {
+  const service = await startService(t, { nodes: 1 });
+  const ann = await joined(t, service.url, "W".repeat(80), { size: { width: 320, height: 640 } });
+  await ann.select("#status", "dnd");
+  await fill(ann, "#activity", "T".repeat(80));
+  await click(ann, "#status-form button");
+  await shows(ann, "#people-rows", "Do not disturb: TTT");
+  const height = await ann.$eval("#people-rows tr", (row) => row.getBoundingClientRect().height);
+  assert.ok(height < 640, `a person has ${height} pixels`);
+  const overflow = () => ann.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(await overflow(), 0);
+  await ann.evaluate(() => (document.documentElement.style.fontSize = "200%"));
+  assert.equal(await overflow(), 0, "texts of twice the size");
+  const devtools = await ann.createCDPSession();
+  await devtools.send("Emulation.setEmulatedMedia", { features: [{ name: "forced-colors", value: "active" }] });
+  const adjusts = (/** @type {string} */ selector) => ann.$eval(selector, (element) => getComputedStyle(element).forcedColorAdjust);
+  assert.equal(await adjusts("#people-rows .dot"), "none");
+  assert.deepEqual(await violations(ann), []);
+});
+
 test("a crowd is shown in part, and found by its names", async (t) => {
   const service = await startService(t, { nodes: 1, settings: { ROLLCALL__LIMITS__JOINS_PER_SECOND: "10000" } });
   const crowd = await (await browser.visitor(t)).open(`${service.url}/healthz`);
@@ -362,6 +507,7 @@ test("a crowd is shown in part, and found by its names", async (t) => {
   });
   await click(page, "#people-more");
   await until("all of them", async () => (await texts(page, NAMES)).length === 150);
+  assert.ok(await page.$eval("#people-rows tr:last-child", (row) => row.contains(document.activeElement)), "the focus is where the button was");
 });
 
 test("everything is there for a screen reader, a keyboard, a phone, dark and light", async (t) => {

@@ -25,7 +25,7 @@ const MODULES = {
  * the platform know them.
  */
 const INTERNAL =
-  /^(opened|heard|closed|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good|timer|here|byId|lists|inList|curious|askNow)$/;
+  /^(opened|heard|closed|joinFields|begin|lost|watched|counting|people|roster|shown|typists|facts|woke|fields|failed|isDegraded|retry|good|timer|here|byId|lists|inList|curious|askNow|doubts|done|active)$/;
 
 /** The core may have so many bytes when it is compressed. */
 const CORE_MAX_BYTES = 6144;
@@ -58,7 +58,7 @@ async function bundled(entry) {
     module: true,
     ecma: 2020,
     compress: { passes: 4, unsafe_arrows: true, hoist_funs: true, lhs_constants: false, keep_fargs: false, pure_getters: true },
-    mangle: entry === MODULES["rollcall.js"] ? { properties: { regex: INTERNAL } } : true,
+    mangle: entry === MODULES["rollcall.js"] ? { properties: { regex: INTERNAL, builtins: true } } : true,
   });
   return BANNER + code + "\n";
 }

@@ -1,5 +1,7 @@
 // Whether somebody is there: looks at the page's visibility and at what is done to it.
 
+import { now } from "./clock.js";
+
 /** The least time between two signs of life. (docs/protocol.md, `user_activity`) */
 const SIGN_EVERY_MS = 30_000;
 const INPUT = ["pointerdown", "pointermove", "keydown", "wheel"];
@@ -30,9 +32,8 @@ export function makeActivity({ idleAfterMs, hiddenAfterMs, activity }, told) {
   }
 
   function input() {
-    const now = performance.now();
-    if (!activity || page?.hidden || now - signedAt < Math.min(SIGN_EVERY_MS, idleAfterMs / 2)) return;
-    signedAt = now;
+    if (!activity || page?.hidden || now() - signedAt < Math.min(SIGN_EVERY_MS, idleAfterMs / 2)) return;
+    signedAt = now();
     told.idle(false);
     told.active();
     clearTimeout(idleTimer);

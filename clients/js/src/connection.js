@@ -1,6 +1,7 @@
 // One connection after another: opens, tests, gives up, waits, opens again. It knows nothing of presence.
 
 import { fullJitter } from "./backoff.js";
+import { now } from "./clock.js";
 import { RollcallError } from "./error.js";
 
 /**
@@ -30,8 +31,6 @@ export const GOODBYE = 1000;
 const GOOD_AFTER_MS = 5000;
 /** A timer that is later than this was held up (a sleep, a hidden tab). What it should judge may have come meanwhile. */
 const LATE_MS = 1000;
-
-const now = () => performance.now();
 
 /** @param {Settled} options @param {Owner} owner */
 export function makeConnection(options, owner) {
@@ -104,7 +103,7 @@ export function makeConnection(options, owner) {
 
   /** @param {{ code: number, reason: string }} event */
   function closed({ code, reason }) {
-    const isUnauthorized = [UNAUTHORIZED, TOKEN_EXPIRED].includes(code);
+    const isUnauthorized = code === UNAUTHORIZED || code === TOKEN_EXPIRED;
     // Once more with a new token, and not in a loop.
     if (FINAL.includes(code) || (isUnauthorized && (!getToken || refusals++))) {
       return stop(ABANDONED, "closed_" + code);

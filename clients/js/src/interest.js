@@ -34,6 +34,11 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
   /** Not asked for again: on this socket, or for a while, unless it is wanted anew. @type {Wanted} */
   const blocked = new Map();
   let attempt = 0;
+  /** One of several ids was refused, and nobody says which: they are asked for one by one, until it is found. @type {unknown} */
+  let doubt;
+
+  /** @param {RollcallError} error @param {unknown} [several] it was about several ids @returns {unknown} whether the others may be had */
+  const doubts = ({ code }, several) => (doubt = several && code === "invalid_field");
 
   /** @param {string} key @param {string} code why it cannot be had */
   function block(key, code) {
@@ -44,13 +49,17 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
         blocked.delete(key);
         go();
       }, 500 + fullJitter(attempt++, RETRY_MAX_MS));
-    } else if (roomId && want.has(key)) deliver({ type: "_refused", roomId, code });
+    } else if (roomId !== undefined && want.has(key)) deliver({ type: "_refused", roomId, code });
   }
 
   function tellScope() {
-    const everyone = !!have?.has("everyone");
-    const users = everyone ? [] : idsOf(want.keys(), "user");
-    deliver({ type: "_scope", everyone, count: want.has("count"), users, rooms: idsOf(want.keys(), "room") });
+    deliver({
+      type: "_scope",
+      everyone: !!have?.has("everyone"),
+      count: want.has("count"),
+      users: idsOf(want.keys(), "user"),
+      rooms: idsOf(want.keys(), "room"),
+    });
   }
 
   /** The requests that bring it nearer to what is wanted, and what each of them is about. @param {Wanted} heard @returns {[Message, string[]][]} */
@@ -63,7 +72,7 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
     });
     const everyone = want.has("everyone");
     const users = (/** @type {boolean} */ wanted) =>
-      open.filter((key) => key.startsWith("user ") && want.has(key) === wanted).slice(0, IDS_MAX);
+      open.filter((key) => key.startsWith("user ") && want.has(key) === wanted).slice(0, doubt ? 1 : IDS_MAX);
     const [more, less] = [users(true), users(false)];
     // This ends all of the others, so it goes alone. To watch somebody ends it, too.
     if (open.includes("everyone") && (everyone || !more.length)) {
@@ -99,7 +108,7 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
         // Whoever is not in a room has left it.
         if (error && error.code !== "not_in_room") {
           failed(error);
-          keys.forEach((key) => block(key, error.code));
+          if (!doubts(error, keys[1])) keys.forEach((key) => block(key, error.code));
         } else {
           const wasEveryone = heard.has("everyone");
           const { type } = message;
@@ -116,6 +125,8 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
   }
 
   return {
+    doubts,
+
     /** @param {Wanted} wanted */
     want(wanted) {
       want = wanted;
@@ -127,8 +138,9 @@ export function makeInterest(ask, deliver, failed, retry, observes) {
     joinFields() {
       const keys = [...want.keys()];
       const presence = want.has("everyone") ? "everyone" : idsOf(keys, "user").length ? "watch" : "none";
-      const rooms = idsOf(keys.filter((key) => want.get(key) === "everyone"), "room");
-      return observes ? { presence } : { presence, rooms: rooms.slice(0, IDS_MAX) };
+      // What was refused on the last socket must not keep the client out of this one.
+      const rooms = idsOf(keys.filter((key) => want.get(key) === "everyone" && !blocked.has(key)), "room");
+      return observes ? { presence } : { presence, rooms: rooms.slice(0, doubt ? 0 : IDS_MAX) };
     },
 
     /** The client is in, as this join has said. @param {Message} join */

@@ -83,7 +83,7 @@ export function makeRequests(send, answerMs) {
     /** The client is in. */
     open() {
       atOnce = AT_ONCE;
-      for (const { timer } of waiting) clearTimeout(timer);
+      waiting.forEach(({ timer }) => clearTimeout(timer));
       go();
     },
 
@@ -93,9 +93,10 @@ export function makeRequests(send, answerMs) {
       clearTimeout(pause);
       pause = undefined;
       waiting.forEach((request) => (request.here ? waiting.delete(request) : expect(request)));
-      const lost = [...sent.values()];
-      sent.clear();
-      for (const request of lost) end(request, new RollcallError({ code: "disconnected" }));
+      for (const [ref, request] of sent) {
+        sent.delete(ref);
+        end(request, new RollcallError({ code: "disconnected" }));
+      }
     },
 
     /** @param {Message} message @returns {boolean} whether it is an answer */

@@ -1,6 +1,7 @@
 // The client, as an application sees it.
 
 import { makeActivity } from "./activity.js";
+import { now } from "./clock.js";
 import { makeSession } from "./session.js";
 import { makeStatement } from "./statement.js";
 import { makeStore, presenceOf } from "./store.js";
@@ -151,9 +152,9 @@ export class Rollcall {
   /** Call it with each key: it is said as often as needed. @param {TypingTarget} target */
   startTyping(target) {
     const key = JSON.stringify(target);
-    const now = performance.now();
-    if (now - (this.#typedAt.get(key) ?? -Infinity) < TYPING_EVERY_MS) return;
-    this.#typedAt.set(key, now);
+    // Without a time, this is no number, and no smaller one.
+    if (now() - /** @type {number} */ (this.#typedAt.get(key)) < TYPING_EVERY_MS) return;
+    this.#typedAt.set(key, now());
     this.#link.say({ ...target, type: "typing_start" });
   }
 

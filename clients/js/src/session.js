@@ -1,6 +1,7 @@
 // One client at the service: lets itself in, hears what is wanted, and comes back when the connection breaks.
 
 import { fullJitter } from "./backoff.js";
+import { now } from "./clock.js";
 import { GOODBYE, makeConnection } from "./connection.js";
 import { RollcallError } from "./error.js";
 import { makeInterest, PASSING } from "./interest.js";
@@ -21,8 +22,8 @@ const UNHEARD = "-";
 const RENEW_BEFORE_MS = 60_000;
 /** The least time to the next one: the application may give the same again. */
 const RENEW_AFTER_MS = 1000;
-/** The longest delay that a timer can have. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
+/** A timer cannot have a delay of 2 ** 31 or more. */
+const TIMER_MAX_MS = 2e9;
 
 /**
  * @param {import("./connection.js").Settled} options
@@ -73,9 +74,9 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     const about = observe ? { type: "subscribe" } : { type: "join_user", ...statement.fields() };
     const join = { ...about, ...interest.joinFields() };
     requests.askNow(join, (error, answer) => {
-      if (error) return refused(error);
+      if (error) return refused(error, interest.doubts(error, join.rooms?.length));
       isIn = true;
-      beganMs = (Date.parse(answer.timestamp) || Date.now()) - performance.now();
+      beganMs = (Date.parse(answer.timestamp) || Date.now()) - now();
       userId = answer.userId ?? userId;
       planRenewal();
       connection.good();
@@ -84,12 +85,12 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     });
   }
 
-  /** @param {RollcallError} error */
-  function refused(error) {
+  /** @param {RollcallError} error @param {unknown} again it may be let in without its rooms */
+  function refused(error, again) {
     const { code } = error;
     if (code === "disconnected") return;
     failed(error);
-    if (PASSING.test(code)) connection.retry();
+    if (again || PASSING.test(code)) connection.retry();
     // Without a good token, the service closes the socket.
     else if (code !== "unauthenticated") connection.stop(GOODBYE, code);
   }
@@ -106,7 +107,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
 
   function planRenewal() {
     if (tokenEnds === undefined) return;
-    const leftMs = Date.parse(tokenEnds) - beganMs - performance.now();
+    const leftMs = Date.parse(tokenEnds) - beganMs - now();
     renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2, RENEW_AFTER_MS));
   }
 
@@ -129,11 +130,11 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
   function take(message) {
     const { type, roomId, ref, code, users } = message;
     const isAnswer = requests.take(message);
+    const key = roomId === undefined ? "everyone" : "room " + roomId;
     if (type === "error" && !isAnswer && ref !== UNHEARD) {
-      if (roomId !== undefined) interest.lost("room " + roomId, code);
+      if (roomId !== undefined) interest.lost(key, code);
       failed(new RollcallError(/** @type {any} */ (message)));
     }
-    const key = roomId === undefined ? "everyone" : "room " + roomId;
     if (message.removed) return interest.lost(key, "removed");
     // A page that was asked for is delivered by whoever asked: it belongs to a list.
     if (isAnswer && /^(online|room)_users/.test(type)) return;

@@ -76,8 +76,9 @@ export function makeStore() {
   function blank(value) {
     const key = JSON.stringify(value);
     if (blanks.size > BLANK_MAX) blanks.clear();
-    if (!blanks.has(key)) blanks.set(key, value);
-    return blanks.get(key);
+    const old = blanks.get(key) ?? value;
+    blanks.set(key, old);
+    return old;
   }
 
   /** @param {Partial<Snapshot>} facts */
@@ -162,8 +163,9 @@ export function makeStore() {
         for (const each of message.users) show(online(each));
         if (!everyone) return;
         learn({ count: message.total });
-        if (message.last && (finish(people) || !data.complete)) crowdChanged();
-        if (message.last) data.complete = true;
+        if (!message.last) return;
+        if (finish(people) || !data.complete) crowdChanged();
+        data.complete = true;
         return;
       case "watching":
         for (const state of message.users) {
@@ -200,8 +202,8 @@ export function makeStore() {
     take(message) {
       changed = false;
       apply(message);
-      if (takeOfRoom(data.rooms, message)) changed = true;
-      if (typists.take(message)) changed = true;
+      changed = takeOfRoom(data.rooms, message) || changed;
+      changed = typists.take(message) || changed;
       if (changed) tell();
     },
 

@@ -219,6 +219,34 @@ test("a refused wish says why, and the others hold", async () => {
   client.close();
 });
 
+test("an id that cannot be watched takes nothing from the others", async () => {
+  const users = await crowd("there", 3);
+  const client = await connected({ url: node.url, userId: "watcher" });
+  for (const id of ["there00", "", "there01", "\u0001", "there02"]) client.watch(id);
+  await until("all who can be", () => users.every((_, i) => client.presence(`there0${i}`).status === "online"));
+  assert.equal(client.presence("").status, "unknown");
+  assert.ok(client.errors.includes("invalid_field"));
+  [client, ...users].forEach((each) => each.close());
+});
+
+test("a room that cannot be entered keeps the client out of nothing else, and not of the next connection", async () => {
+  const proxy = await startProxy(node.port);
+  const client = connect({ url: proxy.url, userId: "homeless" });
+  client.joinRoom("");
+  client.joinRoom("home");
+  await until("the other room", () => client.room("home").joined && client.room("").error === "invalid_field");
+  /** @type {string[]} */
+  const states = [];
+  client.subscribe(() => states.push(client.getSnapshot().connection));
+  const before = proxy.accepted();
+  proxy.cut();
+  await until("the next connection", () => proxy.accepted() > before && client.getSnapshot().connection === "connected");
+  await until("both answers", () => client.room("home").joined && client.room("").error === "invalid_field");
+  assert.equal(proxy.accepted(), before + 1, "the first join is let in");
+  assert.ok(!states.includes("stopped"));
+  client.close();
+});
+
 test("a wish of one moment costs nothing", async () => {
   const proxy = await startProxy(node.port);
   const client = await connected({ url: proxy.url, userId: "moment" });

@@ -229,6 +229,20 @@ test("a provider makes another client for another user, and not for other functi
   assert.equal(client.getSnapshot().connection, "stopped");
 });
 
+test("two providers of one client: it stays connected until both are gone", async (t) => {
+  const { client } = await asking("shared");
+  const list = provided(client, h(OnlineUsersList));
+  const [one, other] = [await mount(t, list), await mount(t, list)];
+  await until("both lists", () => [one, other].every((page) => page.find("li[data-user-id=shared]")));
+  await one.unmount();
+  // A close would come with the next timer.
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.equal((await client.check("shared")).status, "online");
+  assert.equal(client.getSnapshot().connection, "connected");
+  await other.unmount();
+  await isIn(client, "stopped");
+});
+
 test("a room and typing last as long as something shows them", async (t) => {
   const client = await connected({ url: node.url, userId: "rita", ...QUIET });
   const other = await connected({ url: node.url, userId: "otto", ...QUIET });

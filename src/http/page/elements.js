@@ -28,14 +28,27 @@ export function shortened(text) {
   return characters.length > TEXT_MAX ? characters.slice(0, TEXT_MAX).join("") + "…" : text;
 }
 
-/** Shows or hides an element. */
-export function show(element, isShown) {
-  if (element.hidden === isShown) element.hidden = !isShown;
+/**
+ * Gives the focus to something else if an element has it that is about to go. So a keyboard and a screen reader go on where they
+ * were: at `next`, at the part of the page around, or at the first part.
+ */
+function passFocus(element, next) {
+  if (!element.contains(document.activeElement)) return;
+  const place = next?.querySelector("button") ?? element.parentElement.closest("[tabindex]") ?? find("people");
+  place.focus({ preventScroll: true });
+}
+
+/** Shows or hides an element. @param next what may have its focus then */
+export function show(element, isShown, next) {
+  if (element.hidden !== isShown) return;
+  if (!isShown) passFocus(element, next);
+  element.hidden = !isShown;
 }
 
 /**
  * The children of `parent` become those of `items`, in their order. A child stays the same element, and stays where it is, for as
- * long as its key is there: so a focus is not lost. `update` gets the child and its item.
+ * long as its key is there: so a focus is not lost. If a child goes that has it, the next one gets it. `update` gets the child and its
+ * item.
  */
 export function keep(parent, items, keyOf, create, update) {
   const old = parent.kept ?? new Map();
@@ -45,7 +58,10 @@ export function keep(parent, items, keyOf, create, update) {
     kept.set(key, old.get(key) ?? create(item));
     old.delete(key);
   }
-  for (const gone of old.values()) gone.remove();
+  for (const gone of old.values()) {
+    passFocus(gone, gone.nextElementSibling ?? gone.previousElementSibling);
+    gone.remove();
+  }
   let place = parent.firstChild;
   for (const item of items) {
     const child = kept.get(keyOf(item));

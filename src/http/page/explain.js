@@ -4,6 +4,9 @@ import { duration, find, keep, make, say, show, statusName, timeElement } from "
 
 const NOT_HERE = "Only operators may ask this: open this page on the machine of a node, or give an API key under “The service”.";
 
+/** As a part of a path, these mean the path itself. */
+const NO_PART = [".", ".."];
+
 /** @param ask asks a resource as the operator */
 export function makeExplain(ask) {
   let asked = 0;
@@ -41,9 +44,10 @@ export function makeExplain(ask) {
     let problem = "";
     let answer;
     try {
-      answer = await ask(`api/users/${encodeURIComponent(userId)}/explain`);
-      if ([401, 403, 404].includes(answer.status)) problem = NOT_HERE;
-      else if (answer.status !== 200) problem = answer.body.message ?? `The node answers ${answer.status}.`;
+      answer = NO_PART.includes(userId) ? undefined : await ask(`api/users/${encodeURIComponent(userId)}/explain`);
+      if (!answer) problem = "A browser cannot ask for this user id.";
+      else if ([401, 403, 404].includes(answer.status)) problem = NOT_HERE;
+      else if (!answer.body.data) problem = answer.body.message ?? `The node answers ${answer.status}.`;
     } catch {
       problem = "The node does not answer.";
     }

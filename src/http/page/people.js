@@ -27,9 +27,10 @@ const fits = (user, wanted) => [user.id, user.name, user.username].some((text) =
 export function makePeople({ explain }) {
   let shownRows = PAGE_ROWS;
   let changed;
-  /** When this page heard that somebody came. */
-  const since = new Map();
-  const beganAt = Date.now();
+  /** When this page heard that somebody came (`at`), or, with `isBefore`, when it heard that they were there already. */
+  let since = new Map();
+  /** The users of whom `since` is. */
+  let known;
   let news = [];
   let newsCount = 0;
   /** Not announced yet. */
@@ -56,14 +57,21 @@ export function makePeople({ explain }) {
     if (element.user === user && element.since === since.get(user.id) && element.isOwn === (user.id === ownId)) return;
     Object.assign(element, { user, since: since.get(user.id), isOwn: user.id === ownId });
     const [name, status, time] = element.children;
+    const { at, isBefore } = element.since;
     const id = nameOf(user) === user.id ? "" : words(user.id, { class: "id" });
     const button = name.firstChild;
     button.replaceChildren(words(nameOf(user)), id, element.isOwn ? make("span", { class: "tag" }, "you") : "");
     button.title = `Why is ${shortened(user.id)} online?`;
     status.replaceChildren(statusMark(user.status, user.statusText));
-    time.replaceChildren(
-      element.since === undefined ? `before ${minuteOfDay(beganAt)}` : timeElement(element.since, minuteOfDay),
-    );
+    time.replaceChildren(isBefore ? "before " : "", timeElement(at, minuteOfDay));
+  }
+
+  /** Whoever is in a list, and was not heard to come, was there before it. Whoever is not in it is forgotten. */
+  function learn(users) {
+    if (users === known) return;
+    known = users;
+    const now = { at: Date.now(), isBefore: true };
+    since = new Map(users.map(({ id }) => [id, since.get(id) ?? now]));
   }
 
   /** Something that happened: a sign, who, what, and how it is known. */
@@ -92,7 +100,7 @@ export function makePeople({ explain }) {
     heard(message, userBefore) {
       const { type, userId, user, status, statusText, reason } = message;
       if (type === "user_online") {
-        since.set(userId, Date.parse(message.timestamp));
+        since.set(userId, { at: Date.parse(message.timestamp) });
         tell("+", userId, nameOf(user), "came", message);
       } else if (type === "user_offline") {
         since.delete(userId);
@@ -112,6 +120,7 @@ export function makePeople({ explain }) {
     show({ snapshot, you }, again) {
       changed = again;
       const { users, complete, count } = snapshot;
+      learn(users);
       const isKnown = complete || count !== undefined || users.length > 0;
       say(find("people-count"), isKnown ? (count ?? users.length).toLocaleString() : "–");
       const by = (status) => users.filter((user) => user.status === status).length;
@@ -132,11 +141,10 @@ export function makePeople({ explain }) {
         : !complete ? "More are being read."
         : "";
       say(find("people-note"), note);
-      show(find("people-more"), found.length > shown.length);
+      show(find("people-more"), found.length > shown.length, find("people-rows").lastElementChild);
       keep(find("news-rows"), news, ({ key }) => key, newsRow);
       show(find("news-rows"), news.length > 0);
       show(find("news-none"), news.length === 0);
-      if (since.size > users.length + 10_000) since.clear();
     },
 
     /** How many changes were heard so far. */

@@ -25,7 +25,6 @@ export function makeRoom(visitor) {
   find("room-leave").addEventListener("click", () => {
     typing.value = "";
     visitor.setRoom(undefined);
-    find("room-id").focus();
   });
   typing.addEventListener("input", () => {
     if (roomId === undefined) return;

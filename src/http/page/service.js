@@ -128,8 +128,11 @@ export function makeService(visitor, countHeard) {
 
   find("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    key = find("key").value.trim() || undefined;
+    const given = find("key").value.trim();
     find("key").value = "";
+    // No header has anything else in it.
+    if (!/^[!-~]+$/.test(given)) return say(find("operator-note"), "This is no API key.");
+    key = given;
     refusal = undefined;
     void askNodes();
   });

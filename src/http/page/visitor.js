@@ -127,8 +127,14 @@ export function makeVisitor({ changed, heard }) {
     you = undefined;
     remember();
     problem = faultOf(error);
-    // A token may allow to look, and not to be there.
-    if (error === "forbidden" && token !== undefined && !part.looks) return begin({ observe: true });
+    // It has ended, and would still look whether somebody is at the page.
+    part.client.close();
+    if (error === "forbidden" && token !== undefined) {
+      // A token may allow to look, and not to be there.
+      if (!part.looks) return begin({ observe: true });
+      token = undefined;
+      needsToken = true;
+    }
     // A user id that is refused after a reload should not leave the page empty.
     if (wasYou && part === present && token === undefined && !needsToken) begin({ observe: true });
   }
@@ -167,7 +173,8 @@ export function makeVisitor({ changed, heard }) {
 
   function setRoom(room) {
     releaseRoom?.();
-    releaseRoom = room === undefined ? undefined : present.client.joinRoom(room);
+    // Who begins again enters it then.
+    releaseRoom = room === undefined ? undefined : (next ?? present).client.joinRoom(room);
     you = { ...you, room };
     keep();
     changed();

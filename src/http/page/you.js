@@ -74,10 +74,7 @@ export function makeYou(visitor) {
     const given = find("new-name").value.trim();
     if (given) await visitor.rename(given);
   });
-  find("leave").addEventListener("click", () => {
-    visitor.leave();
-    (find("join-form").hidden ? find("token") : find("join-name")).focus();
-  });
+  find("leave").addEventListener("click", () => visitor.leave());
   // The new tab gets a copy of who this one is.
   find("second-tab").addEventListener("click", () => window.open(location.href));
 

@@ -102,8 +102,13 @@ export async function noteTexts(page, selector) {
   return () => notes.evaluate((list) => [...list]);
 }
 
+/** The id of what has the focus. @param {import("puppeteer-core").Page} page */
+export const focused = (page) => page.evaluate(() => document.activeElement?.id);
+
 /** What axe-core finds, one text for each element. @param {import("puppeteer-core").Page} page @returns {Promise<string[]>} */
 export async function violations(page) {
+  // What fades in has less contrast until it is there.
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)).then(() => {}));
   await page.evaluate(AXE);
   const found = await page.evaluate(() => globalThis.axe.run());
   return found.violations.flatMap(({ id, help, nodes }) => nodes.map(({ html }) => `${id}: ${help}: ${html}`));

@@ -53,12 +53,17 @@ function makeClient(options, latest) {
   });
 }
 
-/** Clients that are about to close: a component that is mounted again at once (strict mode) goes on with the same connection. */
-const closing = new WeakMap();
+/** How many providers a client has now. @type {WeakMap<Rollcall, number>} */
+const providers = new WeakMap();
 
 /** @param {Rollcall} client */
 function connected(client) {
-  clearTimeout(closing.get(client));
+  const count = (/** @type {number} */ more) => providers.set(client, (providers.get(client) ?? 0) + more);
+  count(1);
   client.connect();
-  return () => void closing.set(client, setTimeout(() => client.close()));
+  return () => {
+    count(-1);
+    // A component that is mounted again at once (strict mode) goes on with the same connection.
+    setTimeout(() => providers.get(client) || client.close());
+  };
 }

@@ -1,0 +1,4 @@
+// The time that no clock moves.
+
+/** In ms, since some moment. */
+export const now = () => performance.now();
