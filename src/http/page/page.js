@@ -10,6 +10,7 @@ import { makeYou, problemText } from "./you.js";
 
 /** The least time between two redraws. If they are costly, it is longer: a tenth of the time is enough for them. */
 const REDRAW_MS = 100;
+const REVEALED_AFTER_MS = 1000;
 
 let timer;
 let costMs = 0;
@@ -23,7 +24,13 @@ function redraw() {
   showConnection(state);
   if (neededToken && !state.needsToken) service.forget();
   neededToken = state.needsToken;
+  if (state.snapshot.complete || state.needsToken) reveal();
   costMs = performance.now() - begin;
+}
+
+/** Shows the page once there is something to show, so that nothing moves away under the eyes. */
+function reveal() {
+  document.body.classList.remove("loading");
 }
 
 function redrawSoon() {
@@ -34,6 +41,8 @@ const visitor = makeVisitor({
   changed: redrawSoon,
   heard: (message, userBefore) => people.heard(message, userBefore),
 });
+// Without an answer, too.
+setTimeout(reveal, REVEALED_AFTER_MS);
 const service = makeService(visitor, () => people.count());
 const people = makePeople({ explain: makeExplain((path) => service.ask(path)) });
 const you = makeYou(visitor);

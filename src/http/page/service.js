@@ -147,6 +147,8 @@ export function makeService(visitor, countHeard) {
     if (!document.hidden) void askNodes();
   }
 
+  // At once, when all parts of the page are there.
+  setTimeout(sample);
   setInterval(sample, SAMPLE_MS);
 
   return {
