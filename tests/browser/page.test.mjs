@@ -426,6 +426,40 @@ test("who came while the connection was broken is not said to have been there be
   assert.ok(Date.parse(since[1].time) >= cameAt, JSON.stringify(since));
 });
 
+/** Lets the page believe that its tab goes into the background, or comes back. */
+const setHidden = (page, isHidden) =>
+  page.evaluate((value) => {
+    Object.defineProperties(document, {
+      hidden: { value, configurable: true },
+      visibilityState: { value: value ? "hidden" : "visible", configurable: true },
+    });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+
+test("who came and went while nobody looked is there when somebody looks again", async (t) => {
+  const service = await startService(t);
+  const ann = await joined(t, service.url, "Ann");
+  const eve = await joined(t, service.url, "Eve");
+  await sees(ann, NAMES, ["Ann", "Eve"]);
+  const sent = [];
+  const wire = await ann.createCDPSession();
+  await wire.send("Network.enable");
+  wire.on("Network.webSocketFrameSent", ({ response }) => sent.push(response.payloadData));
+
+  await setHidden(ann, true);
+  await until("the page hears nothing any more", async () => sent.some((text) => text.includes('"pause"')));
+  const bob = await joined(t, service.url, "Bob");
+  await click(eve, "#leave");
+  await sees(bob, NAMES, ["Ann", "Bob"]);
+  await setHidden(ann, false);
+  await sees(ann, NAMES, ["Ann", "Bob"]);
+  await shows(ann, "#people-rows tr:nth-child(2)", "Online");
+  await shows(ann, "#people-rows tr:nth-child(2)", "before");
+  await shows(ann, NEWS, "Bob came (told later)");
+  await shows(ann, NEWS, "Eve went (told later)");
+  assert.deepEqual(ann.problems, []);
+});
+
 test("who uses a keyboard keeps their place, whatever comes and goes", async (t) => {
   const service = await startService(t, { nodes: 1 });
   const bob = await joined(t, service.url, "Bob");

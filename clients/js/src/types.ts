@@ -154,11 +154,11 @@ export interface Options {
   hiddenAfterMs?: number;
   /** How long the connection may be silent before it is tested. 10 000 ms unless given. */
   heartbeatMs?: number;
-  /** How long an answer may take: of the test, of a handshake, of a request. 5000 ms unless given. */
+  /** How long the answer to a test may take. The token and the handshake have twice that, a request three times. 5000 ms unless given. */
   answerMs?: number;
   /** The longest delay before another try. 30 000 ms unless given. */
   reconnectMaxMs?: number;
-  /** Called with what went wrong and was nobody's answer. */
+  /** Called with each error that is not the answer to a request. */
   onError?: (error: Error & { code: string }) => void;
   /** For a runtime without `WebSocket` (Node before 22): the one of the package `ws`, for example. */
   WebSocket?: new (url: string, protocols?: string[]) => any;

@@ -27,11 +27,11 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-test("the package has what an application needs, and the licences of the repository", async () => {
+test("the package has what an application needs, and says what it is", async () => {
   const names = packed.files.map(({ path }) => path);
   const needed = ["rollcall.js", "react.js", "tabs.js", "types/index.d.ts", "types/react/index.d.ts", "types/tabs.d.ts"];
   for (const name of needed) assert.ok(names.includes(`dist/${name}`), name);
-  const others = names.filter((name) => !/^(dist\/[a-z/]+\.(js|d\.ts)|src\/[a-z/]+\.(js|ts)|LICENSE-(MIT|APACHE)|package\.json)$/.test(name));
+  const others = names.filter((name) => !/^(dist\/[a-z/]+\.(js|d\.ts)|src\/[a-z/]+\.(js|ts)|LICENSE-(MIT|APACHE)|README\.md|package\.json)$/.test(name));
   assert.deepEqual(others, []);
   for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) {
     assert.equal(await readFile(join(ROOT, name), "utf8"), await readFile(join(ROOT, "../..", name), "utf8"));

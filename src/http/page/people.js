@@ -100,7 +100,9 @@ export function makePeople({ explain }) {
     heard(message, userBefore) {
       const { type, userId, user, status, statusText, reason } = message;
       if (type === "user_online") {
-        since.set(userId, { at: Date.parse(message.timestamp) });
+        // What was missed while nobody looked has no time.
+        if (message.timestamp) since.set(userId, { at: Date.parse(message.timestamp) });
+        else since.delete(userId);
         tell("+", userId, nameOf(user), "came", message);
       } else if (type === "user_offline") {
         since.delete(userId);

@@ -85,7 +85,7 @@ export function makeService(visitor, countHeard) {
   function fillNode(row, node, isHere) {
     const [name, sockets, lease, state] = row.children;
     name.replaceChildren(nameOf(node), isHere ? make("span", { class: "tag" }, "asked") : "", make("span", { class: "id" }, node.nodeId));
-    say(sockets, node.sockets.toLocaleString());
+    say(sockets, node.sockets?.toLocaleString() ?? "–");
     say(lease, leaseOf(node));
     say(state, stateOf(node));
   }
