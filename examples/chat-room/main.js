@@ -10,6 +10,8 @@ const DEADLINE_MS = 5000;
 const [state, move, count, users] = ["state", "move", "count", "users"].map((id) => document.getElementById(id));
 const socket = io(service);
 let isInside = true;
+/** How often the visitor has moved: what was begun before that has no say any more. */
+let moves = 0;
 
 function show({ onlineCount, onlineUsers }) {
   count.textContent = onlineCount;
@@ -34,20 +36,20 @@ function enter() {
 }
 
 /** Shows the room as HTTP sees it, and asks again. */
-async function look() {
-  if (isInside) return;
+async function look(since) {
+  if (moves !== since) return;
   try {
     const url = `${service}/api/chatroom/${roomId}/online-users?userId=${encodeURIComponent(userId)}`;
     const answer = await fetch(url, { signal: AbortSignal.timeout(DEADLINE_MS) });
     const { success, message, data, degraded } = await answer.json();
-    if (isInside) return;
+    if (moves !== since) return;
     state.textContent = success ? sentence("You are outside.", degraded) : message;
     if (success) show(data);
   } catch {
     // What was last known stays.
-    if (!isInside) state.textContent = "The service does not answer. The list may be out of date.";
+    if (moves === since) state.textContent = "The service does not answer. The list may be out of date.";
   }
-  setTimeout(look, ASK_EVERY_MS);
+  setTimeout(() => look(since), ASK_EVERY_MS);
 }
 
 // After each connection, also one that follows a broken one.
@@ -65,7 +67,8 @@ socket.on("error", ({ message }) => (state.textContent = message));
 
 move.onclick = () => {
   isInside = !isInside;
+  const since = ++moves;
   move.textContent = isInside ? "Leave the room" : "Enter the room";
   if (isInside) enter();
-  else socket.emit("leave-room", { roomId }, look);
+  else socket.emit("leave-room", { roomId }, () => look(since));
 };

@@ -210,14 +210,15 @@ impl Connection {
         if self.waits.0.is_waiting.get() {
             return Ok(false);
         }
-        let request_timeout = self.place.0.request_timeout;
-        if let Some(ended_at) = self.waits.0.ended_at.take() {
-            self.idle.as_mut().reset(ended_at + request_timeout);
+        // A quiet connection has got its answer since then.
+        if let Some(ended_at) = self.waits.0.ended_at.take().filter(|_| !self.is_quiet) {
+            self.idle.as_mut().reset(ended_at + self.place.0.request_timeout);
         }
         while self.idle.as_mut().poll(context).is_ready() {
             if stood_still(self.idle.deadline().into_std()) {
                 self.begin_time();
-            } else if !self.is_quiet || self.patience() == request_timeout {
+            } else if !self.is_quiet || self.patience() == self.place.0.request_timeout {
+                // With so short a time for requests, nobody can tell half a request from quiet.
                 self.place.0.metrics.request_timed_out();
                 return Err(io::ErrorKind::TimedOut.into());
             } else if self.waits.0.n_answering.get() == 0 {

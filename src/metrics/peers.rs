@@ -15,7 +15,10 @@ impl PeerMetrics {
     /// Registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         Self {
-            questions: registry.counter("questions", "Questions about a user that this node asked other nodes"),
+            questions: registry.counter(
+                "questions",
+                "Questions about a user or a room, or about a node itself, that this node asked other nodes",
+            ),
             unanswered: registry.counter(
                 "questions_unanswered",
                 "Questions that this node asked another node, and that were not answered in time",

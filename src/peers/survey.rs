@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::task::AbortHandle;
 use tracing::debug;
 
 use super::explanation::Lease;
@@ -49,6 +50,7 @@ pub(super) struct Surveys(Mutex<Option<Taken>>);
 
 struct Taken {
     began_at: Instant,
+    task: AbortHandle,
     outcome: Shared<BoxFuture<'static, Option<Arc<Survey>>>>,
 }
 
@@ -63,7 +65,7 @@ impl Peers {
     pub(crate) async fn survey(self: &Arc<Self>) -> Arc<Survey> {
         let outcome = {
             let mut last = self.surveys.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_fresh = |taken: &Taken| taken.began_at.elapsed() < KEPT_FOR || taken.outcome.peek().is_none();
+            let is_fresh = |taken: &Taken| taken.began_at.elapsed() < KEPT_FOR || !taken.task.is_finished();
             let taken = match last.take().filter(is_fresh) {
                 Some(taken) => taken,
                 None => self.begin_survey(),
@@ -81,7 +83,11 @@ impl Peers {
     fn begin_survey(self: &Arc<Self>) -> Taken {
         let peers = self.clone();
         let surveyed = tokio::spawn(async move { Arc::new(peers.ask_all_nodes().await) });
-        Taken { began_at: Instant::now(), outcome: surveyed.map(Result::ok).boxed().shared() }
+        Taken {
+            began_at: Instant::now(),
+            task: surveyed.abort_handle(),
+            outcome: surveyed.map(Result::ok).boxed().shared(),
+        }
     }
 
     async fn ask_all_nodes(&self) -> Survey {

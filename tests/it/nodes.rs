@@ -1,11 +1,13 @@
 //! How are the nodes? `GET /api/nodes`, and the signals behind it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -199,6 +201,28 @@ async fn those_who_ask_within_a_second_share_one_survey() {
     // A survey begins a second after the one before, at the earliest.
     let most = 1 + began_at.elapsed().as_secs() as usize;
     assert!((1..=most).contains(&surveys.n_held()), "{} surveys", surveys.n_held());
+}
+
+#[tokio::test]
+async fn what_was_found_out_for_somebody_who_went_away_is_not_shown_later() {
+    let settings = test_settings();
+    let store = StagedStore::new(&settings.presence);
+    let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+    node.wait_ready().await;
+    let surveys = store.hold("nodes");
+    let began_at = Instant::now();
+    let mut asker = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
+    asker.write_all(b"GET /api/nodes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("the kernel takes it");
+    surveys.until_held(1).await;
+    drop(asker);
+    // Meanwhile the node notices that the asker has gone.
+    let _ada = node.join("ada").await;
+    let _bob = node.join("bob").await;
+    surveys.release();
+    let _cy = node.join("cy").await;
+    // What is a second old is not shown any more, also to those who ask in time.
+    tokio::time::sleep_until((began_at + Duration::from_secs(1)).into()).await;
+    assert_eq!(of_node(&nodes(&node).await, &node)["sockets"], 3);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ const visitor = makeVisitor({
 });
 // Without an answer, too.
 setTimeout(reveal, REVEALED_AFTER_MS);
-const service = makeService(visitor, () => people.count());
+const service = makeService(visitor, { countHeard: () => people.count(), degradedChanged: redrawSoon });
 const people = makePeople({ explain: makeExplain((path) => service.ask(path)) });
 const you = makeYou(visitor);
 const room = makeRoom(visitor);

@@ -27,8 +27,11 @@ const LIMITS = [
 
 const nameOf = ({ name, nodeId }) => name ?? nodeId;
 
-/** @param countHeard says how many changes this browser has heard */
-export function makeService(visitor, countHeard) {
+/**
+ * @param countHeard says how many changes this browser has heard
+ * @param degradedChanged called when the asked node has become degraded, or well
+ */
+export function makeService(visitor, { countHeard, degradedChanged }) {
   let key;
   /** The status of the answer that refused. Then the nodes are not asked. */
   let refusal;
@@ -110,6 +113,7 @@ export function makeService(visitor, countHeard) {
   async function askNodes() {
     if (isAsking || refusal !== undefined) return;
     isAsking = true;
+    const wasDegraded = !!last?.degraded;
     let note = "";
     try {
       const { status, body } = await visitor.ask("api/nodes", key);
@@ -121,6 +125,7 @@ export function makeService(visitor, countHeard) {
     }
     isAsking = false;
     if (refusal !== undefined || note) last = undefined;
+    if (!!last?.degraded !== wasDegraded) degradedChanged();
     show(find("operator"), refusal === undefined && !!find("node-facts").firstChild);
     show(find("key-form"), refusal === 401 || refusal === 403);
     say(find("operator-note"), REFUSALS[refusal] ?? note);

@@ -214,7 +214,8 @@ export function makeVisitor({ changed, heard }) {
       const before = present;
       if (token === undefined) look();
       else {
-        token = you = releaseRoom = undefined;
+        next?.client.close();
+        next = token = you = releaseRoom = undefined;
         needsToken = true;
       }
       // Others should see it now, and not when the next list is here.
