@@ -21,8 +21,9 @@ const BEGINNINGS: [&str; 8] = ["", "4", "42[\"", "427[\"", "42/,1[\"", "451-[\""
 /// Most digits of the number of an acknowledgement. Source: docs/socketio.md
 const ACK_DIGITS_MAX: usize = 16;
 
-/// Far above every error there is: what a client sends must not come back to it in full.
-const ERROR_BYTES_MAX: usize = 1024;
+/// Above every error there is: what a client sends must not come back to it in full. An error repeats 64 bytes of a client. Each may
+/// need 7 bytes, as `\\u{7f}`, and stands in the event and in the acknowledgement.
+const ERROR_BYTES_MAX: usize = 1280;
 
 /// The first byte says how the packet begins.
 ///
