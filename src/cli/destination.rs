@@ -1,6 +1,6 @@
 //! Where a command connects to over WebSocket, and how.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -13,9 +13,10 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, handshake::client::Response};
 
-use super::answer::{PLAIN_PORT, TLS_PORT, host_of};
+use super::authority::{PLAIN_PORT, TLS_PORT, host_and_port};
 use super::printout::clean;
 use super::reconnect::DELAY_MAX;
+use super::secret_file::secret_in;
 use super::socket::Socket;
 use super::way::Way;
 
@@ -87,12 +88,14 @@ impl Destination {
     /// The connection is dropped.
     pub(super) async fn connect(&self) -> Result<Socket, Failure> {
         let authorization = match &self.token_file {
-            Some(path) => Some(bearer(path).map_err(Failure::Unreachable)?),
+            Some(path) => {
+                let token = secret_in(path, "a token").map_err(Failure::Unreachable)?;
+                Some(bearer(&token).map_err(Failure::Refused)?)
+            }
             None => None,
         };
         let deadline = Instant::now() + PATIENCE;
-        let host = host_of(&self.authority);
-        let port = self.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(self.default_port);
+        let (host, port) = host_and_port(&self.authority, self.default_port);
         let addresses = timeout_at(deadline, tokio::net::lookup_host((host, port))).await;
         let addresses = addresses.map_err(|_| unreachable("the name service does not answer"))?;
         let mut failure = anyhow!("the host has no address");
@@ -126,12 +129,8 @@ fn unreachable(what: &'static str) -> Failure {
     Failure::Unreachable(anyhow!(what))
 }
 
-/// The token in a file, as a header. It is never shown.
-fn bearer(path: &Path) -> anyhow::Result<HeaderValue> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let token = text.trim();
-    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(is_plain, "{} must have a token, and nothing else", path.display());
+/// A token, as a header that is never shown.
+fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))?;
     header.set_sensitive(true);
     Ok(header)

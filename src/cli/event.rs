@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::columns::pad;
-use super::printout::{clean, quoted};
+use super::printout::{clean, quoted, text};
 
 /// The names of users. An event that somebody went has no name, so the last one is remembered.
 #[derive(Default)]
@@ -55,10 +55,10 @@ impl Names {
             "user_online" => ('+', status(&event["user"])),
             "user_changed" => ('~', "profile".to_owned()),
             "user_status_changed" => ('~', status(&event["user"])),
-            "user_offline" => ('-', word(&event["reason"])),
+            "user_offline" => ('-', text(&event["reason"])),
             "room_user_joined" => ('+', in_room(event, &status(&event["user"]))),
             "room_user_changed" => ('~', in_room(event, &status(&event["user"]))),
-            "room_user_left" => ('-', in_room(event, &word(&event["reason"]))),
+            "room_user_left" => ('-', in_room(event, &text(&event["reason"]))),
             _ => return None,
         };
         let id = event["userId"].as_str()?;
@@ -75,27 +75,23 @@ impl Names {
 
 /// A time to the second.
 fn time(value: &Value) -> String {
-    let text = clean(value.as_str().unwrap_or("-"));
-    match text.split_once('.') {
+    let time = text(value);
+    match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
+        None => time,
     }
 }
 
 /// A status, with the words beside it.
 pub(super) fn status(user: &Value) -> String {
     match user["statusText"].as_str() {
-        Some(words) => format!("{} {}", word(&user["status"]), quoted(words)),
-        None => word(&user["status"]),
+        Some(words) => format!("{} {}", text(&user["status"]), quoted(words)),
+        None => text(&user["status"]),
     }
 }
 
 fn in_room(event: &Value, what: &str) -> String {
-    format!("{}: {what}", word(&event["roomId"]))
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| "-".to_owned(), clean)
+    format!("{}: {what}", text(&event["roomId"]))
 }
 
 #[cfg(test)]
