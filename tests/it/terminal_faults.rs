@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -86,6 +87,49 @@ async fn a_token_that_is_just_being_written_is_waited_for() {
     holding.signal("TERM");
     assert!(holding.wait().await.success());
     std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_for_a_while_takes_nobody_offline() {
+    let node = Node::start_with(|settings| {
+        (settings.presence.grace, settings.presence.lease) = (Duration::from_secs(60), Duration::from_secs(120));
+        settings.limits.request_burst = 2;
+    })
+    .await;
+    let mut ada = node.join("ada").await;
+    // It joins, and asks for fifty of these users at a time.
+    let users: Vec<_> = (0..101).map(|n| format!("--user={n}")).collect();
+    let arguments: Vec<_> =
+        ["--as", "42", "--room", "lobby"].into_iter().chain(users.iter().map(|text| &**text)).collect();
+    let mut watching = start(&["watch"], &node, &arguments);
+    let n_tries = || watching.stderr().matches("trying again in").count();
+    eventually(async || n_tries() >= 2, "it tries again and again").await;
+    let _bob = node.join("bob").await;
+    let told = ada.collect_until(|frame| frame["userId"] == "bob").await;
+    let told: Vec<_> = told.iter().map(|frame| (frame["type"].as_str(), frame["userId"].as_str())).collect();
+    assert_eq!(told, ["42", "bob"].map(|user| (Some("user_online"), Some(user))));
+    watching.signal("TERM");
+    assert!(watching.wait().await.success());
+}
+
+#[tokio::test]
+async fn watch_may_name_as_many_users_and_rooms_as_a_socket_may_have() {
+    let id = |n: usize| format!("{n:\"<128}");
+    let node = Node::start_with(|_| ()).await;
+    // In JSON, no id is longer.
+    let named = |option: &str, n: usize| (0..n).flat_map(|n| [option.to_owned(), id(n)]).collect::<Vec<_>>();
+    let (users, rooms) = (named("--user", 1000), named("--room", 50));
+    let arguments: Vec<_> =
+        ["--as", "watcher"].into_iter().chain(users.iter().chain(&rooms).map(|text| &**text)).collect();
+    let watching = start(&["watch"], &node, &arguments);
+    let user = id(999);
+    let heard = async || {
+        node.join(&user).await.close(1000).await;
+        watching.stdout().contains(&user)
+    };
+    eventually(heard, "the last user is heard of").await;
+    eventually_eq(async || node.room_ids(&id(49)).await, ["watcher"], "the last room is, too").await;
+    assert_eq!(watching.stderr(), "");
 }
 
 #[tokio::test]
