@@ -19,6 +19,15 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
+const SIGTERM: u32 = 15;
+
+/// Whether a process does this with a signal: `SigCgt` is that it hears it, `SigIgn` that it ignores it.
+fn does(pid: u32, what: &str, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let mask = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("Linux says it");
+    u64::from_str_radix(mask.trim(), 16).expect("a mask") >> (signal - 1) & 1 == 1
+}
+
 fn full_disk() -> Stdio {
     Stdio::from(File::options().write(true).open("/dev/full").expect("Linux has it"))
 }
@@ -130,6 +139,18 @@ async fn watch_may_name_as_many_users_and_rooms_as_a_socket_may_have() {
     eventually(heard, "the last user is heard of").await;
     eventually_eq(async || node.room_ids(&id(49)).await, ["watcher"], "the last room is, too").await;
     assert_eq!(watching.stderr(), "");
+}
+
+#[tokio::test]
+async fn a_signal_is_heard_while_nobody_writes_the_token() {
+    let path = std::env::temp_dir().join(format!("rollcall-pipe-{}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&path).status().expect("`mkfifo` runs").success());
+    let arguments = ["watch", "http://127.0.0.1:1", "--token-file", path.to_str().expect("a path in UTF-8")];
+    let mut watching = OwnedProcess::spawn(&mut command(&arguments));
+    eventually(async || does(watching.id(), "SigCgt", SIGTERM), "it hears signals").await;
+    watching.signal("TERM");
+    assert!(watching.wait().await.success());
+    std::fs::remove_file(&path).expect("the file is ours");
 }
 
 #[tokio::test]
