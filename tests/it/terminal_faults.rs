@@ -19,6 +19,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
+const SIGHUP: u32 = 1;
 const SIGTERM: u32 = 15;
 
 /// Whether a process does this with a signal: `SigCgt` is that it hears it, `SigIgn` that it ignores it.
@@ -151,6 +152,19 @@ async fn a_signal_is_heard_while_nobody_writes_the_token() {
     watching.signal("TERM");
     assert!(watching.wait().await.success());
     std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn nohup_keeps_a_command_alive() {
+    let node = Node::start_with(|_| ()).await;
+    let program = env!("CARGO_BIN_EXE_rollcall");
+    let mut command = OwnedProcess::command("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", program, "join", "--url", &url(&node), "--user", "42"]);
+    let mut holding = OwnedProcess::spawn(command.stdout(Stdio::null()));
+    eventually_eq(async || node.online_ids().await, ["42"], "the user is there").await;
+    assert!(does(holding.id(), "SigIgn", SIGHUP));
+    holding.signal("TERM");
+    assert!(holding.wait().await.success());
 }
 
 #[tokio::test]
