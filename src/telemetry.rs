@@ -25,8 +25,7 @@ const SILENCED: &str = "actix_http=off";
 /// `telemetry.log_filter` is not a filter, or the process already has a logger. The caller must give up, because a
 /// service that cannot log must not look healthy.
 pub fn init(settings: &TelemetrySettings, node: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{SILENCED},{}", settings.log_filter))
-        .with_context(|| format!("telemetry.log_filter = {:?} is not a log filter", settings.log_filter))?;
+    let filter = filter(&settings.log_filter)?;
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -41,6 +40,13 @@ pub fn init(settings: &TelemetrySettings, node: &str) -> anyhow::Result<()> {
         }
     }
     .map_err(|error| anyhow!(error).context("cannot start logging"))
+}
+
+/// What is logged. By itself, an empty filter lets errors through, but behind another one it lets nothing through.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let levels = if text.split(',').all(str::is_empty) { "error" } else { text };
+    EnvFilter::try_new(format!("{SILENCED},{levels}"))
+        .with_context(|| format!("telemetry.log_filter = {text:?} is not a log filter"))
 }
 
 /// The time of a line of text, and the node.
@@ -70,5 +76,27 @@ where
         // The name of a node needs no escape (`server.name`).
         write!(out, "{{\"node\":\"{}\",", self.node)?;
         out.write_str(line.strip_prefix('{').unwrap_or(&line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_filter_lets_errors_through() {
+        for (text, expected) in [
+            ("", LevelFilter::ERROR),
+            (",", LevelFilter::ERROR),
+            ("warn", LevelFilter::WARN),
+            ("off", LevelFilter::OFF),
+            ("rollcall::store=debug", LevelFilter::DEBUG),
+        ] {
+            let filter = filter(text).unwrap();
+            assert_eq!(filter.max_level_hint(), Some(expected), "{text:?}");
+            assert!(filter.to_string().contains(SILENCED), "{filter}");
+        }
     }
 }

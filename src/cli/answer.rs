@@ -1,14 +1,16 @@
 //! One HTTP answer of a node.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 
+use super::authority::{PLAIN_PORT, TLS_PORT, host_and_port};
 use super::printout::clean;
+use super::secret_file::secret_in;
 use super::way::{Conversation, Way, why_unread};
 
 /// What a node answered.
@@ -29,7 +31,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// # Errors
 /// The file cannot be read, or the node does not answer, or refuses. Or `way` is not the way to it ([`get`]).
 pub(super) fn get_json(url: &str, way: &Way, path: &str, key_file: Option<&Path>) -> anyhow::Result<Value> {
-    let key = key_file.map(key_in).transpose()?;
+    let key = key_file.map(|path| secret_in(path, "an API key")).transpose()?;
     let Answer { status, body } = get(url, way, path, key.as_deref(), PATIENCE)?;
     let answer: Value =
         serde_json::from_str(&body).with_context(|| format!("{url} answered {status}, and no JSON: not a node"))?;
@@ -37,16 +39,6 @@ pub(super) fn get_json(url: &str, way: &Way, path: &str, key_file: Option<&Path>
         bail!("{url} answered {status}: {}", clean(answer["message"].as_str().unwrap_or("no message")));
     }
     Ok(answer)
-}
-
-/// The key in a file, without the end of its line. It is never shown: neither is it an argument, which other users of the machine
-/// can see.
-fn key_in(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let key = text.trim();
-    let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(is_plain, "{} must have an API key, and nothing else", path.display());
-    Ok(key.to_owned())
 }
 
 /// Asks for `path` with GET, and shows `key` if there is one. It uses no HTTP client: one request of HTTP/1.0 needs none. `way`
@@ -94,10 +86,6 @@ fn read_all(stream: &mut dyn Conversation, patience: Duration) -> io::Result<Vec
     }
 }
 
-/// The port of a URL that has none.
-pub(super) const PLAIN_PORT: u16 = 80;
-pub(super) const TLS_PORT: u16 = 443;
-
 /// The `host:port` of a URL, and the port if it has none.
 fn authority(url: &str) -> anyhow::Result<(&str, u16)> {
     let plain = url.strip_prefix("http://").map(|rest| (rest, PLAIN_PORT));
@@ -110,27 +98,11 @@ fn authority(url: &str) -> anyhow::Result<(&str, u16)> {
     Ok((authority, port))
 }
 
-/// The host in a `host:port`, without the brackets of an IPv6 address.
-pub(super) fn host_of(authority: &str) -> &str {
-    let has_port = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
-    let host = has_port.map_or(authority, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// The addresses of an authority.
-///
-/// # Errors
-/// The host has none.
-pub(super) fn addresses(authority: &str, default_port: u16) -> anyhow::Result<Vec<SocketAddr>> {
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{default_port}") };
-    Ok(with_port.to_socket_addrs()?.collect())
-}
-
 fn connect(authority: &str, default_port: u16, way: &Way, patience: Duration) -> anyhow::Result<Box<dyn Conversation>> {
     let mut failure = None;
-    for address in addresses(authority, default_port)? {
-        match way.open(host_of(authority), address, patience) {
+    let (host, port) = host_and_port(authority, default_port);
+    for address in (host, port).to_socket_addrs()? {
+        match way.open(host, address, patience) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }

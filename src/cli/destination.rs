@@ -1,6 +1,7 @@
 //! Where a command connects to over WebSocket, and how.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -13,9 +14,10 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, handshake::client::Response};
 
-use super::answer::{PLAIN_PORT, TLS_PORT, host_of};
+use super::authority::{PLAIN_PORT, TLS_PORT, host_and_port};
 use super::printout::clean;
 use super::reconnect::DELAY_MAX;
+use super::secret_file::TokenFile;
 use super::socket::Socket;
 use super::way::Way;
 
@@ -27,8 +29,8 @@ pub(crate) struct Destination {
     default_port: u16,
     path: String,
     way: Way,
-    /// The file with the token. It is read anew for each connection, because tokens end.
-    token_file: Option<PathBuf>,
+    /// It is read anew for each connection, because tokens end.
+    token_file: Option<TokenFile>,
 }
 
 /// Why there is no connection.
@@ -69,7 +71,7 @@ impl Destination {
             default_port,
             path: path.to_owned(),
             way,
-            token_file,
+            token_file: token_file.map(TokenFile::at),
         })
     }
 
@@ -86,39 +88,66 @@ impl Destination {
     /// # Cancel safety
     /// The connection is dropped.
     pub(super) async fn connect(&self) -> Result<Socket, Failure> {
+        let deadline = Instant::now() + PATIENCE;
         let authorization = match &self.token_file {
-            Some(path) => Some(bearer(path).map_err(Failure::Unreachable)?),
+            Some(file) => {
+                let token = file.read_by(deadline).await.map_err(Failure::Unreachable)?;
+                Some(bearer(&token).map_err(Failure::Refused)?)
+            }
             None => None,
         };
-        let deadline = Instant::now() + PATIENCE;
-        let host = host_of(&self.authority);
-        let port = self.authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(self.default_port);
-        let addresses = timeout_at(deadline, tokio::net::lookup_host((host, port))).await;
+        let addresses = timeout_at(deadline, tokio::net::lookup_host(self.host_and_port())).await;
         let addresses = addresses.map_err(|_| unreachable("the name service does not answer"))?;
-        let mut failure = anyhow!("the host has no address");
-        for address in addresses.map_err(|error| Failure::Unreachable(error.into()))? {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            match self.way.open_async(host, address, patience).await {
-                Ok(stream) => {
-                    // The scheme says nothing here: the stream is encrypted already, if it is.
-                    let url = format!("ws://{}{}", self.authority, self.path);
-                    let mut request = url.into_client_request().map_err(|error| Failure::Refused(error.into()))?;
-                    if let Some(authorization) = &authorization {
-                        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-                    }
-                    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
-                    let shaken = timeout_at(deadline, client_async_with_config(request, stream, Some(config))).await;
-                    return match shaken {
-                        Ok(Ok((stream, _))) => Ok(Socket::new(stream)),
-                        Ok(Err(Error::Http(response))) => Err(refusal(&response)),
-                        Ok(Err(error)) => Err(Failure::Unreachable(error.into())),
-                        Err(_) => Err(unreachable("no answer to the handshake")),
-                    };
-                }
-                Err(error) => failure = error,
+        let addresses: Vec<_> = addresses.map_err(|error| Failure::Unreachable(error.into()))?.collect();
+        self.connect_to_one_of(&addresses, authorization.as_ref(), deadline).await
+    }
+
+    fn host_and_port(&self) -> (&str, u16) {
+        host_and_port(&self.authority, self.default_port)
+    }
+
+    /// Connects to the first address where a node answers. Each has its share of the time that is left: one that swallows what
+    /// it is sent does not keep the command from the others.
+    async fn connect_to_one_of(
+        &self,
+        addresses: &[SocketAddr],
+        authorization: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<Socket, Failure> {
+        let mut failure = unreachable("the host has no address");
+        for (index, address) in addresses.iter().enumerate() {
+            let n_left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            let patience = deadline.saturating_duration_since(Instant::now()) / n_left;
+            match self.connect_to(*address, authorization, patience).await {
+                Err(Failure::Unreachable(error)) => failure = Failure::Unreachable(error),
+                outcome => return outcome,
             }
         }
-        Err(Failure::Unreachable(failure))
+        Err(failure)
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        authorization: Option<&HeaderValue>,
+        patience: Duration,
+    ) -> Result<Socket, Failure> {
+        let deadline = Instant::now() + patience;
+        let (host, _) = self.host_and_port();
+        let stream = self.way.open_async(host, address, patience).await.map_err(Failure::Unreachable)?;
+        // The scheme says nothing here: the stream is encrypted already, if it is.
+        let url = format!("ws://{}{}", self.authority, self.path);
+        let mut request = url.into_client_request().map_err(|error| Failure::Refused(error.into()))?;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
+        match timeout_at(deadline, client_async_with_config(request, stream, Some(config))).await {
+            Ok(Ok((stream, _))) => Ok(Socket::new(stream)),
+            Ok(Err(Error::Http(response))) => Err(refusal(&response)),
+            Ok(Err(error)) => Err(Failure::Unreachable(error.into())),
+            Err(_) => Err(unreachable("no answer to the handshake")),
+        }
     }
 }
 
@@ -126,12 +155,8 @@ fn unreachable(what: &'static str) -> Failure {
     Failure::Unreachable(anyhow!(what))
 }
 
-/// The token in a file, as a header. It is never shown.
-fn bearer(path: &Path) -> anyhow::Result<HeaderValue> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let token = text.trim();
-    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(is_plain, "{} must have a token, and nothing else", path.display());
+/// A token, as a header that is never shown.
+fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))?;
     header.set_sensitive(true);
     Ok(header)
@@ -155,6 +180,7 @@ fn refusal(response: &Response) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
     use tokio_tungstenite::tungstenite::http::StatusCode;
 
     use super::*;
@@ -168,6 +194,20 @@ mod tests {
             let Failure::Later(_, least) = refusal(&response) else { panic!("it may be tried again") };
             assert_eq!(least, Some(Duration::from_secs(expected)));
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_does_not_keep_from_the_next() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [silent.local_addr().unwrap(), node.local_addr().unwrap()];
+        tokio::spawn(async move {
+            let (stream, _) = node.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap();
+        });
+        let destination = Destination::parse("ws://node", Way::default(), None).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(4);
+        assert!(destination.connect_to_one_of(&addresses, None, deadline).await.is_ok());
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! An event as one line, for a person.
 
 use std::collections::HashMap;
+use std::mem;
 
 use serde_json::Value;
 
 use super::columns::pad;
-use super::printout::{clean, quoted};
+use super::printout::{clean, quoted, text};
 
 /// The names of users. An event that somebody went has no name, so the last one is remembered.
 #[derive(Default)]
-pub(super) struct Names(HashMap<String, String>);
+pub(super) struct Names {
+    newest: HashMap<String, String>,
+    /// Those that were the newest before.
+    older: HashMap<String, String>,
+}
 
-/// How many names are remembered. Of others, a departure shows no name.
+/// How many of the newest names are remembered at least. Twice as many are remembered at most. Of others, a departure shows no name.
 const NAMES_MAX: usize = 65_536;
 
 /// Whether a message is an event: nobody has asked for it, and it says that something happened.
@@ -41,11 +46,24 @@ impl Names {
         }
     }
 
+    /// Takes note of a user's name, or that the user has none. Without the user, nothing is known.
     fn note(&mut self, id: Option<&str>, user: &Value) {
-        let (Some(id), Some(name)) = (id, user["name"].as_str()) else { return };
-        if self.0.len() < NAMES_MAX || self.0.contains_key(id) {
-            self.0.insert(id.to_owned(), clean(name));
+        let (Some(id), Some(user)) = (id, user.as_object()) else { return };
+        self.forget(id);
+        let Some(name) = user.get("name").and_then(Value::as_str) else { return };
+        if self.newest.len() == NAMES_MAX {
+            self.older = mem::take(&mut self.newest);
         }
+        self.newest.insert(id.to_owned(), clean(name));
+    }
+
+    fn forget(&mut self, id: &str) {
+        self.newest.remove(id);
+        self.older.remove(id);
+    }
+
+    fn name(&self, id: &str) -> &str {
+        self.newest.get(id).or_else(|| self.older.get(id)).map_or("-", String::as_str)
     }
 
     /// The line of an event: time, sign, id, name, and what happened. It is none if a person need not know. `sign` may colour the
@@ -55,47 +73,43 @@ impl Names {
             "user_online" => ('+', status(&event["user"])),
             "user_changed" => ('~', "profile".to_owned()),
             "user_status_changed" => ('~', status(&event["user"])),
-            "user_offline" => ('-', word(&event["reason"])),
+            "user_offline" => ('-', text(&event["reason"])),
             "room_user_joined" => ('+', in_room(event, &status(&event["user"]))),
             "room_user_changed" => ('~', in_room(event, &status(&event["user"]))),
-            "room_user_left" => ('-', in_room(event, &word(&event["reason"]))),
+            "room_user_left" => ('-', in_room(event, &text(&event["reason"]))),
             _ => return None,
         };
         let id = event["userId"].as_str()?;
         self.note(Some(id), &event["user"]);
-        let name = self.0.get(id).map_or("-", String::as_str).to_owned();
+        let name = pad(self.name(id), 20);
         if event["type"] == "user_offline" {
-            self.0.remove(id);
+            self.forget(id);
         }
         let provisional = if event["provisional"] == true { " (not confirmed yet)" } else { "" };
-        let (time, id, name) = (time(&event["timestamp"]), pad(&clean(id), 16), pad(&name, 20));
+        let (time, id) = (time(&event["timestamp"]), pad(&clean(id), 16));
         Some(format!("{time}  {} {id} {name} {what}{provisional}", sign(mark)))
     }
 }
 
 /// A time to the second.
 fn time(value: &Value) -> String {
-    let text = clean(value.as_str().unwrap_or("-"));
-    match text.split_once('.') {
+    let time = text(value);
+    match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
+        None => time,
     }
 }
 
 /// A status, with the words beside it.
 pub(super) fn status(user: &Value) -> String {
     match user["statusText"].as_str() {
-        Some(words) => format!("{} {}", word(&user["status"]), quoted(words)),
-        None => word(&user["status"]),
+        Some(words) => format!("{} {}", text(&user["status"]), quoted(words)),
+        None => text(&user["status"]),
     }
 }
 
 fn in_room(event: &Value, what: &str) -> String {
-    format!("{}: {what}", word(&event["roomId"]))
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| "-".to_owned(), clean)
+    format!("{}: {what}", text(&event["roomId"]))
 }
 
 #[cfg(test)]
@@ -125,6 +139,33 @@ mod tests {
         let left =
             json!({"type": "room_user_left", "roomId": "kitchen", "userId": "9", "reason": "left", "timestamp": at});
         assert_eq!(line(&mut names, &left).unwrap(), "2026-11-25T20:17:58Z - 9 - kitchen: left");
+    }
+
+    #[test]
+    fn who_has_no_name_any_more_is_not_called_by_the_old_one() {
+        let mut names = Names::default();
+        names.learn(&json!([{"id": "42", "name": "Ada"}]));
+        let changed = json!({"type": "user_changed", "userId": "42", "user": {"id": "42"}, "timestamp": "t"});
+        assert_eq!(line(&mut names, &changed).unwrap(), "t ~ 42 - profile");
+        let offline = json!({"type": "user_offline", "userId": "42", "reason": "left", "timestamp": "t"});
+        assert_eq!(line(&mut names, &offline).unwrap(), "t - 42 - left");
+    }
+
+    #[test]
+    fn the_newest_names_are_remembered_however_many_there_were() {
+        let mut names = Names::default();
+        let event = |kind: &str, user: usize| {
+            json!({"type": kind, "roomId": "r", "userId": user.to_string(),
+            "user": (kind == "room_user_joined").then(|| json!({"name": "Ada"})), "reason": "left", "timestamp": "t"})
+        };
+        let n_users = 2 * NAMES_MAX + 1;
+        for user in 0..n_users {
+            assert_eq!(line(&mut names, &event("room_user_joined", user)).unwrap(), format!("t + {user} Ada r: -"));
+        }
+        for user in [n_users - NAMES_MAX, n_users - 1] {
+            assert_eq!(line(&mut names, &event("room_user_left", user)).unwrap(), format!("t - {user} Ada r: left"));
+        }
+        assert!(names.newest.len() + names.older.len() <= 2 * NAMES_MAX);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub(crate) mod announcement;
 mod answer;
+mod authority;
 mod colour;
 mod columns;
 pub(crate) mod destination;
@@ -14,6 +15,7 @@ pub(crate) mod join;
 mod printout;
 mod reader;
 mod reconnect;
+mod secret_file;
 mod signals;
 mod socket;
 pub(crate) mod top;

@@ -105,14 +105,8 @@ fn push_nodes(out: &mut String, data: &Value) {
     let nodes = data["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows = nodes.iter().map(|node| {
         let here = if node["nodeId"] == data["here"]["nodeId"] { " (asked)" } else { "" };
-        let lease = match (node["leaseEndsInMs"].as_u64(), node["leaseExpiredMsAgo"].as_u64()) {
-            (Some(rest), _) => format!("ends in {}", duration(rest)),
-            (_, Some(ago)) => format!("ran out {} ago", duration(ago)),
-            _ if node["beingSwept"] == true => "ended: is being swept".to_owned(),
-            _ => "-".to_owned(),
-        };
         let answered = if node["answered"] == true { "yes" } else { "no" };
-        [text(&node["nodeId"]) + here, node["sockets"].to_string(), lease, answered.to_owned()]
+        [text(&node["nodeId"]) + here, node["sockets"].to_string(), lease(node), answered.to_owned()]
     });
     push_table(out, &["node", "sockets", "lease", "answered"], rows.collect());
 }
@@ -181,8 +175,18 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
+/// How the lease of a node is.
+pub(super) fn lease(node: &Value) -> String {
+    match (node["leaseEndsInMs"].as_u64(), node["leaseExpiredMsAgo"].as_u64()) {
+        (Some(rest), _) => format!("ends in {}", duration(rest)),
+        (_, Some(ago)) => format!("ended {} ago", duration(ago)),
+        _ if node["beingSwept"] == true => "ended: is being swept".to_owned(),
+        _ => "-".to_owned(),
+    }
+}
+
 /// A text, or `-` if there is none.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| "-".to_owned(), clean)
 }
 
@@ -246,6 +250,18 @@ mod tests {
             of(&json!({"data": {"summary": "a\u{1b}b", "user": {"name": "a\nb"}, "chosen": {"status": "\u{7}"}}}));
         assert!(!printed.contains(|c: char| c.is_control() && c != '\n'), "{printed:?}");
         assert!(printed.contains(r"a\u{a}b"), "{printed:?}");
+    }
+
+    #[test]
+    fn a_lease_ends_or_has_ended() {
+        for (node, words) in [
+            (json!({"leaseEndsInMs": 11_000}), "ends in 11 s"),
+            (json!({"leaseExpiredMsAgo": 500}), "ended 0.5 s ago"),
+            (json!({"beingSwept": true}), "ended: is being swept"),
+            (json!({}), "-"),
+        ] {
+            assert_eq!(lease(&node), words);
+        }
     }
 
     #[test]

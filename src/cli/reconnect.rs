@@ -108,10 +108,15 @@ pub(super) async fn stay(
 /// Asks, and hears until the connection ends.
 async fn talk(mut socket: Socket, role: &mut impl Role, stop: &mut (impl Future<Output = ()> + Unpin)) -> Parted {
     role.begin();
-    for request in role.requests() {
-        if let Err(error) = socket.send(&request).await {
-            return Parted::Lost(Ending::broken(&error.to_string()).words(), None);
+    let asked = tokio::select! {
+        asked = ask(&mut socket, role.requests()) => asked,
+        () = &mut *stop => {
+            socket.close().await;
+            return Parted::Stopped;
         }
+    };
+    if let Err(error) = asked {
+        return Parted::Lost(Ending::broken(&error.to_string()).words(), None);
     }
     let settled_by = Instant::now() + SETTLED_WITHIN;
     loop {
@@ -141,10 +146,8 @@ async fn talk(mut socket: Socket, role: &mut impl Role, stop: &mut (impl Future<
                         return Parted::Over(printed.map(|_| ()).map_err(Into::into));
                     }
                 }
-                Step::Again(why) => {
-                    socket.close().await;
-                    return Parted::Lost(why, None);
-                }
+                // This is no goodbye: the user stays for the grace.
+                Step::Again(why) => return Parted::Lost(why, None),
                 Step::Over(result) => {
                     socket.close().await;
                     return Parted::Over(result);
@@ -158,6 +161,17 @@ async fn talk(mut socket: Socket, role: &mut impl Role, stop: &mut (impl Future<
             }
         }
     }
+}
+
+/// Sends these requests.
+///
+/// # Cancel safety
+/// What was begun goes out before the close frame.
+async fn ask(socket: &mut Socket, requests: Vec<Value>) -> anyhow::Result<()> {
+    for request in requests {
+        socket.send(&request).await?;
+    }
+    Ok(())
 }
 
 /// How long to wait, if the node wishes this. Only the first try may be at once: a node that sends everybody back at once may do so
@@ -174,7 +188,41 @@ fn full_jitter(n_failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use serde_json::json;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol;
+
+    use super::super::way::AsyncConversation;
     use super::*;
+
+    /// Asks for more than a connection takes.
+    struct Talkative;
+
+    impl Role for Talkative {
+        fn requests(&self) -> Vec<Value> {
+            vec![json!("x".repeat(1000))]
+        }
+
+        fn begin(&mut self) {}
+
+        fn hear(&mut self, _: &Value, _: &str) -> Step {
+            Step::On
+        }
+
+        fn is_settled(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_heard_while_the_node_takes_nothing() {
+        let (stream, _node) = tokio::io::duplex(100);
+        let stream: Box<dyn AsyncConversation> = Box::new(stream);
+        let socket = Socket::new(WebSocketStream::from_raw_socket(stream, protocol::Role::Client, None).await);
+        assert!(matches!(talk(socket, &mut Talkative, &mut ready(())).await, Parted::Stopped));
+    }
 
     #[test]
     fn a_node_that_always_says_at_once_is_not_asked_without_a_pause() {

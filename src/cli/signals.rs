@@ -1,5 +1,8 @@
 //! The signals that end a command in order.
 
+use std::future::pending;
+
+use rustix::process::Signal as Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which signal came.
@@ -17,7 +20,8 @@ pub(super) enum End {
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// It is none if the process began with SIGHUP ignored, as `nohup` does: then the command outlives its terminal.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -27,7 +31,8 @@ impl Signals {
     /// The system refuses it.
     pub(super) fn listen() -> std::io::Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
-        let (terminate, hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        let terminate = signal(SignalKind::terminate())?;
+        let hang_up = if is_ignored(Name::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { interrupt, terminate, hang_up })
     }
 
@@ -39,7 +44,22 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => End::Interrupted,
             _ = self.terminate.recv() => End::Terminated,
-            _ = self.hang_up.recv() => End::HungUp,
+            () = hung_up(self.hang_up.as_mut()) => End::HungUp,
         }
     }
+}
+
+async fn hung_up(hang_up: Option<&mut Signal>) {
+    match hang_up {
+        Some(hang_up) => _ = hang_up.recv().await,
+        None => pending().await,
+    }
+}
+
+/// Whether this process ignores a signal. Where the system does not say it, that counts as no.
+fn is_ignored(signal: Name) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    ignored >> (signal.as_raw() - 1) & 1 == 1
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -15,7 +16,11 @@ use super::printout::clean;
 use super::way::AsyncConversation;
 
 /// A WebSocket.
-pub(super) struct Socket(WebSocketStream<Box<dyn AsyncConversation>>);
+pub(super) struct Socket {
+    stream: WebSocketStream<Box<dyn AsyncConversation>>,
+    /// After this time without anything from the node, it gets a ping.
+    ping_after: Duration,
+}
 
 /// What comes in.
 pub(super) enum Heard {
@@ -46,15 +51,19 @@ pub(super) enum Verdict {
 /// How long a message may take to go out.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
-/// A node pings every 25 s by default (`websocket.ping_interval_ms`). After this time without anything, it is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// After this time without anything from a node, it gets a ping. How often a node pings by itself is its own setting
+/// (`websocket.ping_interval_ms`), and may be every five minutes.
+const PING_AFTER: Duration = Duration::from_secs(30);
+
+/// After so many pings without an answer, the node is gone.
+const PINGS_MAX: u32 = 2;
 
 /// How long the node may take to answer a close frame.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Socket {
     pub(super) fn new(stream: WebSocketStream<Box<dyn AsyncConversation>>) -> Self {
-        Self(stream)
+        Self { stream, ping_after: PING_AFTER }
     }
 
     /// Sends a request.
@@ -62,17 +71,24 @@ impl Socket {
     /// # Errors
     /// The connection has ended, or takes nothing.
     pub(super) async fn send(&mut self, request: &Value) -> anyhow::Result<()> {
-        let sent = timeout(WRITE_WITHIN, self.0.send(Message::text(request.to_string()))).await;
+        self.write(Message::text(request.to_string())).await
+    }
+
+    async fn write(&mut self, message: Message) -> anyhow::Result<()> {
+        let sent = timeout(WRITE_WITHIN, self.stream.send(message)).await;
         Ok(sent.map_err(|_| anyhow!("the connection takes nothing"))??)
     }
 
-    /// The next message, or the end. Pings are answered on the way.
+    /// The next message, or the end. Pings are answered on the way, and a node that says nothing for long gets some.
     ///
     /// # Cancel safety
     /// Nothing is lost. But the silence counts anew.
     pub(super) async fn next(&mut self) -> Heard {
+        let mut n_pings = 0;
         loop {
-            let ending = match timeout(SILENCE_MAX, self.0.next()).await {
+            let heard = timeout(self.ping_after, self.stream.next()).await;
+            n_pings = if heard.is_ok() { 0 } else { n_pings + 1 };
+            let ending = match heard {
                 Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
                     Ok(message) => return Heard::Message(message, text.as_str().to_owned()),
                     Err(_) => Ending::broken("what comes is no JSON"),
@@ -84,7 +100,11 @@ impl Socket {
                 Ok(Some(Ok(_))) => continue,
                 Ok(Some(Err(error))) => Ending::broken(&error.to_string()),
                 Ok(None) => Ending::broken("the connection ended"),
-                Err(_) => Ending::broken("the node is silent"),
+                Err(_) if n_pings > PINGS_MAX => Ending::broken("the node is silent"),
+                Err(_) => match self.write(Message::Ping(Bytes::new())).await {
+                    Ok(()) => continue,
+                    Err(error) => Ending::broken(&error.to_string()),
+                },
             };
             return Heard::End(ending);
         }
@@ -95,8 +115,8 @@ impl Socket {
         let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         // If it does not arrive, the connection breaks, and the grace begins.
         let _ = timeout(CLOSE_WITHIN, async {
-            self.0.close(Some(goodbye)).await?;
-            while let Some(message) = self.0.next().await {
+            self.stream.close(Some(goodbye)).await?;
+            while let Some(message) = self.stream.next().await {
                 message?;
             }
             Ok::<_, tokio_tungstenite::tungstenite::Error>(())
@@ -138,7 +158,44 @@ impl Ending {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
     use super::*;
+
+    /// A socket that pings soon, and the other end of its connection.
+    async fn impatient() -> (Socket, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1000);
+        let ours: Box<dyn AsyncConversation> = Box::new(ours);
+        let stream = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        (Socket { stream, ping_after: Duration::from_millis(20) }, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_node_that_seldom_says_anything_by_itself_is_not_gone() {
+        let (mut socket, node) = impatient().await;
+        let node = async {
+            let mut node = WebSocketStream::from_raw_socket(node, Role::Server, None).await;
+            for _ in 0..2 * PINGS_MAX {
+                assert!(matches!(node.next().await, Some(Ok(Message::Ping(_)))));
+            }
+            node.send(Message::text("{}")).await.unwrap();
+            pending().await
+        };
+        let heard = tokio::select! {
+            heard = socket.next() => heard,
+            () = node => unreachable!("it stays"),
+        };
+        assert!(matches!(heard, Heard::Message(..)));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_answers_no_ping_is_gone() {
+        let (mut socket, _node) = impatient().await;
+        let Heard::End(ending) = socket.next().await else { panic!("nobody has said anything") };
+        assert_eq!(ending.words(), "the node is silent");
+    }
 
     #[test]
     fn the_close_code_says_whether_to_come_again() {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -16,6 +17,16 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = OwnedProcess::command(env!("CARGO_BIN_EXE_rollcall"));
     command.args(arguments);
     command
+}
+
+const SIGHUP: u32 = 1;
+const SIGTERM: u32 = 15;
+
+/// Whether a process does this with a signal: `SigCgt` is that it hears it, `SigIgn` that it ignores it.
+fn does(pid: u32, what: &str, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let mask = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("Linux says it");
+    u64::from_str_radix(mask.trim(), 16).expect("a mask") >> (signal - 1) & 1 == 1
 }
 
 fn full_disk() -> Stdio {
@@ -86,6 +97,74 @@ async fn a_token_that_is_just_being_written_is_waited_for() {
     holding.signal("TERM");
     assert!(holding.wait().await.success());
     std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_for_a_while_takes_nobody_offline() {
+    let node = Node::start_with(|settings| {
+        (settings.presence.grace, settings.presence.lease) = (Duration::from_secs(60), Duration::from_secs(120));
+        settings.limits.request_burst = 2;
+    })
+    .await;
+    let mut ada = node.join("ada").await;
+    // It joins, and asks for fifty of these users at a time.
+    let users: Vec<_> = (0..101).map(|n| format!("--user={n}")).collect();
+    let arguments: Vec<_> =
+        ["--as", "42", "--room", "lobby"].into_iter().chain(users.iter().map(|text| &**text)).collect();
+    let mut watching = start(&["watch"], &node, &arguments);
+    let n_tries = || watching.stderr().matches("trying again in").count();
+    eventually(async || n_tries() >= 2, "it tries again and again").await;
+    let _bob = node.join("bob").await;
+    let told = ada.collect_until(|frame| frame["userId"] == "bob").await;
+    let told: Vec<_> = told.iter().map(|frame| (frame["type"].as_str(), frame["userId"].as_str())).collect();
+    assert_eq!(told, ["42", "bob"].map(|user| (Some("user_online"), Some(user))));
+    watching.signal("TERM");
+    assert!(watching.wait().await.success());
+}
+
+#[tokio::test]
+async fn watch_may_name_as_many_users_and_rooms_as_a_socket_may_have() {
+    let id = |n: usize| format!("{n:\"<128}");
+    let node = Node::start_with(|_| ()).await;
+    // In JSON, no id is longer.
+    let named = |option: &str, n: usize| (0..n).flat_map(|n| [option.to_owned(), id(n)]).collect::<Vec<_>>();
+    let (users, rooms) = (named("--user", 1000), named("--room", 50));
+    let arguments: Vec<_> =
+        ["--as", "watcher"].into_iter().chain(users.iter().chain(&rooms).map(|text| &**text)).collect();
+    let watching = start(&["watch"], &node, &arguments);
+    let user = id(999);
+    let heard = async || {
+        node.join(&user).await.close(1000).await;
+        watching.stdout().contains(&user)
+    };
+    eventually(heard, "the last user is heard of").await;
+    eventually_eq(async || node.room_ids(&id(49)).await, ["watcher"], "the last room is, too").await;
+    assert_eq!(watching.stderr(), "");
+}
+
+#[tokio::test]
+async fn a_signal_is_heard_while_nobody_writes_the_token() {
+    let path = std::env::temp_dir().join(format!("rollcall-pipe-{}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&path).status().expect("`mkfifo` runs").success());
+    let arguments = ["watch", "http://127.0.0.1:1", "--token-file", path.to_str().expect("a path in UTF-8")];
+    let mut watching = OwnedProcess::spawn(&mut command(&arguments));
+    eventually(async || does(watching.id(), "SigCgt", SIGTERM), "it hears signals").await;
+    watching.signal("TERM");
+    assert!(watching.wait().await.success());
+    std::fs::remove_file(&path).expect("the file is ours");
+}
+
+#[tokio::test]
+async fn nohup_keeps_a_command_alive() {
+    let node = Node::start_with(|_| ()).await;
+    let program = env!("CARGO_BIN_EXE_rollcall");
+    let mut command = OwnedProcess::command("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", program, "join", "--url", &url(&node), "--user", "42"]);
+    let mut holding = OwnedProcess::spawn(command.stdout(Stdio::null()));
+    eventually_eq(async || node.online_ids().await, ["42"], "the user is there").await;
+    assert!(does(holding.id(), "SigIgn", SIGHUP));
+    holding.signal("TERM");
+    assert!(holding.wait().await.success());
 }
 
 #[tokio::test]

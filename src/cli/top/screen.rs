@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::colour::Colour;
 use super::super::columns::{pad, width};
 use super::super::event::status;
-use super::super::printout::{clean, duration};
+use super::super::printout::{clean, duration, lease, text};
 use super::history::{COUNTERS, History};
 use super::line::Line;
 
@@ -158,12 +158,6 @@ fn row(mark: char, columns: &[(Colour, String); COLUMNS], widths: [usize; COLUMN
 
 /// What is said of one node.
 fn columns(node: &Value) -> [(Colour, String); COLUMNS] {
-    let lease = match (node["leaseEndsInMs"].as_u64(), node["leaseExpiredMsAgo"].as_u64()) {
-        (Some(rest), _) => format!("ends in {}", duration(rest)),
-        (_, Some(ago)) => format!("ended {} ago", duration(ago)),
-        _ if node["beingSwept"] == true => "is being swept".to_owned(),
-        _ => "-".to_owned(),
-    };
     let (colour, state) = match (node["drained"] == true, node["answered"] == true, node["degraded"] == true) {
         (true, ..) => (Colour::Yellow, "shut down"),
         (_, false, _) => (Colour::Red, "no answer"),
@@ -173,7 +167,7 @@ fn columns(node: &Value) -> [(Colour, String); COLUMNS] {
     let (name, id, version) = (text(&node["name"]), text(&node["nodeId"]), text(&node["version"]));
     let (sockets, up) = (number(&node["sockets"]), age(&node["uptimeMs"]));
     let plain = |text| (Colour::Plain, text);
-    [plain(name), plain(id), plain(version), plain(sockets), (colour, state.to_owned()), plain(lease), plain(up)]
+    [plain(name), plain(id), plain(version), plain(sockets), (colour, state.to_owned()), plain(lease(node)), plain(up)]
 }
 
 /// The newest transitions, in as many lines at most.
@@ -213,10 +207,6 @@ fn clock(time: &Value) -> String {
 
 fn age(ms: &Value) -> String {
     ms.as_u64().map_or_else(|| "-".to_owned(), duration)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| "-".to_owned(), clean)
 }
 
 /// `1 user`, `2 users`.
