@@ -1,7 +1,7 @@
 // One connection after another: opens, tests, gives up, waits, opens again. It knows nothing of presence.
 
 import { fullJitter } from "./backoff.js";
-import { now } from "./clock.js";
+import { isLate, now } from "./clock.js";
 import { RollcallError } from "./error.js";
 
 /**
@@ -29,8 +29,6 @@ export const ABANDONED = 4000;
 export const GOODBYE = 1000;
 /** A connection that lived for so long was good: the next try is a first one. */
 const GOOD_AFTER_MS = 5000;
-/** A timer that is later than this was held up (a sleep, a hidden tab). What it should judge may have come meanwhile. */
-const LATE_MS = 1000;
 
 /** @param {Settled} options @param {Owner} owner */
 export function makeConnection(options, owner) {
@@ -167,7 +165,7 @@ export function makeConnection(options, owner) {
     timer = setTimeout(() => {
       const silentMs = now() - heardAt;
       if (isTest && heardAt <= testedAt) {
-        if (goodSince && now() - due > LATE_MS) test();
+        if (goodSince && isLate(due)) test();
         else retry();
       } else if (silentMs < heartbeatMs && (isTest || !owner.curious())) watch(heartbeatMs - silentMs);
       else test();

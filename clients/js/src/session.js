@@ -15,7 +15,7 @@ import { makeRequests } from "./requests.js";
  */
 
 /** An answer may be a page of a thousand users, on a slow network. The test of a connection is shorter. */
-const PATIENCE = 3;
+export const PATIENCE = 3;
 /** Of requests whose answer nobody waits for. */
 const UNHEARD = "-";
 /** A new token is fetched so long before the end of the old one, or at half of what is left. */

@@ -142,7 +142,7 @@ export interface Options {
   device?: { kind: string; [member: string]: unknown };
   /** `true`: hear of everyone from the start, as after `watchEveryone()`. */
   everyone?: boolean;
-  /** `sharedTabs()` of `@rollcall/client/tabs`: tabs of one origin with the same `url` and `userId` share one connection. */
+  /** `sharedTabs()` of `@rollcall/client/tabs`: tabs of one origin with the same `url`, `userId` and `observe` share one connection. */
   tabs?: (parts: import("./rollcall.js").Parts) => import("./session.js").Session;
   /** Say by itself whether somebody is there, in a page. `true` unless given. */
   activity?: boolean;

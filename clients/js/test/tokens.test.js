@@ -1,33 +1,19 @@
 // Tokens that are good, end, are renewed, or are refused.
 
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { before, test } from "node:test";
 import { connect, connected, isIn } from "./support/client.js";
 import { startProxy } from "./support/proxy.js";
 import { startNode } from "./support/service.js";
+import { token, TOKENS } from "./support/tokens.js";
 import { until } from "./support/wait.js";
-
-const SECRET = "0123456789abcdef0123456789abcdef";
 
 /** @type {Awaited<ReturnType<typeof startNode>>} */
 let node;
 
 before(async () => {
-  node = await startNode({
-    ROLLCALL__AUTH__MODE: "jwt",
-    ROLLCALL__AUTH__SECRET: SECRET,
-    ROLLCALL__AUTH__LEEWAY_MS: "0",
-  });
+  node = await startNode(TOKENS);
 });
-
-/** @param {string} userId @param {number} seconds until it ends @param {object} [claims] */
-function token(userId, seconds, claims) {
-  const part = (/** @type {object} */ json) => Buffer.from(JSON.stringify(json)).toString("base64url");
-  const exp = Math.floor(Date.now() / 1000) + seconds;
-  const signed = `${part({ alg: "HS256" })}.${part({ sub: userId, exp, ...claims })}`;
-  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
-}
 
 test("the token says who the client is", async () => {
   const client = await connected({ url: node.url, getToken: () => token("42", 3600), everyone: true });
@@ -87,7 +73,7 @@ test("a client whose user is not logged in stops", async () => {
 });
 
 test("an application that gives the same token again is not asked without end", async () => {
-  const lenient = await startNode({ ROLLCALL__AUTH__MODE: "jwt", ROLLCALL__AUTH__SECRET: SECRET, ROLLCALL__AUTH__LEEWAY_MS: "3000" });
+  const lenient = await startNode({ ...TOKENS, ROLLCALL__AUTH__LEEWAY_MS: "3000" });
   let asked = 0;
   const same = token("same", 2);
   const client = await connected({ url: lenient.url, getToken: () => (asked++, same) });
