@@ -110,7 +110,7 @@ export function makeConnection(options, owner) {
     if (code === TOKEN_EXPIRED && wasGood()) return retry(0);
     // A drain says when to come back. A 1001 without that is somebody else's, such as a proxy's.
     const delayMs = code === DRAIN && /"reconnectAfterMs":(\d+)/.exec(reason)?.[1];
-    retry(delayMs ? +delayMs : undefined);
+    retry(delayMs ? Math.min(+delayMs, reconnectMaxMs) : undefined);
   }
 
   /** @param {number} code */
@@ -134,10 +134,11 @@ export function makeConnection(options, owner) {
   }
 
   /** Gives the socket up, and opens another. @param {number} [delayMs] */
-  function retry(delayMs = fullJitter((attempt = wasGood() ? 0 : attempt), reconnectMaxMs)) {
-    attempt++;
+  function retry(delayMs) {
+    if (wasGood()) attempt = 0;
+    const jitterMs = fullJitter(attempt++, reconnectMaxMs);
     abandon(ABANDONED);
-    wait(Math.min(delayMs, reconnectMaxMs));
+    wait(delayMs ?? jitterMs);
   }
 
   /** @param {number} delayMs */

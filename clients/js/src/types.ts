@@ -156,7 +156,7 @@ export interface Options {
   heartbeatMs?: number;
   /** How long the answer to a test may take. The token and the handshake have twice that, a request three times. 5000 ms unless given. */
   answerMs?: number;
-  /** The longest delay before another try. 30 000 ms unless given. */
+  /** The longest delay that is left to chance before another try, and the longest that the service may ask for. 30 000 ms unless given. */
   reconnectMaxMs?: number;
   /** Called with each error that is not the answer to a request. */
   onError?: (error: Error & { code: string }) => void;
