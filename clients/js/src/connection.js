@@ -1,7 +1,7 @@
 // One connection after another: opens, tests, gives up, waits, opens again. It knows nothing of presence.
 
 import { fullJitter } from "./backoff.js";
-import { now } from "./clock.js";
+import { isLate, now } from "./clock.js";
 import { RollcallError } from "./error.js";
 
 /**
@@ -29,8 +29,6 @@ export const ABANDONED = 4000;
 export const GOODBYE = 1000;
 /** A connection that lived for so long was good: the next try is a first one. */
 const GOOD_AFTER_MS = 5000;
-/** A timer that is later than this was held up (a sleep, a hidden tab). What it should judge may have come meanwhile. */
-const LATE_MS = 1000;
 
 /** @param {Settled} options @param {Owner} owner */
 export function makeConnection(options, owner) {
@@ -112,7 +110,7 @@ export function makeConnection(options, owner) {
     if (code === TOKEN_EXPIRED && wasGood()) return retry(0);
     // A drain says when to come back. A 1001 without that is somebody else's, such as a proxy's.
     const delayMs = code === DRAIN && /"reconnectAfterMs":(\d+)/.exec(reason)?.[1];
-    retry(delayMs ? +delayMs : undefined);
+    retry(delayMs ? Math.min(+delayMs, reconnectMaxMs) : undefined);
   }
 
   /** @param {number} code */
@@ -136,10 +134,11 @@ export function makeConnection(options, owner) {
   }
 
   /** Gives the socket up, and opens another. @param {number} [delayMs] */
-  function retry(delayMs = fullJitter((attempt = wasGood() ? 0 : attempt), reconnectMaxMs)) {
-    attempt++;
+  function retry(delayMs) {
+    if (wasGood()) attempt = 0;
+    const jitterMs = fullJitter(attempt++, reconnectMaxMs);
     abandon(ABANDONED);
-    wait(Math.min(delayMs, reconnectMaxMs));
+    wait(delayMs ?? jitterMs);
   }
 
   /** @param {number} delayMs */
@@ -167,7 +166,7 @@ export function makeConnection(options, owner) {
     timer = setTimeout(() => {
       const silentMs = now() - heardAt;
       if (isTest && heardAt <= testedAt) {
-        if (goodSince && now() - due > LATE_MS) test();
+        if (goodSince && isLate(due)) test();
         else retry();
       } else if (silentMs < heartbeatMs && (isTest || !owner.curious())) watch(heartbeatMs - silentMs);
       else test();

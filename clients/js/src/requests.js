@@ -12,7 +12,7 @@ import { RollcallError } from "./error.js";
 const AT_ONCE = 16;
 /** A request holds its place for so long at least. So the service reads all of them: it reads 50 a second. (docs/protocol.md) */
 const PLACE_MS = 350;
-const WAITING_MAX = 256;
+export const WAITING_MAX = 256;
 
 /** @param {(message: Message) => void} send @param {number} answerMs */
 export function makeRequests(send, answerMs) {

@@ -23,11 +23,10 @@ import { makeWishes } from "./wishes.js";
  * @typedef {import("./types.js").TypingTarget} TypingTarget
  * @typedef {import("./types.js").User} User
  * @typedef {object} Parts what tabs that share a connection are made of
- * @property {string} name the same for all tabs that share
+ * @property {import("./connection.js").Settled} options
  * @property {import("./store.js").Store} store
  * @property {(message: Message) => void} take applies a message here
  * @property {(deliver: (message: Message) => void) => import("./session.js").Session} makeSession
- * @property {number} answerMs
  */
 
 /** Whoever goes on typing says so again after this time. It ends by itself 5 s after it was last said. */
@@ -64,7 +63,7 @@ export class Rollcall {
   /** Does not connect yet. @param {Options} [options] */
   constructor(options = {}) {
     const settled = { ...DEFAULTS, ...options, url: socketUrl(options.url) };
-    const { url, userId, everyone, pauseHidden, answerMs, onError } = settled;
+    const { everyone, pauseHidden, onError } = settled;
     const store = this.#store;
     const statement = makeStatement(settled);
     const take = (/** @type {Message} */ message) => {
@@ -73,8 +72,7 @@ export class Rollcall {
     };
     /** @type {Parts["makeSession"]} */
     const session = (deliver) => makeSession(settled, statement, deliver, (error) => onError?.(error), store.isDegraded);
-    const name = `rollcall ${url} ${userId}`;
-    this.#link = settled.tabs?.({ name, store, take, makeSession: session, answerMs }) ?? session(take);
+    this.#link = settled.tabs?.({ options: settled, store, take, makeSession: session }) ?? session(take);
     this.#activity = makeActivity(settled, {
       idle: (idle) => this.setIdle(idle),
       hidden: (hidden) => this.#set("paused", (hidden && pauseHidden) || undefined),

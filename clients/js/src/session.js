@@ -15,7 +15,7 @@ import { makeRequests } from "./requests.js";
  */
 
 /** An answer may be a page of a thousand users, on a slow network. The test of a connection is shorter. */
-const PATIENCE = 3;
+export const PATIENCE = 3;
 /** Of requests whose answer nobody waits for. */
 const UNHEARD = "-";
 /** A new token is fetched so long before the end of the old one, or at half of what is left. */
@@ -43,6 +43,8 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
   let tokenEnds;
   /** @type {any} */
   let renewal;
+  /** Tokens that could not be had or checked, one after the other. */
+  let late = 0;
   let userId = "0";
 
   const connection = makeConnection(options, {
@@ -100,19 +102,23 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
     requests.askNow({ type: "authenticate", token, userId: statement.userId }, (error, { expiresAt }) => {
       tokenEnds = expiresAt;
       // Otherwise the service closes the socket.
-      if (error?.retryAfterMs) (isIn ? renewIn : connection.retry)(error.retryAfterMs);
+      if (error?.retryAfterMs) (isIn ? renewIn : connection.retry)(laterThan(error.retryAfterMs));
       else if (isIn) planRenewal();
     });
   }
 
+  /** A node may tell the same time to all. @param {number} leastMs */
+  const laterThan = (leastMs) => Math.min(leastMs, reconnectMaxMs) + fullJitter(late++, reconnectMaxMs);
+
   function planRenewal() {
     if (tokenEnds === undefined) return;
+    late = 0;
     const leftMs = Date.parse(tokenEnds) - beganMs - now();
     renewIn(Math.max(leftMs - RENEW_BEFORE_MS, leftMs / 2, RENEW_AFTER_MS));
   }
 
-  /** @param {number} delayMs @param {number} [attempt] */
-  function renewIn(delayMs, attempt = 0) {
+  /** @param {number} delayMs */
+  function renewIn(delayMs) {
     clearTimeout(renewal);
     const own = (renewal = setTimeout(async () => {
       try {
@@ -121,7 +127,7 @@ export function makeSession(options, statement, deliver, failed, isDegraded) {
         if (token && renewal === own) authenticate(token);
       } catch {
         // The next connection tells of it, if it comes to that.
-        if (renewal === own) renewIn(fullJitter(attempt, reconnectMaxMs), attempt + 1);
+        if (renewal === own) renewIn(laterThan(0));
       }
     }, Math.min(delayMs, TIMER_MAX_MS)));
   }

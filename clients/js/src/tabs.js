@@ -4,8 +4,11 @@
 // own. When it goes, the next tab gets the lock, and connects before the grace ends. A browser may put it to sleep, with the lock:
 // then a tab that needs it takes the lock away.
 
+import { isLate, now } from "./clock.js";
 import { ABANDONED, GOODBYE } from "./connection.js";
 import { RollcallError } from "./index.js";
+import { WAITING_MAX } from "./requests.js";
+import { PATIENCE } from "./session.js";
 import { together } from "./wishes.js";
 
 /**
@@ -17,8 +20,8 @@ import { together } from "./wishes.js";
  * @typedef {import("./wishes.js").Wanted} Wanted
  */
 
-/** A timer that is later than this was held up: this tab has slept itself. */
-const LATE_MS = 1000;
+/** A request that another tab carries out has so many times `answerMs`: more than there, where it may wait first. */
+const PATIENCE_AFAR = 10;
 
 const gone = () => new RollcallError({ code: "disconnected" });
 
@@ -32,18 +35,22 @@ function wantedByAll(all) {
 }
 
 /**
- * For the option `tabs`: tabs of one origin with the same `url` and `userId` share one connection. Without `navigator.locks` or
- * `BroadcastChannel` (a page that is not secure), each tab has its own.
+ * For the option `tabs`: tabs of one origin with the same `url`, `userId` and `observe` share one connection. Each tab has its own if
+ * only the token says who the user is. So it is, too, without `navigator.locks` or `BroadcastChannel` (a page that is not secure).
  *
  * @param {{ locks?: LocksLike }} [means] for a runtime without `navigator.locks`
  */
 export function sharedTabs({ locks = globalThis.navigator?.locks } = {}) {
-  return (/** @type {Parts} */ parts) =>
-    locks && globalThis.BroadcastChannel ? makeTab(parts, locks) : parts.makeSession(parts.take);
+  return (/** @type {Parts} */ parts) => {
+    const { url, userId, observe, getToken } = parts.options;
+    const isKnown = userId != null || (observe && !getToken);
+    const name = `rollcall ${url} ${observe ? "observes" : "joins"} ${userId}`;
+    return isKnown && locks && globalThis.BroadcastChannel ? makeTab(name, parts, locks) : parts.makeSession(parts.take);
+  };
 }
 
-/** @param {Parts} parts @param {LocksLike} locks */
-function makeTab({ name, store, take, makeSession, answerMs }, locks) {
+/** @param {string} name the same for all tabs that share @param {Parts} parts @param {LocksLike} locks */
+function makeTab(name, { options: { answerMs, heartbeatMs }, store, take, makeSession }, locks) {
   /** Another one each time that this tab starts: so what was said of it before is not mistaken. */
   let own = "";
   /** @type {Wanted} */
@@ -52,14 +59,20 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
   let session;
   /** The other tabs, if this one leads. @type {Map<string, Wanted>} */
   const others = new Map();
+  /** The tab that last said that it leads, if that was heard. @type {string | undefined} */
+  let newest;
   /** The tab whose store ours shows. @type {string | undefined} */
   let leader;
   /** Until the leader is taken for asleep. @type {any} */
   let suspicion;
-  /** @type {Map<number, { done: Done, timer: any }>} */
+  /** The next look whether the leader is awake. @type {any} */
+  let look;
+  /** What this tab does not ask itself. `sent`: the leader has it. @type {Map<number, { message: Message, done: Done, timer: any, sent: boolean }>} */
   const asked = new Map();
   let count = 0;
   let closing = new AbortController();
+  /** Ends our place among those who lead or would lead. */
+  let place = new AbortController();
   /** @type {BroadcastChannel | undefined} */
   let channel;
 
@@ -73,7 +86,30 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
     request?.done(error, answer);
   }
 
-  const giveUp = () => [...asked.keys()].forEach((id) => answered(id, gone()));
+  /** @param {number} id @param {number} patience */
+  const patient = (id, patience) => setTimeout(() => answered(id, gone()), patience * answerMs);
+
+  /** The leader is gone. What was asked of it may have happened. */
+  function giveUp() {
+    for (const [id, { sent }] of asked) if (sent) answered(id, gone());
+  }
+
+  /** What was asked while nobody led. */
+  function askWaiting() {
+    for (const [id, request] of asked) {
+      if (request.sent) continue;
+      clearTimeout(request.timer);
+      if (session) {
+        asked.delete(id);
+        session.ask(request.message, request.done);
+      } else {
+        request.sent = true;
+        // The leader has the deadline of the service, and tells when it ends. This one is for a leader that dies.
+        request.timer = patient(id, PATIENCE_AFAR);
+        post({ kind: "ask", id, message: request.message });
+      }
+    }
+  }
 
   function announce() {
     if (!session) post({ kind: "here", wanted });
@@ -94,20 +130,28 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
     wantTogether();
     session.start();
     post({ kind: "lead" });
+    askWaiting();
   }
 
   /** @param {number} code what the session is closed with */
   function endSession(code) {
     const mine = session;
-    session = leader = undefined;
+    session = leader = newest = undefined;
     others.clear();
     mine?.stop(code);
+  }
+
+  /** Leads when it is its turn. There is one place for this tab: the one before ends. @param {boolean} [steal] */
+  function queue(steal) {
+    place.abort();
+    place = new AbortController();
+    hold(name, place.signal, lead, follow, steal);
   }
 
   /** This tab slept, and another one leads. */
   function follow() {
     endSession(ABANDONED);
-    hold(name, lead, follow);
+    queue();
     announce();
   }
 
@@ -118,15 +162,16 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
 
   /** The leader is needed: if it does not answer, this tab leads. */
   function call() {
-    if (session || suspicion) return;
+    if (!channel || session || suspicion) return;
     post({ kind: "call" });
     // Not all at the same time.
     const waitMs = answerMs * (1 + Math.random());
-    const due = performance.now() + waitMs;
+    const due = now() + waitMs;
     suspicion = setTimeout(() => {
       suspicion = undefined;
-      if (performance.now() - due > LATE_MS) call();
-      else hold(name, lead, follow, true);
+      // This tab has slept itself.
+      if (isLate(due)) call();
+      else queue(true);
     }, waitMs);
   }
 
@@ -136,11 +181,11 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
   }
 
   /**
-   * Until this tab closes, or another one takes the lock away.
-   * @param {string} lock @param {() => void} held @param {() => void} [lost] @param {boolean} [steal] take it away from who has it
+   * Until it is aborted, or another tab takes the lock away.
+   * @param {string} lock @param {AbortSignal} signal @param {() => void} held @param {() => void} [lost]
+   * @param {boolean} [steal] take it away from who has it
    */
-  function hold(lock, held, lost, steal) {
-    const { signal } = closing;
+  function hold(lock, signal, held, lost, steal) {
     const until = () =>
       new Promise((resolve) => {
         if (signal.aborted) return resolve(undefined);
@@ -152,12 +197,13 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
   }
 
   /** @param {Message} said @param {Session} session */
-  function heardAsLeader({ kind, from, wanted, id, message }, session) {
+  function heardAsLeader(said, session) {
+    const { kind, from, wanted, id, message } = said;
     if (kind === "here") {
       if (!others.has(from)) {
         post({ kind: "store", to: from, dump: store.dump() });
         // Its lock is free when it is gone, however it ended.
-        locks.request(`${name} ${from}`, { signal: closing.signal }, () => forget(from)).catch(() => {});
+        locks.request(`${name} ${from}`, { signal: place.signal }, () => forget(from)).catch(() => {});
       }
       others.set(from, wanted);
       wantTogether();
@@ -166,7 +212,11 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
     else if (kind === "say") session.say(message);
     else if (kind === "wake") session.wake();
     else if (kind === "start") session.start();
-    else if (kind === "ask") {
+    else if (kind === "lead") {
+      // This tab slept, and has not heard yet that the lock is lost. If it is not, it is given back: so one of both leads.
+      follow();
+      heardAsFollower(said);
+    } else if (kind === "ask") {
       session.ask(message, (error, answer) => {
         const fault = error && { code: error.code, message: error.message, retryAfterMs: error.retryAfterMs };
         // After the message itself: whoever has the answer must see it in the store, too.
@@ -178,12 +228,14 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
   /** @param {Message} said */
   function heardAsFollower({ kind, from, dump, id, fault, message }) {
     if (kind === "lead") {
+      newest = from;
       leader = undefined;
       giveUp();
       announce();
-    } else if (kind === "store") {
+    } else if (kind === "store" && from === (newest ?? from)) {
       leader = from;
       store.load(dump);
+      askWaiting();
     } else if (kind === "message" && from === leader) take(message);
     else if (kind === "answer") answered(id, fault && new RollcallError(fault), message);
     if (from === leader || kind === "lead" || kind === "awake") calm();
@@ -201,9 +253,11 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
         else heardAsFollower(data);
       };
       // That is how the leader learns that this tab is gone.
-      hold(`${name} ${own}`, announce);
-      hold(name, lead, follow);
+      hold(`${name} ${own}`, closing.signal, announce);
+      queue();
       call();
+      // Whoever only looks needs the leader, too. A hidden page does not, and calls when it is shown again.
+      look = setInterval(() => globalThis.document?.hidden || call(), heartbeatMs);
     },
 
     /** Another tab goes on. The last one says goodbye. */
@@ -212,7 +266,9 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
       // With other tabs, the user is not gone: the next leader comes back within the grace.
       endSession(others.size ? ABANDONED : GOODBYE);
       calm();
+      clearInterval(look);
       post({ kind: "bye" });
+      place.abort();
       closing.abort();
       channel.close();
       channel = undefined;
@@ -226,9 +282,9 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
       call();
     },
 
-    /** @param {Wanted} now */
-    want(now) {
-      wanted = now;
+    /** @param {Wanted} all */
+    want(all) {
+      wanted = all;
       if (session) wantTogether();
       else announce();
     },
@@ -236,10 +292,10 @@ function makeTab({ name, store, take, makeSession, answerMs }, locks) {
     /** @param {Message} message @param {Done} done */
     ask(message, done) {
       if (session) return session.ask(message, done);
+      if (asked.size >= WAITING_MAX) return done(new RollcallError({ code: "too_many_requests" }), {});
       const id = ++count;
-      // The leader has the deadline of the service, and tells when it ends. This one is for a leader that dies.
-      asked.set(id, { done, timer: setTimeout(() => answered(id, gone()), 10 * answerMs) });
-      post({ kind: "ask", id, message });
+      asked.set(id, { message, done, timer: patient(id, PATIENCE), sent: false });
+      if (leader) askWaiting();
       call();
     },
 

@@ -142,7 +142,7 @@ export interface Options {
   device?: { kind: string; [member: string]: unknown };
   /** `true`: hear of everyone from the start, as after `watchEveryone()`. */
   everyone?: boolean;
-  /** `sharedTabs()` of `@rollcall/client/tabs`: tabs of one origin with the same `url` and `userId` share one connection. */
+  /** `sharedTabs()` of `@rollcall/client/tabs`: tabs of one origin with the same `url`, `userId` and `observe` share one connection. */
   tabs?: (parts: import("./rollcall.js").Parts) => import("./session.js").Session;
   /** Say by itself whether somebody is there, in a page. `true` unless given. */
   activity?: boolean;
@@ -156,7 +156,7 @@ export interface Options {
   heartbeatMs?: number;
   /** How long the answer to a test may take. The token and the handshake have twice that, a request three times. 5000 ms unless given. */
   answerMs?: number;
-  /** The longest delay before another try. 30 000 ms unless given. */
+  /** The longest delay that is left to chance before another try, and the longest that the service may ask for. 30 000 ms unless given. */
   reconnectMaxMs?: number;
   /** Called with each error that is not the answer to a request. */
   onError?: (error: Error & { code: string }) => void;

@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { before, mock, test } from "node:test";
 import WebSocket, { WebSocketServer } from "ws";
 import { connect, connected, ids, isIn } from "./support/client.js";
+import { answer, startFake } from "./support/fake.js";
 import { startProxy } from "./support/proxy.js";
 import { startNode, startRedis } from "./support/service.js";
 import { until } from "./support/wait.js";
@@ -88,24 +89,43 @@ test("a drain sends the client to another node, and nobody notices", async () =>
 });
 
 test("the service says how long to wait after a drain", async () => {
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   /** @type {number[]} */
   const times = [];
-  server.on("connection", (socket) => {
+  const url = await startFake((socket) => {
     times.push(performance.now());
     socket.close(1001, '{"reconnectAfterMs":400}');
   });
-  await until("a server", () => server.address());
   // Without what the service says, there would be no delay at all.
   const random = mock.method(Math, "random", () => 0);
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  const client = connect({ url: `ws://127.0.0.1:${port}`, userId: "told" });
+  const client = connect({ url, userId: "told" });
   await until("three connections", () => times.length >= 3);
   // A timer may end a little early by another clock.
   assert.ok(times[1] - times[0] > 390 && times[2] - times[1] > 390, `${times}`);
   client.close();
   random.mock.restore();
-  server.close();
+});
+
+test("the delays begin anew after a drain of a connection that was good", async (t) => {
+  const FAILURES = 8;
+  /** @type {import("ws").WebSocket[]} */
+  const sockets = [];
+  let passedMs = 0;
+  const url = await startFake((socket) => {
+    sockets.push(socket);
+    // After some that fail: a good one, one more that fails, and one that holds.
+    if (sockets.length === FAILURES + 1) answer(socket, { type: "welcome" });
+    else if (sockets.length < FAILURES + 3) socket.close(1011);
+  });
+  const now = performance.now.bind(performance);
+  t.mock.method(performance, "now", () => now() + passedMs);
+  t.mock.method(Math, "random", () => (sockets.length <= FAILURES ? 0 : 0.9));
+  const client = connect({ url, userId: "anew", reconnectMaxMs: 120_000, answerMs: 60_000, heartbeatMs: 60_000 });
+  await isIn(client, "connected");
+  passedMs = 6000;
+  sockets[FAILURES].close(1001, '{"reconnectAfterMs":1}');
+  // With the delays of before, it would come after almost two minutes.
+  await until("a connection after that", () => sockets.length === FAILURES + 3);
+  client.close();
 });
 
 test("what a repetition would not mend stops the client", async () => {

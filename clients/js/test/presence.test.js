@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { WebSocketServer } from "ws";
 import { connect, connected, ids, isIn } from "./support/client.js";
+import { startFake } from "./support/fake.js";
 import { startProxy } from "./support/proxy.js";
 import { startNode } from "./support/service.js";
 import { until } from "./support/wait.js";
@@ -284,8 +284,7 @@ test("a listener that throws takes nothing from the others", async () => {
 });
 
 test("what is no message of the service is not taken for one", async () => {
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
-  server.on("connection", (socket) => {
+  const url = await startFake((socket) => {
     socket.send("hello");
     socket.send("null");
     socket.send('{"type":"of a later version"}');
@@ -295,11 +294,8 @@ test("what is no message of the service is not taken for one", async () => {
       socket.send(JSON.stringify({ type: "welcome", userId: "x", ref }));
     });
   });
-  await until("a server", () => server.address());
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  const client = connect({ url: `ws://127.0.0.1:${port}`, userId: "x" });
+  const client = connect({ url, userId: "x" });
   await isIn(client, "connected");
   assert.deepEqual(client.errors, ["invalid_message", "invalid_message"]);
   client.close();
-  server.close();
 });

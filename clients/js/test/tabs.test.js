@@ -2,11 +2,13 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import { Rollcall } from "@rollcall/client";
 import { sharedTabs } from "@rollcall/client/tabs";
-import { connect, connected, ids, isIn } from "./support/client.js";
+import { connect, connected, isIn, makeClient } from "./support/client.js";
 import { makeLocks } from "./support/locks.js";
 import { startProxy } from "./support/proxy.js";
 import { startNode } from "./support/service.js";
+import { token, TOKENS } from "./support/tokens.js";
 import { until } from "./support/wait.js";
 
 /** @type {Awaited<ReturnType<typeof startNode>>} */
@@ -19,15 +21,29 @@ before(async () => {
 /** @param {string} url @param {string} userId */
 function browser(url, userId) {
   const locks = makeLocks();
-  return () => {
+
+  /** @param {Partial<import("@rollcall/client").Options>} [options] */
+  function make(options) {
     const tab = locks.ofTab();
-    const { BroadcastChannel } = globalThis;
-    // It is looked for when the tab starts.
-    Object.assign(globalThis, { BroadcastChannel: tab.BroadcastChannel });
-    const client = connect({ url, userId, tabs: sharedTabs(tab) });
-    Object.assign(globalThis, { BroadcastChannel });
-    return Object.assign(client, { end: tab.end, sleep: tab.sleep, wake: tab.wake });
-  };
+    const client = makeClient({ url, userId, tabs: sharedTabs(tab), ...options });
+    const connect = () => {
+      const { BroadcastChannel } = globalThis;
+      // It is looked for when the tab starts.
+      Object.assign(globalThis, { BroadcastChannel: tab.BroadcastChannel });
+      Rollcall.prototype.connect.call(client);
+      Object.assign(globalThis, { BroadcastChannel });
+    };
+    return Object.assign(client, { connect, end: tab.end, sleep: tab.sleep, wake: tab.wake });
+  }
+
+  /** @param {Partial<import("@rollcall/client").Options>} [options] */
+  function open(options) {
+    const tab = make(options);
+    tab.connect();
+    return tab;
+  }
+
+  return Object.assign(open, { make, requests: locks.requests });
 }
 
 test("tabs share one connection, and each knows what it wants", async () => {
@@ -148,6 +164,109 @@ test("a leading tab that sleeps is replaced, and follows when it wakes", async (
   assert.equal(proxy.accepted(), 2);
   lead.close();
   next.close();
+});
+
+test("tabs that only look notice that the leading tab sleeps", async () => {
+  const proxy = await startProxy(node.port);
+  const open = browser(proxy.url, "looks on");
+  const lead = open();
+  await isIn(lead, "connected");
+  const looks = open();
+  looks.watch("arrives");
+  await until("an answer", () => looks.presence("arrives").status === "offline");
+  lead.sleep();
+  const arrives = await connected({ url: node.url, userId: "arrives" });
+  await until("who arrives", () => looks.presence("arrives").status === "online");
+  lead.wake();
+  await until("one connection", () => proxy.open() === 1);
+  [arrives, lead, looks].forEach((each) => each.close());
+});
+
+for (const first of /** @type {const} */ (["locks", "messages"])) {
+  test(`a leading tab that wakes and hears of ${first} first takes nobody along`, async () => {
+    const proxy = await startProxy(node.port);
+    const open = browser(proxy.url, `wakes ${first}`);
+    const sleeps = open();
+    await isIn(sleeps, "connected");
+    sleeps.sleep();
+    // It does not know these yet. It hears of them when it wakes.
+    const others = [open(), open()];
+    others.forEach((tab) => tab.watch("late"));
+    await Promise.allSettled(others.map((tab) => tab.check("late")));
+    for (const tab of others) await until("an answer", () => tab.presence("late").status === "offline");
+    sleeps.wake(first);
+    await until("one connection", () => proxy.open() === 1);
+    const late = await connected({ url: node.url, userId: "late" });
+    for (const tab of others) await until("who is late", () => tab.presence("late").status === "online");
+    await until("the same", () => JSON.stringify(sleeps.getSnapshot()) === JSON.stringify(others[0].getSnapshot()));
+    assert.equal((await sleeps.check("late")).status, "online");
+    assert.equal(proxy.accepted(), 2);
+    // Each tab holds its own lock, and has one place among those who lead or would lead. The leader waits for the locks of the others.
+    await until("no requests that are left over", () => open.requests() === 3 + 3 + 2);
+    [late, sleeps, ...others].forEach((each) => each.close());
+  });
+}
+
+test("a request waits for the connection, and begins none", async () => {
+  const proxy = await startProxy(node.port);
+  const open = browser(proxy.url, "asks early");
+  const [lead, follows, never] = [open.make(), open.make(), open.make({ answerMs: 300 })];
+  const early = lead.check("asks early");
+  lead.connect();
+  assert.equal((await early).status, "online");
+  const second = follows.setStatus("busy");
+  follows.connect();
+  assert.equal((await second).chosen, "busy");
+  assert.equal((await lead.check("asks early")).status, "busy");
+  const many = await Promise.allSettled(Array.from({ length: 300 }, () => never.check("asks early")));
+  const codes = many.map((result) => /** @type {PromiseRejectedResult} */ (result).reason.code);
+  assert.deepEqual(new Set(codes), new Set(["too_many_requests", "disconnected"]));
+  assert.equal(codes.filter((code) => code === "disconnected").length, 256);
+  assert.equal(never.getSnapshot().connection, "idle");
+  assert.equal(proxy.accepted(), 1);
+  lead.close();
+  follows.close();
+});
+
+test("a request of a tab that has closed does not touch the others", async () => {
+  const proxy = await startProxy(node.port);
+  const open = browser(proxy.url, "asks late");
+  const lead = open();
+  await isIn(lead, "connected");
+  const closed = open();
+  await isIn(closed, "connected");
+  closed.close();
+  await assert.rejects(closed.check("asks late"), { code: "disconnected" });
+  assert.equal(lead.getSnapshot().connection, "connected");
+  assert.equal(closed.getSnapshot().connection, "stopped");
+  assert.equal(proxy.accepted(), 1);
+  lead.close();
+});
+
+test("only tabs that are the same share a connection", async () => {
+  const proxy = await startProxy(node.port);
+  const open = browser(proxy.url, "same");
+  const joins = open();
+  const observes = [open({ observe: true }), open({ observe: true }), open({ observe: true, userId: undefined })];
+  const tabs = [joins, ...observes, open({ observe: true, userId: undefined })];
+  for (const tab of tabs) await isIn(tab, "connected");
+  assert.equal(joins.getSnapshot().userId, "same");
+  assert.ok(observes.every((tab) => tab.getSnapshot().userId === undefined));
+  assert.equal(proxy.accepted(), 3);
+  tabs.forEach((tab) => tab.close());
+});
+
+test("tabs whose users only their tokens know do not share a connection", async () => {
+  const strict = await startNode(TOKENS);
+  const proxy = await startProxy(strict.port);
+  const open = browser(proxy.url, "");
+  const tabs = ["Ada", "Bea"].map((user) => open({ userId: undefined, getToken: () => token(user, 3600) }));
+  const scope = "presence:read observe";
+  const observes = ["Ada", "Bea"].map((user) => open({ userId: undefined, observe: true, getToken: () => token(user, 3600, { scope }) }));
+  for (const tab of [...tabs, ...observes]) await isIn(tab, "connected");
+  assert.deepEqual(tabs.map((tab) => tab.getSnapshot().userId), ["Ada", "Bea"]);
+  assert.equal(proxy.accepted(), 4);
+  [...tabs, ...observes].forEach((tab) => tab.close());
 });
 
 test("a tab that closes and opens again at once follows as before", async () => {

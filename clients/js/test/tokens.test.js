@@ -1,33 +1,20 @@
 // Tokens that are good, end, are renewed, or are refused.
 
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { before, test } from "node:test";
 import { connect, connected, isIn } from "./support/client.js";
+import { answer, startFake } from "./support/fake.js";
 import { startProxy } from "./support/proxy.js";
 import { startNode } from "./support/service.js";
+import { token, TOKENS } from "./support/tokens.js";
 import { until } from "./support/wait.js";
-
-const SECRET = "0123456789abcdef0123456789abcdef";
 
 /** @type {Awaited<ReturnType<typeof startNode>>} */
 let node;
 
 before(async () => {
-  node = await startNode({
-    ROLLCALL__AUTH__MODE: "jwt",
-    ROLLCALL__AUTH__SECRET: SECRET,
-    ROLLCALL__AUTH__LEEWAY_MS: "0",
-  });
+  node = await startNode(TOKENS);
 });
-
-/** @param {string} userId @param {number} seconds until it ends @param {object} [claims] */
-function token(userId, seconds, claims) {
-  const part = (/** @type {object} */ json) => Buffer.from(JSON.stringify(json)).toString("base64url");
-  const exp = Math.floor(Date.now() / 1000) + seconds;
-  const signed = `${part({ alg: "HS256" })}.${part({ sub: userId, exp, ...claims })}`;
-  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
-}
 
 test("the token says who the client is", async () => {
   const client = await connected({ url: node.url, getToken: () => token("42", 3600), everyone: true });
@@ -87,7 +74,7 @@ test("a client whose user is not logged in stops", async () => {
 });
 
 test("an application that gives the same token again is not asked without end", async () => {
-  const lenient = await startNode({ ROLLCALL__AUTH__MODE: "jwt", ROLLCALL__AUTH__SECRET: SECRET, ROLLCALL__AUTH__LEEWAY_MS: "3000" });
+  const lenient = await startNode({ ...TOKENS, ROLLCALL__AUTH__LEEWAY_MS: "3000" });
   let asked = 0;
   const same = token("same", 2);
   const client = await connected({ url: lenient.url, getToken: () => (asked++, same) });
@@ -132,4 +119,51 @@ test("a client without a token is told", async () => {
   const client = connect({ url: node.url, userId: "42" });
   await until("the reason", () => client.errors.includes("unauthenticated"));
   client.close();
+});
+
+/** The token is not checked, and there is a time when that is tried again. */
+const KEYS_ARE_AWAY = { type: "authentication_error", code: "keys_unavailable", message: "", retryAfterMs: 400 };
+
+/** Checks that each delay is what the service says, and half of what the client may add. @param {number[]} times */
+function areSpread(times) {
+  const least = [900, 1400, 2400];
+  // A timer may end a little early by another clock.
+  const isSpread = least.every((ms, i) => times[i + 1] - times[i] > ms - 10);
+  assert.ok(isSpread, `${times.map((time) => time - times[0])}`);
+}
+
+test("clients whose tokens cannot be checked do not come back together", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
+  /** @type {number[]} */
+  const times = [];
+  const url = await startFake((socket) => {
+    times.push(performance.now());
+    answer(socket, KEYS_ARE_AWAY);
+  });
+  const client = connect({ url, getToken: () => "token", reconnectMaxMs: 10_000 });
+  await until("four connections", () => times.length >= 4);
+  client.close();
+  areSpread(times);
+});
+
+test("clients whose new tokens cannot be checked do not ask together", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
+  /** @type {number[]} */
+  const times = [];
+  const url = await startFake((socket) => {
+    socket.on("message", (data) => {
+      const { type, ref, token } = JSON.parse(String(data));
+      const isFirst = token === "token 1";
+      if (type === "authenticate" && !isFirst) times.push(performance.now());
+      const timestamp = new Date().toISOString();
+      const accepted = { type: "authenticated", expiresAt: new Date(Date.now() + 2000).toISOString() };
+      const reply = type !== "authenticate" ? { type: "welcome", userId: "1", timestamp } : isFirst ? accepted : KEYS_ARE_AWAY;
+      socket.send(JSON.stringify({ ...reply, ref }));
+    });
+  });
+  let fetched = 0;
+  const client = connect({ url, getToken: () => `token ${++fetched}`, reconnectMaxMs: 10_000 });
+  await until("four new tokens", () => times.length >= 4);
+  client.close();
+  areSpread(times);
 });

@@ -2,11 +2,11 @@
 // A tab can be ended as a browser ends one: all its locks are free, and nothing of it runs any more. It can be put to sleep: it keeps
 // its locks, and hears and says nothing before it wakes.
 
-/** @typedef {{ isAlive: boolean, later?: (() => void)[] }} Tab what it will do when it wakes, if it sleeps */
+/** @typedef {{ isAlive: boolean, later?: Record<"locks" | "messages", (() => void)[]> }} Tab what it will hear of when it wakes, if it sleeps */
 /** @typedef {{ tab: Tab, start: () => void, leave: () => void, rob: () => void }} Waiting */
 
-/** @param {Tab} tab @param {() => void} act */
-const whenAwake = (tab, act) => (tab.later ? tab.later.push(act) : act());
+/** @param {Tab} tab @param {"locks" | "messages"} kind @param {() => void} act */
+const whenAwake = (tab, kind, act) => (tab.later ? tab.later[kind].push(act) : act());
 
 /** @param {Tab} tab @param {typeof BroadcastChannel} Channel */
 const channelOf = (tab, Channel) =>
@@ -18,12 +18,12 @@ const channelOf = (tab, Channel) =>
     /** @param {string} name */
     constructor(name) {
       this.#channel = new Channel(name);
-      this.#channel.onmessage = (event) => whenAwake(tab, () => this.onmessage?.(event));
+      this.#channel.onmessage = (event) => whenAwake(tab, "messages", () => this.onmessage?.(event));
     }
 
     /** @param {unknown} message */
     postMessage(message) {
-      whenAwake(tab, () => this.#channel.postMessage(message));
+      whenAwake(tab, "messages", () => this.#channel.postMessage(message));
     }
 
     close() {
@@ -46,6 +46,8 @@ export function makeLocks() {
   }
 
   return {
+    /** Requests that hold a lock, or wait for one. */
+    requests: () => [...queues.values()].flat().length,
     /** The locks, as one tab has them. */
     ofTab() {
       /** @type {Tab} */
@@ -60,7 +62,7 @@ export function makeLocks() {
               const waiting = {
                 tab,
                 leave: () => leave(name, waiting),
-                rob: () => whenAwake(tab, () => reject(new Error("robbed"))),
+                rob: () => whenAwake(tab, "locks", () => reject(new Error("robbed"))),
                 start: () =>
                   queueMicrotask(async () => {
                     if (!tab.isAlive || !queues.get(name)?.includes(waiting)) return;
@@ -86,11 +88,14 @@ export function makeLocks() {
               if (queue[0] === waiting) waiting.start();
             }),
         },
-        sleep: () => void (tab.later = []),
-        wake() {
-          const { later = [] } = tab;
+        sleep: () => void (tab.later = { locks: [], messages: [] }),
+        /** @param {"locks" | "messages"} [first] what it hears of first: a browser promises no order */
+        wake(first = "locks") {
+          const { locks = [], messages = [] } = tab.later ?? {};
           tab.later = undefined;
-          later.forEach((act) => act());
+          const acts = first === "locks" ? [...locks, ...messages] : [...messages, ...locks];
+          // Each by itself, with what follows from it.
+          acts.forEach((act) => setImmediate(act));
         },
         end() {
           tab.isAlive = false;
