@@ -75,8 +75,10 @@ function makeTab(name, { options: { answerMs, heartbeatMs }, store, take, makeSe
   let place = new AbortController();
   /** @type {BroadcastChannel | undefined} */
   let channel;
+  /** The browser refuses locks. */
+  let isAlone = false;
 
-  const post = (/** @type {Message} */ message) => channel?.postMessage({ from: own, ...message });
+  const post = (/** @type {Message} */ message) => isAlone || channel?.postMessage({ from: own, ...message });
 
   /** @param {number} id @param {RollcallError | undefined} error @param {Message} answer */
   function answered(id, error, answer = {}) {
@@ -131,6 +133,14 @@ function makeTab(name, { options: { answerMs, heartbeatMs }, store, take, makeSe
     session.start();
     post({ kind: "lead" });
     askWaiting();
+  }
+
+  /** Without locks, this tab has a connection of its own. */
+  function leadAlone() {
+    if (isAlone) return;
+    isAlone = true;
+    channel?.close();
+    lead();
   }
 
   /** @param {number} code what the session is closed with */
@@ -192,8 +202,9 @@ function makeTab(name, { options: { answerMs, heartbeatMs }, store, take, makeSe
         signal.addEventListener("abort", resolve);
         held();
       });
-    // Rejected if it is given up before it was ours, or taken away.
-    locks.request(lock, steal ? { steal } : { signal }, until).catch(() => signal.aborted || lost?.());
+    // Rejected if it is given up before it was ours, or taken away. Or the page may have no locks, as in a frame with a sandbox.
+    const ended = (/** @type {Error} */ { name }) => signal.aborted || (name === "AbortError" ? lost?.() : leadAlone());
+    locks.request(lock, steal ? { steal } : { signal }, until).catch(ended);
   }
 
   /** @param {Message} said @param {Session} session */
@@ -246,6 +257,7 @@ function makeTab(name, { options: { answerMs, heartbeatMs }, store, take, makeSe
       if (channel) return session ? session.start() : post({ kind: "start" });
       closing = new AbortController();
       own = crypto.randomUUID();
+      isAlone = false;
       channel = new BroadcastChannel(name);
       channel.onmessage = ({ data }) => {
         if (data.to !== undefined && data.to !== own) return;

@@ -316,6 +316,19 @@ test("the user is idle when nobody is at any tab", async () => {
   [first, second, watcher].forEach((each) => each.close());
 });
 
+test("tabs to which the browser refuses locks have a connection each", async () => {
+  const proxy = await startProxy(node.port);
+  const refusing = { request: () => Promise.reject(new DOMException("The document may not have locks", "SecurityError")) };
+  const tabs = [1, 2].map(() => makeClient({ url: proxy.url, userId: "refused", tabs: sharedTabs({ locks: refusing }) }));
+  for (const tab of tabs) tab.connect();
+  for (const tab of tabs) await isIn(tab, "connected");
+  assert.equal((await tabs[1].setStatus("busy")).chosen, "busy");
+  await until("a status in both", () => tabs.every((tab) => tab.getSnapshot().own?.chosen === "busy"));
+  assert.equal(proxy.accepted(), 2);
+  tabs.forEach((tab) => tab.close());
+  await until("offline", async () => !(await node.online()).length);
+});
+
 test("without locks, each tab has a connection of its own", async () => {
   const proxy = await startProxy(node.port);
   const tabs = sharedTabs({ locks: undefined });

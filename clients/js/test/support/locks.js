@@ -62,7 +62,7 @@ export function makeLocks() {
               const waiting = {
                 tab,
                 leave: () => leave(name, waiting),
-                rob: () => whenAwake(tab, "locks", () => reject(new Error("robbed"))),
+                rob: () => whenAwake(tab, "locks", () => reject(new DOMException("robbed", "AbortError"))),
                 start: () =>
                   queueMicrotask(async () => {
                     if (!tab.isAlive || !queues.get(name)?.includes(waiting)) return;
