@@ -17,7 +17,7 @@ use std::time::Duration;
 use actix_rt::net::TcpStream;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 use super::ApiError;
 use super::turns::Moved;
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     /// The time at which the connection ends: if it is quiet then, or if it has got no further answer. actix-http has a
     /// deadline for the head of the first request. It has none for the head of a later request, and none for a body that
     /// nobody reads. Its deadline between two requests is switched off ([`KEEP_ALIVE`]).
+    ends_at: Instant,
+    /// Fires at that time, or before it: it is not set anew for each request.
     idle: Pin<Box<Sleep>>,
     /// Whether nothing was read or written since the client took all that was written.
     is_quiet: bool,
@@ -130,9 +132,21 @@ impl Connections {
         // Answers are written whole, so it does not help to wait for more bytes.
         tcp.set_nodelay(true)?;
         let stream = self.encrypt(tcp, deadline).await?;
-        let idle = Box::pin(sleep(self.request_timeout));
+        let ends_at = Instant::now() + self.request_timeout;
+        let idle = Box::pin(sleep_until(ends_at));
         let (moved, waits) = (Moved::default(), Waits::default());
-        Ok(Connection { stream, peer, deadline: None, idle, is_quiet: false, has_written: false, moved, waits, place })
+        Ok(Connection {
+            stream,
+            peer,
+            deadline: None,
+            ends_at,
+            idle,
+            is_quiet: false,
+            has_written: false,
+            moved,
+            waits,
+            place,
+        })
     }
 
     /// Who is at the other end. A trusted proxy says it in its PROXY header.
@@ -212,10 +226,12 @@ impl Connection {
         }
         // A quiet connection has got its answer since then.
         if let Some(ended_at) = self.waits.0.ended_at.take().filter(|_| !self.is_quiet) {
-            self.idle.as_mut().reset(ended_at + self.place.0.request_timeout);
+            self.end_at(ended_at + self.place.0.request_timeout);
         }
         while self.idle.as_mut().poll(context).is_ready() {
-            if stood_still(self.idle.deadline().into_std()) {
+            if Instant::now() < self.ends_at {
+                self.idle.as_mut().reset(self.ends_at);
+            } else if stood_still(self.ends_at.into_std()) {
                 self.begin_time();
             } else if !self.is_quiet || self.patience() == self.place.0.request_timeout {
                 // With so short a time for requests, nobody can tell half a request from quiet.
@@ -233,8 +249,14 @@ impl Connection {
 
     /// The time of the connection begins anew.
     fn begin_time(&mut self) {
-        let end = Instant::now() + self.patience();
-        self.idle.as_mut().reset(end);
+        self.end_at(Instant::now() + self.patience());
+    }
+
+    fn end_at(&mut self, end: Instant) {
+        self.ends_at = end;
+        if end < self.idle.deadline() {
+            self.idle.as_mut().reset(end);
+        }
     }
 
     /// How long the connection may go on as it is.
