@@ -12,6 +12,10 @@ use crate::domain::{
     Device, Expiry, Profile, ProfileFields, ProfileLimits, ProfilePatch, SaidStatus, Status, StatusText, UserId,
 };
 
+/// An error repeats a text of the client only if the text is not longer than this. So the answer does not grow with the
+/// request.
+pub(super) const MAX_REPEATED_BYTES: usize = 64;
+
 /// What is wrong with a request, for programs and for people.
 pub(super) type Fault = (ErrorCode, String);
 

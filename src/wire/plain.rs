@@ -7,16 +7,12 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::fields::{optional_user, token};
+use super::fields::{MAX_REPEATED_BYTES, optional_user, token};
 use super::frame;
 use super::json::Object;
 use super::message::{BadRequest, ClientMessage, ErrorCode, Message, Request};
 use crate::clock;
 use crate::domain::{Timestamp, Told, UserId};
-
-/// An error repeats the type of a message only if the type is not longer than this. So the answer does not grow with
-/// the request.
-const MAX_REPEATED_BYTES: usize = 64;
 
 /// The largest whole number that JavaScript counts exactly. Source: ECMA-262, `Number.MAX_SAFE_INTEGER`
 const MAX_NUMBER: u64 = (1 << 53) - 1;

@@ -1,6 +1,5 @@
 //! How are the nodes? `GET /api/nodes`, and the signals behind it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -189,10 +188,7 @@ async fn a_node_that_knows_nothing_yet_says_so() {
 
 #[tokio::test]
 async fn those_who_ask_within_a_second_share_one_survey() {
-    let settings = test_settings();
-    let store = StagedStore::new(&settings.presence);
-    let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
-    node.wait_ready().await;
+    let (node, store) = Node::start_staged(|_| ()).await;
     let surveys = store.hold("nodes");
     surveys.release();
     let began_at = Instant::now();
@@ -205,10 +201,7 @@ async fn those_who_ask_within_a_second_share_one_survey() {
 
 #[tokio::test]
 async fn what_was_found_out_for_somebody_who_went_away_is_not_shown_later() {
-    let settings = test_settings();
-    let store = StagedStore::new(&settings.presence);
-    let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
-    node.wait_ready().await;
+    let (node, store) = Node::start_staged(|_| ()).await;
     let surveys = store.hold("nodes");
     let began_at = Instant::now();
     let mut asker = TcpStream::connect(node.addr()).await.expect("the kernel takes it");

@@ -2,7 +2,6 @@
 //!
 //! The store is what all these tasks call, so a store that panics in one of its methods lets one of them panic.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,11 +19,8 @@ async fn a_task_that_panics_ends_the_node_and_sends_its_clients_elsewhere() {
         ("refresh", "refresher"),
     ];
     for (method, task) in tasks {
-        let mut settings = test_settings();
-        settings.presence.audit = Duration::from_millis(200);
-        let store = StagedStore::new(&settings.presence);
-        let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
-        node.wait_ready().await;
+        let audit = Duration::from_millis(200);
+        let (node, store) = Node::start_staged(|settings| settings.presence.audit = audit).await;
         let mut ada = node.join("ada").await;
         store.panic_in(method);
         ada.send_json(json!({"type": "user_activity"})).await;

@@ -1,6 +1,5 @@
 //! Who may enter a room, and how the application's server says so.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -214,10 +213,7 @@ async fn a_removal_that_meets_an_entry_wins() {
 
 #[tokio::test]
 async fn a_room_that_somebody_enters_again_at_once_is_not_said_to_be_empty() {
-    let settings = test_settings();
-    let store = StagedStore::new(&settings.presence);
-    let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
-    node.wait_ready().await;
+    let (node, store) = Node::start_staged(|_| ()).await;
     let mut ada = node.join("ada").await;
     ada.join_room("lobby").await;
     let reads = store.hold("room_page");
@@ -244,11 +240,7 @@ async fn a_member_who_is_removed_after_the_lookup_does_not_enter() {
         ("an entry", Some("ada"), json!({"type": "join_room", "roomId": "lobby"})),
     ];
     for (name, joined_as, request) in requests {
-        let mut settings = test_settings();
-        registered(&mut settings);
-        let store = StagedStore::new(&settings.presence);
-        let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
-        node.wait_ready().await;
+        let (node, store) = Node::start_staged(registered).await;
         register(&node, "lobby", &["ada"]).await;
         let mut ada = match joined_as {
             Some(user) => node.join(user).await,

@@ -6,18 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::domain::{Interest, ProfilePatch, RoomId, Said, TypingTarget, UserId};
 use crate::wire::fields::{
-    Fault, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, optional_user, patch, present, profile,
-    required, required_user, token,
+    Fault, MAX_REPEATED_BYTES, TEXT_FIELDS, chosen_status, device, flag, invalid, optional_status, optional_user,
+    patch, present, profile, required, required_user, token,
 };
 use crate::wire::json::{room_id, user_id};
 use crate::wire::message::{BadRequest, ClientMessage, ErrorCode, Request, RequestLimits};
 
 /// The longest `ref`, encoded. It has a bound, because the server holds it in memory for a client.
 const MAX_REFERENCE_BYTES: usize = 128;
-
-/// An error repeats a text of the client only if the text is not longer than this. So the answer does not grow with the
-/// request.
-const MAX_REPEATED_BYTES: usize = 64;
 
 /// Reads a client's text.
 ///

@@ -81,7 +81,6 @@ pub(crate) use shared::ports::Port;
 pub(crate) use sio_client::{Carrier, SioClient};
 pub(crate) use sio_js::{Js, JsClient, WAYS};
 pub(crate) use sio_ws::SioWs;
-pub(crate) use staged_store::StagedStore;
 pub(crate) use ws_client::WsClient;
 
 /// What [`Endpoint::online_ids`] and [`RedisServer::smembers`] return when nobody is online.

@@ -29,6 +29,7 @@ use rollcall::shutdown::{Signals, Trigger};
 use rollcall::store::PresenceStore;
 
 use super::process::OwnedProcess;
+use super::staged_store::StagedStore;
 use super::{DEADLINE, Endpoint, Tunnel, eventually, secrets, test_settings};
 
 /// A node in this process, on a thread with an actix system of its own.
@@ -50,6 +51,16 @@ impl Node {
         let node = Node::spawn(settings).await;
         node.wait_ready().await;
         node
+    }
+
+    /// The same on a [`StagedStore`].
+    pub(crate) async fn start_staged(change: impl FnOnce(&mut Settings)) -> (Node, StagedStore) {
+        let mut settings = test_settings();
+        change(&mut settings);
+        let store = StagedStore::new(&settings.presence);
+        let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+        node.wait_ready().await;
+        (node, store)
     }
 
     /// Starts a node; it listens, and may not be ready yet ([`Endpoint::wait_ready`]).

@@ -1,8 +1,7 @@
 //! A store that does what no real one does, for a test that needs no luck.
 //!
 //! ```ignore
-//! let store = StagedStore::new(&settings.presence);
-//! let node = Node::spawn_on(settings, Arc::new(store.clone())).await;
+//! let (node, store) = Node::start_staged(|_| ()).await;
 //! store.panic_in("sweep");                    // the next call of this method panics
 //! let lookups = store.hold("room_access");    // calls of this method wait
 //! lookups.until_held(1).await;
