@@ -81,7 +81,8 @@ pub(crate) struct Drain {
 impl Drain {
     /// Drains the node, within `deadline` (`drain.timeout_ms`):
     ///
-    /// 1. New connections are refused, and `/readyz` says 503.
+    /// 1. `/readyz` says 503, clients that come are sent to another node, and the kernel then refuses connections. So nobody
+    ///    who is told to come back at once comes back here.
     /// 2. The writer stops. The store no longer hears what the sockets do. The node's lease now ends after the reconnect
     ///    spread and the grace. A user who comes back on another node before that was never away.
     /// 3. Every socket is closed with 1001. The close frame says when to come back.
@@ -97,7 +98,8 @@ impl Drain {
         self.draining.cancel();
         let announced = async {
             server.pause().await;
-            tokio::spawn(refuse_connections(listener));
+            sleep(PAUSED_WITHIN.min(deadline / 10)).await;
+            refuse_connections(&listener);
             writer.drain().await;
         };
         // A store that does not answer must not take all of the time, because the sockets must still be told.
@@ -119,10 +121,9 @@ const PAUSED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Lets the kernel refuse connections. The paused server only takes none: they would wait in the kernel until the process ends,
 /// and a load balancer would find no reason to ask another node.
-async fn refuse_connections(listener: TcpListener) {
-    sleep(PAUSED_WITHIN).await;
+fn refuse_connections(listener: &TcpListener) {
     // A shutdown is for the socket, and not for this handle of it.
-    if let Err(error) = SockRef::from(&listener).shutdown(Shutdown::Both) {
+    if let Err(error) = SockRef::from(listener).shutdown(Shutdown::Both) {
         warn!(error = %error, "Connections are not refused, but wait");
     }
 }

@@ -106,10 +106,10 @@ pub(crate) enum ApiError {
     /// The node should get no clients yet.
     #[error("this node does not know yet who is online")]
     NotReady,
-    /// The node should get no clients yet, and got one. The status is its own (docs/adr/0015): it tells a load balancer, which
-    /// does not read bodies, that the next node may know more. A node that says 503 has too much to do, and so has the next.
-    #[error("this node does not know yet who is online; ask another")]
-    AskAnother,
+    /// The node should get no clients, and got one. The status is its own (docs/adr/0015): it tells a load balancer, which
+    /// does not read bodies, that the next node may serve. A node that says 503 has too much to do, and so has the next.
+    #[error("{0}; ask another")]
+    AskAnother(AskAnother),
     /// The node waits for the other nodes to assert their users. It serves meanwhile.
     #[error("this node waits for other nodes to say who is online")]
     Held,
@@ -117,7 +117,7 @@ pub(crate) enum ApiError {
     #[error("the store cannot be reached: {0}")]
     StoreUnavailable(&'static str),
     /// The node is draining. Another node serves.
-    #[error("this node is shutting down; try again")]
+    #[error("this node is shutting down")]
     Draining,
     /// More sockets come than the node lets in at once.
     #[error("too many sockets are joining this node at once; try again")]
@@ -137,6 +137,17 @@ pub(crate) enum ApiError {
     /// The node has no room for another socket (`server.max_sockets`).
     #[error("this node has no room for another socket; try again")]
     Full,
+}
+
+/// Why a client should go to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskAnother {
+    /// The node has not read the store yet.
+    #[error("this node does not know yet who is online")]
+    NotReady,
+    /// The node is draining.
+    #[error("this node is shutting down")]
+    Draining,
 }
 
 /// The methods that a resource has.
@@ -187,8 +198,8 @@ impl From<RefusedBecause> for ApiError {
         match because {
             RefusedBecause::Full => Self::Full,
             RefusedBecause::Busy => Self::Busy,
-            RefusedBecause::Draining => Self::Draining,
-            RefusedBecause::NotReady => Self::AskAnother,
+            RefusedBecause::Draining => Self::AskAnother(AskAnother::Draining),
+            RefusedBecause::NotReady => Self::AskAnother(AskAnother::NotReady),
             RefusedBecause::AddressFull => Self::TooManySockets,
             RefusedBecause::AddressBusy(retry_after) => Self::RateLimited { retry_after },
         }
@@ -275,10 +286,10 @@ impl ApiError {
             Self::NotAMember => "not_a_member",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
-            Self::NotReady | Self::AskAnother => "not_ready",
+            Self::NotReady | Self::AskAnother(AskAnother::NotReady) => "not_ready",
             Self::Held => "held",
             Self::StoreUnavailable(_) => "store_unavailable",
-            Self::Draining => "draining",
+            Self::Draining | Self::AskAnother(AskAnother::Draining) => "draining",
             Self::Busy => "busy",
             Self::TooManyAnswers => "too_many_answers",
             Self::TooManyBodies => "too_many_bodies",
@@ -299,7 +310,7 @@ impl ApiError {
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::NotReady
-            | Self::AskAnother
+            | Self::AskAnother(_)
             | Self::Held
             | Self::StoreUnavailable(_)
             | Self::Draining
@@ -352,7 +363,7 @@ impl ResponseError for ApiError {
             Self::NotFound | Self::UserNotFound | Self::UserNotOnline | Self::RoomNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::AskAnother => StatusCode::GATEWAY_TIMEOUT,
+            Self::AskAnother(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::NotReady
             | Self::Held
             | Self::StoreUnavailable(_)

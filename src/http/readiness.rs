@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ApiError;
+use super::{ApiError, AskAnother};
 use crate::replica::Replica;
 
 /// What lets clients in, and lets them ask. A node that has never reached its store would tell them that nobody is online. Its
@@ -24,6 +24,10 @@ impl Readiness {
     /// # Errors
     /// This node does not know yet who is online. Another node may.
     pub(super) fn require(&self) -> Result<(), ApiError> {
-        if self.is_alone || self.replica.has_snapshot() { Ok(()) } else { Err(ApiError::AskAnother) }
+        if self.is_alone || self.replica.has_snapshot() {
+            Ok(())
+        } else {
+            Err(ApiError::AskAnother(AskAnother::NotReady))
+        }
     }
 }

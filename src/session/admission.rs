@@ -101,8 +101,8 @@ impl Admission {
 
     async fn try_admit(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
         // The seat is taken before the question. So a drain that begins after the question waits for the seat.
-        let seat = self.seat(place, is_named).await?;
-        if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { Ok(seat) }
+        let seat = self.seat(place, is_named).await;
+        if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { seat }
     }
 
     async fn seat(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
@@ -124,7 +124,9 @@ impl Admission {
         }
         let mut delay = not_yet.wait_time_from(self.clock.now());
         loop {
-            tokio::time::sleep(delay).await;
+            if self.draining.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return Err(RefusedBecause::Draining);
+            }
             match self.rate.check() {
                 Ok(()) => break,
                 Err(not_yet) => delay = not_yet.wait_time_from(self.clock.now()),

@@ -1,11 +1,12 @@
 //! How a node ends: in order, and so that nobody who comes back elsewhere was ever away.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::support::*;
 
@@ -19,15 +20,9 @@ fn assert_asks_to_come_back(close: &(u16, String), spread_ms: u64) {
     assert_eq!(reason.as_object().map(serde_json::Map::len), Some(1), "{close:?}");
 }
 
-/// Whether somebody answers at an address: not one who refuses, nor one who ends the connection without a word.
-async fn is_served(addr: SocketAddr) -> bool {
-    let Ok(stream) = TcpStream::connect(addr).await else { return false };
-    let (mut reader, mut writer) = stream.into_split();
-    let request = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    let _ = tokio::io::AsyncWriteExt::write_all(&mut writer, request).await;
-    let mut answer = Vec::new();
-    let _ = timeout(DEADLINE, reader.read_to_end(&mut answer)).await.expect("an answer or an end in time");
-    !answer.is_empty()
+/// Whether nobody takes a connection at an address.
+async fn is_refused(addr: SocketAddr) -> bool {
+    TcpStream::connect(addr).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[tokio::test]
@@ -38,19 +33,16 @@ async fn sigterm_closes_every_socket_with_its_moment_to_come_back_and_exits_with
     for n in 0..20 {
         sockets.push(node.join(&format!("user-{n}")).await);
     }
-    let addr = node.addr();
-    assert!(is_served(addr).await);
     node.sigterm();
     let mut reasons = std::collections::BTreeSet::new();
     for socket in &mut sockets {
         let close = socket.expect_close().await;
+        assert!(is_refused(node.addr()).await, "who may come back at once does not come back here");
         assert_asks_to_come_back(&close, 1234);
         reasons.insert(close.1);
     }
     assert!(reasons.len() > 1, "the moments are spread: {reasons:?}");
-    assert!(!is_served(addr).await, "a draining node takes nobody new");
     assert_eq!(node.wait().await.code(), Some(0), "{}", node.stderr());
-    assert!(TcpStream::connect(addr).await.is_err(), "nobody listens any more");
 }
 
 #[tokio::test]
@@ -69,12 +61,31 @@ async fn a_node_that_drains_for_long_refuses_connections_meanwhile() {
     redis.pause();
     node.sigterm();
     // The node takes no connection. The kernel would, and the client would wait.
-    let is_refused = async || {
-        let connected = TcpStream::connect(node.addr()).await;
-        connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-    };
-    eventually(is_refused, "connections are refused").await;
+    eventually(async || is_refused(node.addr()).await, "connections are refused").await;
     node.kill9();
+}
+
+#[tokio::test]
+async fn who_waits_to_be_let_in_is_sent_to_another_node_at_once() {
+    let mut node = Node::start_with(|settings| {
+        (settings.limits.joins_per_second, settings.limits.join_queue) = (1, 20);
+    })
+    .await;
+    let addr = node.addr();
+    // One comes in, twenty wait, and one is too many.
+    let code = async |n| {
+        let refused = WsClient::try_connect(addr, &format!("/ws?userId=user-{n}")).await.err()?;
+        Some((refused.status, refused.json()["code"].as_str().expect("a code").to_owned()))
+    };
+    let mut knocking: FuturesUnordered<_> = (0..22).map(code).collect();
+    let too_many = (503, "busy".to_owned());
+    while knocking.next().await.expect("some are still waiting").as_ref() != Some(&too_many) {}
+    node.drain();
+    // Twenty seconds would be needed to let them in.
+    let sent: Vec<_> = knocking.filter_map(std::future::ready).collect().await;
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|refused| *refused == (504, "draining".to_owned())), "{sent:?}");
+    node.stop().await;
 }
 
 #[tokio::test]

@@ -302,7 +302,7 @@ async fn a_node_that_lost_its_redis_is_ready_and_says_degraded() {
 }
 
 #[tokio::test]
-async fn a_draining_node_is_not_ready() {
+async fn a_draining_node_is_not_ready_and_sends_clients_to_another() {
     let mut cluster = Cluster::start(1).await;
     let mut settings = test_settings_with_redis(&cluster.redis.url());
     // A Redis that does not answer holds the drain up, for longer than the test takes.
@@ -320,7 +320,14 @@ async fn a_draining_node_is_not_ready() {
     eventually(async || ask(&mut kept, "/readyz").await.starts_with("HTTP/1.1 503 "), "/readyz says 503").await;
     let answer = ask(&mut kept, "/readyz").await;
     assert!(answer.contains(r#""code":"draining""#), "{answer}");
+    let answer = ask(&mut kept, "/socket.io/?EIO=4&transport=polling").await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(r#""code":"draining""#), "{answer}");
     assert!(ask(&mut kept, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    let handshake = "/ws?userId=ada HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-End:";
+    let answer = ask(&mut kept, handshake).await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(r#""code":"draining""#), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     cluster.redis.resume();
     node.stop().await;
 }

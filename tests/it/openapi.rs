@@ -24,10 +24,9 @@ struct Api {
 
 /// Answers that are provoked elsewhere, because a place of its own is needed for them.
 const ELSEWHERE: [(&str, u16, &str); 4] = [
-    // tests/it/http.rs, a_draining_node_is_not_ready
+    // tests/it/http.rs, a_draining_node_is_not_ready_and_sends_clients_to_another
     ("isReady", 503, "draining"),
-    // tests/it/drain.rs
-    ("openWebSocket", 503, "draining"),
+    ("openWebSocket", 504, "draining"),
     // src/rooms/reads.rs, above_the_bounds_reads_are_refused_or_not_kept
     ("listRoomUsers", 503, "too_many_room_reads"),
     // Every test with a WebSocket.

@@ -7,8 +7,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Carrier, DEADLINE, SioClient};
 
@@ -35,7 +35,7 @@ impl Line {
                 let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
                 let url = format!("ws://{addr}/ws?{query}");
                 let upgraded = tokio_tungstenite::client_async(url, stream).await;
-                let (socket, _) = upgraded.map_err(|error| error.to_string())?;
+                let (socket, _) = upgraded.map_err(refusal)?;
                 Ok(Line::Native { socket: Box::new(socket), close: None })
             }
             Way::Socketio(carrier) => {
@@ -98,4 +98,11 @@ impl Line {
             Line::Socketio(client) => client.abort(),
         }
     }
+}
+
+/// Why there is no WebSocket: an answer shows its whole head and what was read of its body.
+fn refusal(error: Error) -> String {
+    let Error::Http(answer) = error else { return error.to_string() };
+    let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    format!("{} {:?} {body}", answer.status(), answer.headers())
 }
