@@ -84,7 +84,7 @@ pub enum OfflineReason {
     ConnectionLost,
     /// The client was silent for too long, and nobody came back within the grace.
     TimedOut,
-    /// The node was lost: its lease ran out.
+    /// The node was lost: its lease ended.
     NodeLost,
     /// The node was drained, and the user did not come back elsewhere.
     NodeDrained,

@@ -139,7 +139,7 @@ pub(super) fn push_lease(object: &mut Object, lease: Option<Lease>) {
     let in_ms = |duration: Duration| duration.as_millis() as u64;
     match lease {
         Some(Lease::Lives(rest)) => object.boolean("leaseExpired", false).number("leaseEndsInMs", in_ms(rest)),
-        Some(Lease::RanOut(ago)) => object.boolean("leaseExpired", true).number("leaseExpiredMsAgo", in_ms(ago)),
+        Some(Lease::Ended(ago)) => object.boolean("leaseExpired", true).number("leaseExpiredMsAgo", in_ms(ago)),
         Some(Lease::BeingSwept) => object.boolean("leaseExpired", true).boolean("beingSwept", true),
         None => object,
     };

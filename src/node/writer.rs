@@ -169,14 +169,14 @@ impl Writer {
     }
 
     /// Announces the drain while a connection is being replaced. If the store is known to be away, nobody waits for it:
-    /// the lease has to run out.
+    /// the lease ends by itself.
     async fn drain_unconnected(&self, lease: Duration) {
         if matches!(*self.link.borrow(), Link::Down { .. }) {
             return;
         }
         let drained = async { self.store.open_writer().await?.drain(lease).await };
         if let Err(error) = drained.await {
-            warn!(error = %error, "Could not announce the drain, so the lease has to run out");
+            warn!(error = %error, "Could not announce the drain, so the lease ends by itself");
         }
     }
 
@@ -223,7 +223,7 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => {
                     if let Err(error) = writer.drain(drain_lease).await {
-                        warn!(error = %error, "Could not announce the drain, so the lease has to run out");
+                        warn!(error = %error, "Could not announce the drain, so the lease ends by itself");
                     }
                     return Ok(());
                 }
@@ -332,13 +332,13 @@ impl Writer {
                         if !is_new_epoch && !is_fenced {
                             self.metrics.fenced();
                         }
-                        warn!("The lease had run out: asserting all sockets under a new one");
+                        warn!("The lease had ended: asserting all sockets under a new one");
                         self.table.forget_confirmations();
                     }
                     return Ok(reply);
                 }
                 LeaseState::Fenced => {
-                    warn!("The lease had run out and peers have begun to sweep this node: finishing the sweep");
+                    warn!("The lease had ended and peers have begun to sweep this node: finishing the sweep");
                     self.metrics.fenced();
                     is_fenced = true;
                     while !writer.sweep_self().await? {}

@@ -116,7 +116,7 @@ pub(crate) enum Lease {
     /// It ends after this time, unless the node beats.
     Lives(Duration),
     /// It has ended, this long ago. A sweep takes the node's sockets out of the store.
-    RanOut(Duration),
+    Ended(Duration),
     /// A sweep is taking the node's sockets out of the store.
     BeingSwept,
 }
@@ -201,7 +201,7 @@ impl Lease {
         } else if end > now {
             Self::Lives(now.until(end))
         } else {
-            Self::RanOut(end.until(now))
+            Self::Ended(end.until(now))
         }
     }
 }

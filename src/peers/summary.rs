@@ -124,8 +124,8 @@ impl Explanation {
                 Some(Lease::Lives(rest)) => {
                     write!(summary, ". Unless it beats, its lease ends in {}, and {sockets} {go}.", seconds(rest))
                 }
-                Some(Lease::RanOut(ago)) => {
-                    write!(summary, ". Its lease ran out {} ago, so {sockets} {go} at the next sweep.", seconds(ago))
+                Some(Lease::Ended(ago)) => {
+                    write!(summary, ". Its lease ended {} ago, so {sockets} {go} at the next sweep.", seconds(ago))
                 }
                 Some(Lease::BeingSwept) => write!(summary, ", and is being swept: {sockets} {go}."),
                 None => write!(summary, ", and has no lease: the next audits take {sockets} out."),
@@ -319,7 +319,7 @@ mod tests {
         let silent = format!("Node {} does not answer", node(2));
         let ends = format!("{silent}. Unless it beats, its lease ends in 1.5 s, and its socket goes.");
         assert_eq!(told(Some(NOW.0 + 1500)), ends);
-        let ended = format!("{silent}. Its lease ran out 0.5 s ago, so its socket goes at the next sweep.");
+        let ended = format!("{silent}. Its lease ended 0.5 s ago, so its socket goes at the next sweep.");
         assert_eq!(told(Some(NOW.0 - 500)), ended);
         assert_eq!(told(Some(0)), format!("{silent}, and is being swept: its socket goes."));
         assert_eq!(told(None), format!("{silent}, and has no lease: the next audits take its socket out."));

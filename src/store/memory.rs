@@ -2,7 +2,7 @@
 //!
 //! The store is a table of sockets and a [`Roster`]. It has the same seam as Redis, and delivers through the same kind
 //! of channel. So the parts above cannot tell the two apart. The store lives and ends with its process. So a lease
-//! never runs out, an epoch never changes, and there is nothing to sweep.
+//! never ends, an epoch never changes, and there is nothing to sweep.
 
 mod rooms;
 

@@ -79,7 +79,7 @@ pub trait PresenceStore: RoomStore {
     /// [`StoreError`] if the store cannot be reached.
     fn refresh<'a>(&'a self, sockets: &'a [(SocketId, UserId)]) -> BoxFuture<'a, StoreResult<Vec<SocketId>>>;
 
-    /// Takes one bounded step of sweeping every node whose lease has run out. The node's sockets go, then its entries in
+    /// Takes one bounded step of sweeping every node whose lease has ended. The node's sockets go, then its entries in
     /// rooms. A user without another socket goes too.
     ///
     /// # Errors
@@ -252,7 +252,7 @@ pub enum LeaseState {
     Renewed,
     /// There was no lease. A new lease begins, and nothing has been asserted under it yet.
     Granted,
-    /// The lease ran out and a sweep has begun: see [`StoreWriter::sweep_self`].
+    /// The lease ended and a sweep has begun: see [`StoreWriter::sweep_self`].
     Fenced,
 }
 
@@ -421,7 +421,7 @@ pub struct SweptBatch {
     pub n_room_entries: u64,
     /// Users who went offline.
     pub n_users: u64,
-    /// How long ago the lease of a dead node had run out. Only the first batch of the node knows this.
+    /// How long ago the lease of a dead node had ended. Only the first batch of the node knows this.
     pub overdue: Option<Duration>,
     /// Whether the node holds nothing any more.
     pub finished: bool,

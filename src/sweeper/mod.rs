@@ -1,4 +1,4 @@
-//! Takes the users of dead nodes offline. The sweep finds nodes whose lease has run out. The audit finds what no sweep
+//! Takes the users of dead nodes offline. The sweep finds nodes whose lease has ended. The audit finds what no sweep
 //! would find.
 
 mod audit;
@@ -84,7 +84,7 @@ impl Sweeper {
             }
             if *finished {
                 self.deaths.remove(node);
-                info!(node = %node, "Swept node {node}, whose lease had run out");
+                info!(node = %node, "Swept node {node}, whose lease had ended");
             }
         }
     }

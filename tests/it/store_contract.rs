@@ -758,7 +758,7 @@ async fn an_expired_node_is_swept_in_batches_and_its_users_are_lost() {
     for (n_sockets, n_left) in [(2, 3), (2, 1), (1, 0)] {
         let batch = only_batch(peer.store.sweep().await.expect("a sweep"));
         assert_eq!((batch.node, batch.n_sockets, batch.finished), (dead.id, n_sockets, n_left == 0));
-        assert_eq!(batch.overdue.is_some(), n_left == 3, "the first batch knows when the lease had run out");
+        assert_eq!(batch.overdue.is_some(), n_left == 3, "the first batch knows when the lease had ended");
         assert_eq!(dead.writer.held_sockets().await.expect("sockets").len(), n_left);
         n_users += batch.n_users;
     }

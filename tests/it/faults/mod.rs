@@ -127,14 +127,14 @@ async fn logged_offline(redis: &RedisServer, reason: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until every lease that Redis holds has run out by the clock of Redis, which can be asked.
+/// Waits until every lease that Redis holds has ended by the clock of Redis, which can be asked.
 async fn wait_until_all_leases_have_ended(redis: &RedisServer) {
     let live = async || {
         let (seconds, micros): (u64, u64) = redis.query(&["TIME"]).await;
         let now_ms = seconds * 1000 + micros / 1000;
         redis.query::<u64>(&["ZCOUNT", "online:nodes", &format!("({now_ms}"), "+inf"]).await
     };
-    eventually_eq(live, 0, "every lease has run out").await;
+    eventually_eq(live, 0, "every lease has ended").await;
 }
 
 /// Waits until this node's view knows that it may be out of date, or is up to date again.

@@ -56,7 +56,7 @@ async fn a_redis_that_stood_still_for_longer_than_a_lease_sweeps_nobody() {
     cluster.redis.pause();
     // Redis cannot be asked; its clock is the machine's. The leases may have been renewed once more since.
     let ended_at = newest[0].1 as u64 + 2 * 500 + 500;
-    eventually(async || rollcall::clock::now().0 > ended_at, "every lease has run out").await;
+    eventually(async || rollcall::clock::now().0 > ended_at, "every lease has ended").await;
     cluster.redis.resume();
     for node in &cluster.nodes {
         wait_until_degraded(node, false).await;

@@ -17,7 +17,7 @@
 --   '1' if they have asserted their entries in rooms as well, else '0';
 --   the time now, ms;
 --   how many sockets are held for the node, and how many entries in rooms.
--- FENCED: the lease ran out and a sweep has begun, or the node was drained. Nothing is renewed until the node is swept.
+-- FENCED: the lease ended and a sweep has begun, or the node was drained. Nothing is renewed until the node is swept.
 -- ==== Why atomic ====
 -- Two nodes may notice the new life at once. Then one begins the epoch and the other joins it.
 local node, generation = ARGV[10], tonumber(ARGV[11])
@@ -42,7 +42,7 @@ local function hold_from_now()
 end
 
 -- Whether each node has asserted its sockets, at `since_ms` or later. `AND_ROOMS` asks for their entries in rooms as well.
--- Drained nodes do not count. A node whose lease has run out counts until it is swept.
+-- Drained nodes do not count. A node whose lease has ended counts until it is swept.
 local function all_have_asserted(since_ms, and_rooms)
   for _, peer in ipairs(redis.call('ZRANGE', NODES, 0, -1)) do
     local asserted_at = tonumber(redis.call('ZSCORE', ASSERTED, peer .. (and_rooms or '')) or '')

@@ -83,7 +83,7 @@ local function refusal(node, epoch, generation, one_more)
 end
 
 -- Whether some node has beaten within the last three quarters of a lease. It is nil if no node could beat. If no node
--- has beaten, Redis was out of reach. Leases that ran out meanwhile then say nothing about their nodes. A slow node
+-- has beaten, Redis was out of reach. Leases that ended meanwhile then say nothing about their nodes. A slow node
 -- beats at every other beat. So half a lease would not tell a slow node from a node that is away (settings allow three
 -- beats a lease). Drained nodes do not beat and do not count.
 local function somebody_beats(lease_ms)

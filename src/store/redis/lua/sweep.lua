@@ -1,4 +1,4 @@
--- sweep.lua: removes one bounded batch of sockets of a node whose lease has run out, and then of its entries in rooms. The
+-- sweep.lua: removes one bounded batch of sockets of a node whose lease has ended, and then of its entries in rooms. The
 -- first batch fences the node (lease end 0). After that, any peer or the node itself can go on. The node's traces go when
 -- it holds neither. It stands behind departure.lua, presence.lua and room.lua.
 --
