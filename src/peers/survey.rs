@@ -81,13 +81,10 @@ impl Peers {
 
     /// Begins a survey, as a task of its own. It ends by the deadlines of the store and of [`Peers::ask_others`].
     fn begin_survey(self: &Arc<Self>) -> Taken {
-        let peers = self.clone();
+        let (began_at, peers) = (Instant::now(), self.clone());
         let surveyed = tokio::spawn(async move { Arc::new(peers.ask_all_nodes().await) });
-        Taken {
-            began_at: Instant::now(),
-            task: surveyed.abort_handle(),
-            outcome: surveyed.map(Result::ok).boxed().shared(),
-        }
+        let task = surveyed.abort_handle();
+        Taken { began_at, task, outcome: surveyed.map(Result::ok).boxed().shared() }
     }
 
     async fn ask_all_nodes(&self) -> Survey {

@@ -39,10 +39,8 @@ test("a list comes in pages, and its users are those of the service", async () =
 test("a list that begins anew while its pages come is followed to its end", async () => {
   const users = await crowd("anew", 12);
   const client = await connected({ url: node.url, userId: "again", everyone: true });
-  for (let i = 0; i < 5; i++) {
-    // The answer begins a new list, and pages of the one before still come.
-    void client.request({ type: "subscribe", presence: "everyone" });
-  }
+  // Each answer begins a new list, and pages of the one before still come.
+  await Promise.all(Array.from({ length: 5 }, () => client.request({ type: "subscribe", presence: "everyone" })));
   await until("all pages", () => client.getSnapshot().complete && client.getSnapshot().count === 13);
   assert.deepEqual(client.getSnapshot().users, await node.online());
   [client, ...users].forEach((each) => each.close());

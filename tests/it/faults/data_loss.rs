@@ -55,7 +55,6 @@ impl Story {
         };
         eventually_eq(counts, [n; 4], "all keys are back").await;
         eprintln!("{what}: all keys of {n} users back {:?} later", since.elapsed());
-        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         assert_eq!(redis.smembers("online:users:set").await, self.everybody);
     }
 
