@@ -155,14 +155,14 @@ pub(super) fn verify_origin(entrance: &Entrance, head: &RequestHead) -> Result<(
 /// Lets a client in whose handshake is one, and which has a place among the sockets of its address.
 ///
 /// # Errors
-/// The node does not know yet who is online, the URL is wrong, the client is not who it says, or there is no seat.
+/// The node does not know yet who is online, or drains, the URL is wrong, the client is not who it says, or there is no seat.
 pub(super) async fn let_in(
     entrance: &Entrance,
     head: &RequestHead,
     usual_format: Format,
     place: AddressPlace,
 ) -> Result<(Hello, Seat), ApiError> {
-    entrance.readiness.require().inspect_err(|_| entrance.admission.note_refusal(RefusedBecause::NotReady))?;
+    entrance.readiness.require().map_err(|_| entrance.admission.refuse(RefusedBecause::NotReady))?;
     let parameters = Parameters::parse(head.uri.query().unwrap_or_default());
     let format = match usual_format {
         Format::Socketio => Format::Socketio,
@@ -175,7 +175,9 @@ pub(super) async fn let_in(
         // A later `join_user` would not have it. So somebody who meant to hide would be shown.
         return Err(ApiError::InvalidParameter { name: "status".to_owned(), what: "needs `userId`".to_owned() });
     }
-    let identity = identify(&entrance.auth, head, &parameters).await?;
+    // The keys of the issuer may have to come first.
+    let identified = entrance.admission.unless_draining(identify(&entrance.auth, head, &parameters)).await;
+    let identity = identified.map_err(|because| entrance.admission.refuse(because))??;
     let user = match &identity {
         Some(identity) => user_to_join(identity, format, (named, interest, status.clone()))?,
         // Somebody who meant to hide would be shown, because a later message cannot hide in every format.

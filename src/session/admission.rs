@@ -87,22 +87,30 @@ impl Admission {
     /// # Errors
     /// The node is full, too many sockets wait or have not said who they are, or the node drains.
     pub(crate) async fn admit(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
-        let admitted = self.try_admit(place, is_named).await;
-        if let Err(because) = admitted {
-            self.note_refusal(because);
-        }
-        admitted
-    }
-
-    /// A socket was refused, here or before it came here.
-    pub(crate) fn note_refusal(&self, because: RefusedBecause) {
-        self.metrics.refused(because);
-    }
-
-    async fn try_admit(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
         // The seat is taken before the question. So a drain that begins after the question waits for the seat.
         let seat = self.seat(place, is_named).await;
-        if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { seat }
+        let seat = if self.draining.is_cancelled() { Err(RefusedBecause::Draining) } else { seat };
+        seat.map_err(|because| self.refuse(because))
+    }
+
+    /// Waits for what a client needs to come in, until the node drains.
+    ///
+    /// # Errors
+    /// [`RefusedBecause::Draining`].
+    pub(crate) async fn unless_draining<T>(&self, awaited: impl Future<Output = T>) -> Result<T, RefusedBecause> {
+        self.draining.run_until_cancelled(awaited).await.ok_or(RefusedBecause::Draining)
+    }
+
+    /// Counts a socket that is refused, and returns what its client is told. While the node drains, that is nothing else.
+    pub(crate) fn refuse(&self, because: RefusedBecause) -> RefusedBecause {
+        let because = if self.draining.is_cancelled() { RefusedBecause::Draining } else { because };
+        self.note_refusal(because);
+        because
+    }
+
+    /// Counts a socket that was refused because of its address.
+    pub(crate) fn note_refusal(&self, because: RefusedBecause) {
+        self.metrics.refused(because);
     }
 
     async fn seat(self: &Arc<Self>, place: AddressPlace, is_named: bool) -> Result<Seat, RefusedBecause> {
@@ -124,9 +132,7 @@ impl Admission {
         }
         let mut delay = not_yet.wait_time_from(self.clock.now());
         loop {
-            if self.draining.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
-                return Err(RefusedBecause::Draining);
-            }
+            self.unless_draining(tokio::time::sleep(delay)).await?;
             match self.rate.check() {
                 Ok(()) => break,
                 Err(not_yet) => delay = not_yet.wait_time_from(self.clock.now()),

@@ -309,8 +309,11 @@ async fn a_draining_node_is_not_ready_and_sends_clients_to_another() {
     settings.redis.call_timeout = Duration::from_secs(30);
     settings.presence.lease = Duration::from_secs(60);
     settings.drain.timeout = Duration::from_secs(60);
+    settings.socketio.max_polling = 1;
     let mut node = Node::spawn(settings).await;
     node.wait_ready().await;
+    // There is no room for another one that polls.
+    let _polling = Polling::open(&node, "").await;
     // While it drains a node takes no new connections, so this one is opened before.
     let mut kept = TcpStream::connect(node.addr()).await.expect("the node listens");
     assert!(ask(&mut kept, "/readyz").await.starts_with("HTTP/1.1 200 "));

@@ -203,8 +203,7 @@ async fn begin(request: &HttpRequest, entrance: &Entrance) -> Result<HttpRespons
 
 /// `socketio.max_polling` is reached.
 fn no_room(entrance: &Entrance) -> Refusal {
-    entrance.admission.note_refusal(RefusedBecause::Busy);
-    ApiError::Busy.into()
+    ApiError::from(entrance.admission.refuse(RefusedBecause::Busy)).into()
 }
 
 /// A GET: what the session says, or nothing after some time.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::{ask, authenticate, code_of, join_with, online};
 use crate::support::*;
@@ -215,6 +217,18 @@ async fn a_client_that_waits_for_the_issuer_is_closed_in_time_all_the_same() {
     let mut node = node_that_waits(&issuer, Duration::from_secs(60)).await;
     let mut patient = node.ws("/ws").await;
     patient.send_json(show).await;
+    // One that shows its token in the handshake. The node has taken the connection before.
+    let mut early = node.open_http().await;
+    let token = key.sign(json!({"sub": "ada"}));
+    let handshake = format!(
+        "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    early.write_all(handshake.as_bytes()).await.expect("the kernel takes it");
     node.drain();
     assert_eq!(patient.expect_close().await.0, 1001);
+    let mut answers = String::new();
+    let read = timeout(DEADLINE, early.read_to_string(&mut answers)).await;
+    read.expect("an end in time").expect("the connection ends in order");
+    assert!(answers.contains("HTTP/1.1 504 ") && answers.contains(r#""code":"draining""#), "{answers}");
 }
