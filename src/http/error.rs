@@ -8,6 +8,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 
 use super::json;
+use super::readiness::Unready;
 use crate::auth::{Refusal, Unidentified};
 use crate::metrics::RefusedBecause;
 use crate::rooms::{Denied, Unavailable, Unseen};
@@ -103,22 +104,16 @@ pub(crate) enum ApiError {
         /// The limit.
         max_bytes: u64,
     },
-    /// The node should get no clients yet.
-    #[error("this node does not know yet who is online")]
-    NotReady,
+    /// The node should get no clients.
+    #[error("{0}")]
+    Unready(Unready),
     /// The node should get no clients, and got one. The status is its own (docs/adr/0015): it tells a load balancer, which
     /// does not read bodies, that the next node may serve. A node that says 503 has too much to do, and so has the next.
     #[error("{0}; ask another")]
-    AskAnother(AskAnother),
-    /// The node waits for the other nodes to assert their users. It serves meanwhile.
-    #[error("this node waits for other nodes to say who is online")]
-    Held,
+    AskAnother(Unready),
     /// The store does not answer.
     #[error("the store cannot be reached: {0}")]
     StoreUnavailable(&'static str),
-    /// The node is draining. Another node serves.
-    #[error("this node is shutting down")]
-    Draining,
     /// More sockets come than the node lets in at once.
     #[error("too many sockets are joining this node at once; try again")]
     Busy,
@@ -137,17 +132,6 @@ pub(crate) enum ApiError {
     /// The node has no room for another socket (`server.max_sockets`).
     #[error("this node has no room for another socket; try again")]
     Full,
-}
-
-/// Why a client should go to another node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AskAnother {
-    /// The node has not read the store yet.
-    #[error("this node does not know yet who is online")]
-    NotReady,
-    /// The node is draining.
-    #[error("this node is shutting down")]
-    Draining,
 }
 
 /// The methods that a resource has.
@@ -198,8 +182,8 @@ impl From<RefusedBecause> for ApiError {
         match because {
             RefusedBecause::Full => Self::Full,
             RefusedBecause::Busy => Self::Busy,
-            RefusedBecause::Draining => Self::AskAnother(AskAnother::Draining),
-            RefusedBecause::NotReady => Self::AskAnother(AskAnother::NotReady),
+            RefusedBecause::Draining => Self::AskAnother(Unready::Draining),
+            RefusedBecause::NotReady => Self::AskAnother(Unready::NotReady),
             RefusedBecause::AddressFull => Self::TooManySockets,
             RefusedBecause::AddressBusy(retry_after) => Self::RateLimited { retry_after },
         }
@@ -286,10 +270,8 @@ impl ApiError {
             Self::NotAMember => "not_a_member",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::PayloadTooLarge { .. } => "payload_too_large",
-            Self::NotReady | Self::AskAnother(AskAnother::NotReady) => "not_ready",
-            Self::Held => "held",
+            Self::Unready(why) | Self::AskAnother(why) => why.code(),
             Self::StoreUnavailable(_) => "store_unavailable",
-            Self::Draining | Self::AskAnother(AskAnother::Draining) => "draining",
             Self::Busy => "busy",
             Self::TooManyAnswers => "too_many_answers",
             Self::TooManyBodies => "too_many_bodies",
@@ -309,11 +291,9 @@ impl ApiError {
     /// The seconds after which a client may try again. It is none if another try does not help.
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::NotReady
+            Self::Unready(_)
             | Self::AskAnother(_)
-            | Self::Held
             | Self::StoreUnavailable(_)
-            | Self::Draining
             | Self::Busy
             | Self::TooManyAnswers
             | Self::TooManyBodies
@@ -364,10 +344,8 @@ impl ResponseError for ApiError {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AskAnother(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotReady
-            | Self::Held
+            Self::Unready(_)
             | Self::StoreUnavailable(_)
-            | Self::Draining
             | Self::Busy
             | Self::TooManyAnswers
             | Self::TooManyBodies

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
+use super::readiness::Unready;
 use super::{ApiError, Reads, ok_json};
 use crate::wire::json::Object;
 
@@ -17,7 +18,7 @@ pub(crate) async fn alive() -> HttpResponse {
 /// drains. Nor is it before it has the keys of the issuer: it could let nobody in. While the store is out of reach, the node
 /// still serves, and says that it is degraded.
 pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiError> {
-    check_ready(&reads)?;
+    check_ready(&reads).map_err(ApiError::Unready)?;
     let degraded = reads.replica.view().degraded();
     let mut body = Object::new(128);
     body.boolean("success", true).string("status", "ready");
@@ -32,15 +33,15 @@ pub(crate) async fn ready(reads: web::Data<Reads>) -> Result<HttpResponse, ApiEr
 ///
 /// # Errors
 /// Why they may not.
-pub(super) fn check_ready(reads: &Reads) -> Result<(), ApiError> {
+pub(super) fn check_ready(reads: &Reads) -> Result<(), Unready> {
     if reads.draining.is_cancelled() {
-        return Err(ApiError::Draining);
+        return Err(Unready::Draining);
     }
     if !reads.replica.has_snapshot() || !reads.auth.is_ready() {
-        return Err(ApiError::NotReady);
+        return Err(Unready::NotReady);
     }
     if !reads.replica.is_ready() {
-        return Err(ApiError::Held);
+        return Err(Unready::Held);
     }
     Ok(())
 }

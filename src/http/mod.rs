@@ -47,7 +47,6 @@ pub(crate) use self::body::Bodies;
 use self::body::Body;
 pub(crate) use self::connection::{Connection, Connections};
 pub(crate) use self::error::ApiError;
-use self::error::AskAnother;
 use self::lookup::{Sight, push_users};
 pub(crate) use self::nodes::Counted;
 use self::pieces::Pieces;

@@ -65,7 +65,7 @@ fn identity(reads: &Reads) -> Object {
     here.number("uptimeMs", itself.uptime_ms);
     match check_ready(reads) {
         Ok(()) => here.boolean("ready", true),
-        Err(error) => here.boolean("ready", false).string("reason", error.code()),
+        Err(why) => here.boolean("ready", false).string("reason", why.code()),
     };
     here.boolean("draining", reads.draining.is_cancelled());
     here

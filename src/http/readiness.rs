@@ -2,8 +2,33 @@
 
 use std::sync::Arc;
 
-use super::{ApiError, AskAnother};
+use super::ApiError;
 use crate::replica::Replica;
+
+/// Why a node should get no clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unready {
+    /// It has not read the store yet, or has no keys of the issuer.
+    #[error("this node does not know yet who is online")]
+    NotReady,
+    /// It waits for the other nodes to assert their users. It serves meanwhile.
+    #[error("this node waits for other nodes to say who is online")]
+    Held,
+    /// It is draining. Another node serves.
+    #[error("this node is shutting down")]
+    Draining,
+}
+
+impl Unready {
+    /// Its name for programs.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::Held => "held",
+            Self::Draining => "draining",
+        }
+    }
+}
 
 /// What lets clients in, and lets them ask. A node that has never reached its store would tell them that nobody is online. Its
 /// own clients would be online nowhere else.
@@ -24,10 +49,6 @@ impl Readiness {
     /// # Errors
     /// This node does not know yet who is online. Another node may.
     pub(super) fn require(&self) -> Result<(), ApiError> {
-        if self.is_alone || self.replica.has_snapshot() {
-            Ok(())
-        } else {
-            Err(ApiError::AskAnother(AskAnother::NotReady))
-        }
+        if self.is_alone || self.replica.has_snapshot() { Ok(()) } else { Err(ApiError::AskAnother(Unready::NotReady)) }
     }
 }

@@ -155,7 +155,7 @@ pub(super) fn verify_origin(entrance: &Entrance, head: &RequestHead) -> Result<(
 /// Lets a client in whose handshake is one, and which has a place among the sockets of its address.
 ///
 /// # Errors
-/// The node does not know yet who is online, or drains, the URL is wrong, the client is not who it says, or there is no seat.
+/// The node does not know yet who is online, or it drains. The URL is wrong. The client is not who it says. There is no seat.
 pub(super) async fn let_in(
     entrance: &Entrance,
     head: &RequestHead,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
 async fn node() -> Node {
@@ -326,9 +327,7 @@ async fn a_draining_node_is_not_ready_and_sends_clients_to_another() {
     let answer = ask(&mut kept, "/socket.io/?EIO=4&transport=polling").await;
     assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(r#""code":"draining""#), "{answer}");
     assert!(ask(&mut kept, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    let handshake = "/ws?userId=ada HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-End:";
-    let answer = ask(&mut kept, handshake).await;
+    let answer = send(&mut kept, &upgrade_request("/ws?userId=ada")).await;
     assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(r#""code":"draining""#), "{answer}");
     assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     cluster.redis.resume();
@@ -337,7 +336,11 @@ async fn a_draining_node_is_not_ready_and_sends_clients_to_another() {
 
 /// Asks on a connection that stays open, and reads up to the end of the JSON.
 async fn ask(stream: &mut TcpStream, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(stream, &format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await
+}
+
+/// The same with a whole request.
+async fn send(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.expect("the node reads");
     let mut answer = String::new();
     while !answer.ends_with('}') {

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::polling::{POLLING, WEBSOCKET, next_text, text};
+use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
 /// Three nodes and the balancer before them.
@@ -163,10 +164,7 @@ fn http_answer(status: &str, body: &str) -> String {
 /// A connection through the balancer that was upgraded at this path.
 async fn upgraded(balancer: &Balancer, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(balancer.addr()).await.expect("haproxy listens");
-    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("haproxy reads");
+    stream.write_all(upgrade_request(path).as_bytes()).await.expect("haproxy reads");
     let head = read_head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
     stream
@@ -184,7 +182,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
 async fn a_silent_websocket_outlives_the_time_that_an_answer_has() {
     let upgrades = |head: &str| {
         let is_upgrade = head.to_lowercase().contains("upgrade: websocket\r\n");
-        // The answer to the key of `upgraded`. HAProxy looks for one.
+        // The answer to the key of `upgrade_request`. HAProxy looks for one.
         let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
         let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket";
         is_upgrade.then(|| format!("{answer}\r\n{accept}\r\n\r\n"))

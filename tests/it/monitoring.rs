@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use rollcall::settings::{AuthMode, MetricsRule, ProxyProtocol, Settings};
 
 use crate::slow_consumer::{CHANGES, flood, node_with_slow_client};
+use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
 /// Its cause needs a node of its own. `deploy/prometheus/tests.yml` says how many are too many.
@@ -71,10 +72,8 @@ async fn node_without_keys(issued: &Issued) -> Node {
 /// Asks for a WebSocket on behalf of a client at this address. What comes of it does not matter.
 async fn knock(node: &Node, address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(node.addr()).await.expect("the kernel takes it");
-    let head = format!(
-        "GET /ws?userId=ada HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {address}\r\n\r\n"
-    );
+    let named = format!("\r\nX-Forwarded-For: {address}\r\n\r\n");
+    let head = upgrade_request("/ws?userId=ada").replace("\r\n\r\n", &named);
     stream.write_all(head.as_bytes()).await.expect("it is read");
     let _ = timeout(DEADLINE, stream.read(&mut [0; 12])).await.expect("an answer in time");
     stream

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{ask, authenticate, code_of, join_with, online};
+use crate::support::shared::http::upgrade_request;
 use crate::support::*;
 
 async fn status(node: &Endpoint, token: &str) -> (u16, String) {
@@ -219,11 +220,7 @@ async fn a_client_that_waits_for_the_issuer_is_closed_in_time_all_the_same() {
     patient.send_json(show).await;
     // One that shows its token in the handshake. The node has taken the connection before.
     let mut early = node.open_http().await;
-    let token = key.sign(json!({"sub": "ada"}));
-    let handshake = format!(
-        "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
+    let handshake = upgrade_request(&format!("/ws?token={}", key.sign(json!({"sub": "ada"}))));
     early.write_all(handshake.as_bytes()).await.expect("the kernel takes it");
     node.drain();
     assert_eq!(patient.expect_close().await.0, 1001);
