@@ -12,6 +12,7 @@ mod event;
 pub(crate) mod explain;
 pub(crate) mod healthcheck;
 pub(crate) mod join;
+mod own_status;
 mod printout;
 mod reader;
 mod reconnect;

@@ -5,6 +5,8 @@ use std::future::pending;
 use rustix::process::Signal as Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::own_status::OwnStatus;
+
 /// Which signal came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -58,8 +60,7 @@ async fn hung_up(hang_up: Option<&mut Signal>) {
 
 /// Whether this process ignores a signal. Where the system does not say it, that counts as no.
 fn is_ignored(signal: Name) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let status = OwnStatus::read();
+    let ignored = status.get("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
     ignored >> (signal.as_raw() - 1) & 1 == 1
 }

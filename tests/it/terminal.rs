@@ -242,13 +242,17 @@ pub(crate) struct OnTerminal {
 
 impl OnTerminal {
     pub(crate) fn top(node: &Endpoint, environment: &[(&str, &str)]) -> OnTerminal {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        OnTerminal::top_of(Command::new(env!("CARGO_BIN_EXE_rollcall")), node, environment)
+    }
+
+    /// The command is `rollcall`, or what runs it, without the arguments of `top`.
+    pub(crate) fn top_of(mut command: Command, node: &Endpoint, environment: &[(&str, &str)]) -> OnTerminal {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
         let path = ptsname(&terminal, Vec::new()).expect("it has a name").into_string().expect("in UTF-8");
         let ours = File::options().read(true).write(true).open(path).expect("it can be opened");
         tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).expect("it has a size");
         let stdio = || Stdio::from(ours.try_clone().expect("another handle"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
         command
             .args(["top", "--url", &url(node)])
             .env_remove("NO_COLOR")

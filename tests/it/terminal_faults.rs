@@ -180,11 +180,11 @@ async fn top_gives_the_terminal_back_while_it_is_stopped() {
             "TSTP" => assert!(send("TSTP")),
             key => top.type_in(key.as_bytes()),
         }
-        let is_stopped = async || {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-            state.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        let state = async || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next())
         };
-        eventually(is_stopped, "it stops").await;
+        eventually_eq(state, Some('T'), "it is stopped").await;
         top.expect(LEAVE).await;
         assert!(send("CONT"));
         eventually(async || top.shown().matches(ENTER).count() == 2, "it takes the terminal again").await;
@@ -192,6 +192,19 @@ async fn top_gives_the_terminal_back_while_it_is_stopped() {
         top.until_ended().await;
         eventually(async || top.shown().matches(LEAVE).count() == 2, "it gives the terminal back").await;
     }
+}
+
+#[tokio::test]
+async fn top_goes_on_where_no_shell_could_let_it_go_on() {
+    let node = Node::start_with(|_| ()).await;
+    let mut setsid = Command::new("setsid");
+    setsid.arg(env!("CARGO_BIN_EXE_rollcall"));
+    let mut top = OnTerminal::top_of(setsid, &node, &[]);
+    top.expect("q: quit").await;
+    top.type_in(b"\x1aq");
+    top.until_ended().await;
+    top.expect(LEAVE).await;
+    assert_eq!(top.shown().matches(LEAVE).count(), 1, "{:?}", top.shown());
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use crossterm::{execute, queue};
-use rustix::process::{Signal, getpid, getsid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::cli::own_status::OwnStatus;
 
 /// The whole screen. Dropping it gives the terminal back.
 pub(super) struct Terminal(());
@@ -52,13 +54,12 @@ impl Terminal {
     /// # Errors
     /// The terminal is gone.
     pub(super) fn stop(&self) -> std::io::Result<()> {
-        let own = getpid();
-        if getsid(None)? == own {
+        if OwnStatus::read().leads_its_session() {
             return Ok(());
         }
         give_back();
         // SIGTSTP is ours, and stops nothing.
-        kill_process(own, Signal::STOP)?;
+        kill_process(getpid(), Signal::STOP)?;
         begin()
     }
 }
